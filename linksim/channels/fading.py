@@ -1,0 +1,104 @@
+"""AWGN, i.i.d. Rayleigh and Kronecker-correlated channels."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from linksim.channels.base import Channel
+from linksim.channels.random import StreamKey, complex_normal
+from linksim.errors import InvalidInput, check_int, check_real
+
+
+class AWGNChannel(Channel):
+    """H = I: every stream has an antenna and no interference."""
+
+    def __init__(self, num_rx, num_streams):
+        super().__init__(num_rx, num_streams)
+        if num_rx != num_streams:
+            raise InvalidInput(
+                f"channel (awgn): num_rx is {num_rx} and num_streams {num_streams}, "
+                "expected equal numbers"
+            )
+        # Each antenna receives one stream only
+        self.power = 1.0 / num_streams
+
+    def sample(self, key, num_blocks, num_uses, first_block=0):
+        eye = ops.convert_to_tensor(np.eye(self.num_rx, dtype=np.complex64))
+        return ops.broadcast_to(eye, (num_blocks, num_uses) + eye.shape)
+
+
+class RayleighChannel(Channel):
+    """Independent Gaussian coefficients.
+
+    Args:
+        power: E|h_ij|^2; RE-MIMO and OAMP-Net use 1/M, EQ-Net 1. For a real
+            channel it is the variance of the real coefficient.
+        is_real: real coefficients, as DetNet and WeSNet use for BPSK.
+        uses_per_realization: channel uses that share a matrix.
+    """
+
+    def __init__(
+        self, num_rx, num_streams, power=1.0, is_real=False, uses_per_realization=1
+    ):
+        super().__init__(num_rx, num_streams)
+        check_real("channel.power", power, low=0, open_low=True)
+        if not isinstance(is_real, bool):
+            raise InvalidInput(f"channel.is_real: got {is_real!r}, expected true or false")
+        check_int("channel.uses_per_realization", uses_per_realization)
+        self.power = power
+        self.is_real = is_real
+        self.uses_per_realization = uses_per_realization
+
+    def sample(self, key, num_blocks, num_uses, first_block=0):
+        draws = -(-num_uses // self.uses_per_realization)
+        shape = (num_blocks, draws, self.num_rx, self.num_streams)
+        if self.is_real:
+            real = keras.random.normal(shape, seed=StreamKey(key)) * self.power**0.5
+            h = ops.cast(real, "complex64")
+        else:
+            h = complex_normal(key, shape, self.power)
+        if self.uses_per_realization > 1:
+            h = ops.repeat(h, self.uses_per_realization, axis=1)[:, :num_uses]
+        return h
+
+
+def exponential_correlation(size, rho):
+    """Loyka's exponential correlation matrix, [size, size]: rho^|i-j|."""
+    index = np.arange(size)
+    return float(rho) ** np.abs(index[:, None] - index)
+
+
+def symmetric_root(matrix):
+    """The Hermitian square root of a positive semidefinite matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    root = np.sqrt(np.maximum(values, 0.0))
+    return (vectors * root) @ vectors.conj().T
+
+
+class KroneckerChannel(Channel):
+    """H = R_R^(1/2) H_w R_T^(1/2) with exponential correlation.
+
+    RE-MIMO (000_6f68bbc11e3dc672.txt), eq. 26. Its "correlated" channel has equal
+    rho on both sides, its "partially correlated" one none at the transmitter.
+
+    Args:
+        rho_rx: correlation of neighbouring receive antennas, in [0, 1).
+        rho_tx: correlation of neighbouring transmitters, in [0, 1).
+        power: E|h_ij|^2.
+    """
+
+    def __init__(self, num_rx, num_streams, rho_rx=0.0, rho_tx=0.0, power=1.0):
+        super().__init__(num_rx, num_streams)
+        check_real("channel.rho_rx", rho_rx, low=0, high=0.9999)
+        check_real("channel.rho_tx", rho_tx, low=0, high=0.9999)
+        check_real("channel.power", power, low=0, open_low=True)
+        self.power = power
+        self._root_rx = symmetric_root(exponential_correlation(num_rx, rho_rx))
+        self._root_tx = symmetric_root(exponential_correlation(num_streams, rho_tx))
+
+    def sample(self, key, num_blocks, num_uses, first_block=0):
+        shape = (num_blocks, num_uses, self.num_rx, self.num_streams)
+        h = complex_normal(key, shape, self.power)
+        left = ops.convert_to_tensor(self._root_rx.astype(np.complex64))
+        right = ops.convert_to_tensor(self._root_tx.astype(np.complex64))
+        return ops.matmul(ops.matmul(left, h), right)

@@ -1,0 +1,73 @@
+"""Gauss-Markov channel sequences from one initial channel (HyperMIMO-LR)."""
+
+import numpy as np
+from keras import ops
+
+from linksim.channels.base import Channel
+from linksim.channels.fading import exponential_correlation, symmetric_root
+from linksim.channels.random import complex_normal
+from linksim.errors import check_int, check_real
+
+
+class GaussMarkovChannel(Channel):
+    """H_t = rho H_(t-1) + sqrt(1 - rho^2) e_t, t = 0..num_hops, from a fixed H_0.
+
+    HyperMIMO-LR (003_a2d4684ab4cda01d.txt), eq. 4 and 5. H_0 is one draw of a
+    Kronecker channel, the same for the whole run; each block is a new sequence,
+    and its channel uses are spread evenly over the hops. Coefficients have power
+    1/M, so that SNR = K/(M N0), eq. 6.
+
+    Args:
+        rho: correlation from hop to hop.
+        num_hops: hops after H_0.
+        rho_k: exponential correlation of H_0 on both sides.
+        h0_seed: seed of H_0.
+        innovation_power: E|e_ij|^2 relative to E|h_ij|^2. The paper's model is
+            stationary with 1; in the published sequences real and imaginary part
+            deviate by 1/2, which is `0.5 * num_rx`, and energy grows along the
+            sequence.
+    """
+
+    def __init__(
+        self,
+        num_rx,
+        num_streams,
+        rho=0.98,
+        num_hops=4,
+        rho_k=0.6,
+        h0_seed=0,
+        innovation_power=1.0,
+    ):
+        super().__init__(num_rx, num_streams)
+        check_real("channel.rho", rho, low=0, high=1)
+        check_int("channel.num_hops", num_hops, minimum=0)
+        check_real("channel.rho_k", rho_k, low=0, high=0.9999)
+        check_int("channel.h0_seed", h0_seed, minimum=0)
+        check_real("channel.innovation_power", innovation_power, low=0)
+        self.rho = rho
+        self.num_hops = num_hops
+        self.innovation_power = innovation_power
+        self.power = 1.0 / num_rx
+        rng = np.random.Generator(np.random.Philox(h0_seed))
+        white = rng.normal(size=(2, num_rx, num_streams)) * np.sqrt(self.power / 2)
+        left = symmetric_root(exponential_correlation(num_rx, rho_k))
+        right = symmetric_root(exponential_correlation(num_streams, rho_k))
+        #: the initial channel, complex64 [M, K]
+        self.h0 = (left @ (white[0] + 1j * white[1]) @ right).astype(np.complex64)
+
+    def hop_of_use(self, num_uses):
+        """The hop 0..num_hops of each of the channel uses of a block."""
+        return np.arange(num_uses) * (self.num_hops + 1) // num_uses
+
+    def sample(self, key, num_blocks, num_uses, first_block=0):
+        shape = (num_blocks, self.num_hops + 1, self.num_rx, self.num_streams)
+        innovations = complex_normal(key, shape, self.power * self.innovation_power)
+        h = ops.broadcast_to(ops.convert_to_tensor(self.h0), shape[:1] + shape[2:])
+        sequence = [h]
+        fresh = (1.0 - self.rho**2) ** 0.5
+        for t in range(1, self.num_hops + 1):
+            h = self.rho * h + fresh * innovations[:, t]
+            sequence.append(h)
+        return ops.take(
+            ops.stack(sequence, axis=1), self.hop_of_use(num_uses), axis=1
+        )

@@ -1,0 +1,199 @@
+"""QAM and PAM points, Gray labels, and symbol logits <-> LLRs.
+
+Labels follow 3GPP TS 38.211, Section 5.1, as Sionna's `Constellation("qam", m)`
+does: bits 0, 2, 4, ... of a QAM symbol label its real part, bits 1, 3, 5, ...
+its imaginary part, the first bit of each is the sign. `num_bits_per_symbol = 1`
+is real BPSK, as `Constellation("pam", 1)`.
+
+Square QAM separates into two PAMs. A *PAM logit* is a log-probability, up to a
+constant, of one level of one real dimension. The real dimensions of K streams
+are ordered as real parts of streams 0..K-1, then their imaginary parts.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from keras import ops
+
+from linksim.errors import InvalidInput, check_choice, check_int
+
+DEMAPPING_METHODS = ("app", "maxlog")
+
+
+def pam_num_bits(num_bits_per_symbol):
+    """Bits on each real dimension of a square QAM symbol (or of BPSK)."""
+    check_int("num_bits_per_symbol", num_bits_per_symbol)
+    if num_bits_per_symbol == 1:
+        return 1
+    if num_bits_per_symbol % 2 or num_bits_per_symbol > 10:
+        raise InvalidInput(
+            f"num_bits_per_symbol: got {num_bits_per_symbol}, expected 1 (BPSK) or an "
+            "even number up to 10 (square QAM)"
+        )
+    return num_bits_per_symbol // 2
+
+
+@lru_cache(maxsize=None)
+def bit_labels(num_bits):
+    """Bits of the indices 0..2^num_bits-1, most significant first.
+
+    Returns a read-only int32 array of shape [2^num_bits, num_bits].
+    """
+    indices = np.arange(2**num_bits)[:, None]
+    labels = (indices >> np.arange(num_bits - 1, -1, -1)) & 1
+    labels = labels.astype(np.int32)
+    labels.setflags(write=False)
+    return labels
+
+
+def _gray_pam(bits):
+    # TS 38.211: (1-2b0) * [2^(n-1) - (1-2b1) * [2^(n-2) - ...]]
+    sign = 1 - 2 * bits[:, 0]
+    if bits.shape[1] == 1:
+        return sign
+    return sign * (2 ** (bits.shape[1] - 1) - _gray_pam(bits[:, 1:]))
+
+
+@lru_cache(maxsize=None)
+def pam_points(num_bits_per_symbol):
+    """Levels of one real dimension, by label; complex symbols have unit power.
+
+    Returns a read-only float32 array of 2^(m/2) levels (2 for BPSK).
+    """
+    levels = _gray_pam(bit_labels(pam_num_bits(num_bits_per_symbol)))
+    power = np.mean(levels.astype(np.float64) ** 2)
+    dims = 1 if num_bits_per_symbol == 1 else 2
+    points = (levels / np.sqrt(dims * power)).astype(np.float32)
+    points.setflags(write=False)
+    return points
+
+
+@lru_cache(maxsize=None)
+def pam_indices_of_symbols(num_bits_per_symbol):
+    """PAM indices of every symbol: int32 [2^m, 2] (real, imaginary part).
+
+    For BPSK the shape is [2, 1]: there is no imaginary part.
+    """
+    labels = bit_labels(num_bits_per_symbol)
+    if num_bits_per_symbol == 1:
+        return labels
+    weights = 2 ** np.arange(num_bits_per_symbol // 2 - 1, -1, -1)
+    table = np.stack([labels[:, 0::2] @ weights, labels[:, 1::2] @ weights], -1)
+    table = table.astype(np.int32)
+    table.setflags(write=False)
+    return table
+
+
+@lru_cache(maxsize=None)
+def qam_points(num_bits_per_symbol):
+    """Unit-power constellation points by label: complex64 [2^m]."""
+    levels = pam_points(num_bits_per_symbol)
+    pam = pam_indices_of_symbols(num_bits_per_symbol)
+    points = levels[pam[:, 0]].astype(np.complex64)
+    if num_bits_per_symbol > 1:
+        points = points + 1j * levels[pam[:, 1]]
+    points = points.astype(np.complex64)
+    points.setflags(write=False)
+    return points
+
+
+def logits_to_llrs(logits, method="app"):
+    """LLRs `log p(b=1)/p(b=0)` of the label bits from logits over all labels.
+
+    Args:
+        logits: float [..., 2^n].
+        method: "app" sums the probabilities, "maxlog" keeps the largest.
+
+    Returns:
+        float [..., n].
+    """
+    check_choice("method", method, DEMAPPING_METHODS)
+    reduce = ops.logsumexp if method == "app" else ops.max
+    labels = bit_labels(int(np.log2(logits.shape[-1])))
+    llrs = [
+        reduce(ops.take(logits, np.flatnonzero(column), axis=-1), axis=-1)
+        - reduce(ops.take(logits, np.flatnonzero(1 - column), axis=-1), axis=-1)
+        for column in labels.T
+    ]
+    return ops.stack(llrs, axis=-1)
+
+
+def pam_logits_to_llrs(logits, num_bits_per_symbol, method="app"):
+    """LLRs of K streams from the PAM logits of their real dimensions.
+
+    Args:
+        logits: float [..., 2K, 2^(m/2)], or [..., K, 2] for BPSK.
+
+    Returns:
+        float [..., K, m].
+    """
+    llrs = logits_to_llrs(logits, method)
+    if num_bits_per_symbol == 1:
+        return llrs
+    real, imag = ops.split(llrs, 2, axis=-2)
+    interleaved = ops.stack([real, imag], axis=-1)
+    return ops.reshape(
+        interleaved, tuple(ops.shape(interleaved)[:-2]) + (num_bits_per_symbol,)
+    )
+
+
+def pam_logits_to_symbol_logits(logits, num_bits_per_symbol):
+    """Symbol logits [..., K, 2^m] of independent PAM logits [..., N, L]."""
+    if num_bits_per_symbol == 1:
+        return logits
+    pam = pam_indices_of_symbols(num_bits_per_symbol)
+    real, imag = ops.split(logits, 2, axis=-2)
+    return ops.take(real, pam[:, 0], axis=-1) + ops.take(imag, pam[:, 1], axis=-1)
+
+
+def pam_logits_to_symbol_indices(logits, num_bits_per_symbol):
+    """Most likely symbol indices, int32 [..., K], of PAM logits [..., N, L]."""
+    best = ops.cast(ops.argmax(logits, axis=-1), "int32")
+    if num_bits_per_symbol == 1:
+        return best
+    pam = pam_indices_of_symbols(num_bits_per_symbol)
+    table = np.zeros(2**num_bits_per_symbol, np.int32)
+    size = 2 ** pam_num_bits(num_bits_per_symbol)
+    table[pam[:, 0] * size + pam[:, 1]] = np.arange(2**num_bits_per_symbol)
+    real, imag = ops.split(best, 2, axis=-1)
+    return ops.take(ops.convert_to_tensor(table), real * size + imag, axis=0)
+
+
+def llrs_to_symbol_logits(llrs):
+    """Logits [..., 2^n] of the labels whose n bits have the given LLRs [..., n].
+
+    The bits are taken as independent, so `logits_to_llrs` is the exact inverse.
+    """
+    labels = bit_labels(llrs.shape[-1])
+    signs = ops.convert_to_tensor(2.0 * labels.T - 1.0, dtype=llrs.dtype)
+    # log p(b) = -softplus(-+llr); summed over bits for every label
+    positive = ops.matmul(-ops.softplus(-llrs), (signs + 1) / 2)
+    negative = ops.matmul(-ops.softplus(llrs), (1 - signs) / 2)
+    return positive + negative
+
+
+def pam_posterior(z, variance, points):
+    """Posterior of a uniformly drawn PAM level seen through Gaussian noise.
+
+    Args:
+        z: float [...], observation `level + noise`.
+        variance: float [...], variance of the real noise.
+        points: the levels, [L].
+
+    Returns:
+        logits [..., L], posterior mean [...] and posterior variance [...].
+    """
+    levels = ops.convert_to_tensor(points)
+    distance = ops.square(ops.expand_dims(z, -1) - levels)
+    logits = -distance / (2.0 * ops.expand_dims(variance, -1))
+    pmf = ops.softmax(logits, axis=-1)
+    mean = ops.sum(pmf * levels, axis=-1)
+    spread = ops.square(levels - ops.expand_dims(mean, -1))
+    return logits, mean, ops.sum(pmf * spread, axis=-1)
+
+
+def nearest_pam(z, points):
+    """The PAM level nearest to each entry of `z`, same shape."""
+    levels = ops.convert_to_tensor(points)
+    distance = ops.abs(ops.expand_dims(z, -1) - levels)
+    return ops.take(levels, ops.argmin(distance, axis=-1), axis=0)

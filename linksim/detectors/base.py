@@ -1,0 +1,265 @@
+"""The contract of every detector: one Keras layer called `(y, h, s)`."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from linksim.constellation import (
+    DEMAPPING_METHODS,
+    logits_to_llrs,
+    pam_logits_to_llrs,
+    pam_logits_to_symbol_indices,
+    pam_logits_to_symbol_logits,
+    pam_num_bits,
+    pam_points,
+)
+from linksim.detectors.real import complex_to_real_channel, whiten
+from linksim.errors import InvalidInput, check_choice, check_int
+
+OUTPUTS = ("bit", "symbol")
+
+
+class Detector(keras.layers.Layer):
+    r"""Base class of all detectors of `y = H x + n`.
+
+    Args:
+        num_streams: K, the number of transmitted streams.
+        num_bits_per_symbol: m; 1 is BPSK, even numbers are square QAM.
+        output: "bit" or "symbol".
+        hard_out: decisions instead of soft values.
+        demapping_method: "app" or "maxlog": how bit LLRs are formed from the
+            posterior of the symbols.
+
+    Call arguments:
+        y: complex64 [..., M], received vectors.
+        h: complex64 [..., M, K], channel matrices.
+        s: complex64 [..., M, M], noise covariances as Sionna passes them; or
+            float32 [...] (or a scalar), the noise variances N0.
+
+    Returns:
+        - output "bit": LLRs `log p(b=1)/p(b=0)`, float32 [..., K, m], or with
+          `hard_out` the bits, float32 [..., K, m];
+        - output "symbol": logits, float32 [..., K, 2^m], or with `hard_out` the
+          symbol indices, int32 [..., K].
+
+    Raises:
+        InvalidInput: (a `ValueError`) for wrong ranks, shapes or dtypes; when
+            called eagerly also for NaN or inf in `y` or `h` and for N0 <= 0.
+
+    A subclass implements `detect` on real tensors. It may set
+    `needs_full_column_rank` (M >= K required), `demapping_methods` (those that
+    make sense, the default first) and `xla_on_cpu` (a hint for the engine).
+    """
+
+    needs_full_column_rank = False
+    demapping_methods = DEMAPPING_METHODS
+    xla_on_cpu = False
+    eager_only = False
+
+    def __init__(
+        self,
+        num_streams,
+        num_bits_per_symbol,
+        output="bit",
+        hard_out=False,
+        demapping_method=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_int("num_streams", num_streams)
+        self._num_pam_bits = pam_num_bits(num_bits_per_symbol)
+        check_choice("output", output, OUTPUTS)
+        if not isinstance(hard_out, bool):
+            raise InvalidInput(f"hard_out: got {hard_out!r}, expected True or False")
+        if demapping_method is None:
+            demapping_method = self.demapping_methods[0]
+        check_choice("demapping_method", demapping_method, self.demapping_methods)
+        self.num_streams = int(num_streams)
+        self.num_bits_per_symbol = int(num_bits_per_symbol)
+        self.output_type = output
+        self.hard_out = hard_out
+        self.demapping_method = demapping_method
+        # Levels, energy and number of the real dimensions
+        self.points = pam_points(num_bits_per_symbol)
+        self.pam_energy = float(np.mean(self.points.astype(np.float64) ** 2))
+        self.is_real = num_bits_per_symbol == 1
+        self.num_dims = self.num_streams * (1 if self.is_real else 2)
+        self.supports_masking = False
+
+    # --- what a subclass provides -------------------------------------------
+
+    def detect(self, y, h, no):
+        """PAM logits of the real system.
+
+        Args:
+            y: float32 [B, 2M], `[Re; Im]`.
+            h: float32 [B, 2M, N]; N = 2K, `[[Re, -Im], [Im, Re]]`, or N = K for
+                BPSK, whose symbols have no imaginary part.
+            no: float32 [B], noise variance N0 per complex dimension; each real
+                dimension has N0/2.
+
+        Returns:
+            float32 [B, N, L], log-probabilities up to a constant.
+        """
+        raise NotImplementedError
+
+    def symbol_logits(self, y, h, no):
+        """Symbol logits [B, K, 2^m]; override where the two PAMs are not
+        independent a posteriori."""
+        return pam_logits_to_symbol_logits(
+            self.detect(y, h, no), self.num_bits_per_symbol
+        )
+
+    # --- calls --------------------------------------------------------------
+
+    def call(self, y, h, s):
+        y, h, no, lead = self._to_real(y, h, s)
+        if self.output_type == "bit":
+            out = self._llrs(self.detect(y, h, no))
+            if self.hard_out:
+                out = ops.cast(out > 0, "float32")
+        elif self.hard_out:
+            out = self._symbols(self.detect(y, h, no))
+        else:
+            out = self.symbol_logits(y, h, no)
+        return ops.reshape(out, lead + tuple(out.shape[1:]))
+
+    def llrs_and_symbols(self, y, h, s):
+        """Soft bits and hard symbols for the price of one detection.
+
+        Returns:
+            LLRs float32 [..., K, m] and symbol indices int32 [..., K].
+        """
+        y, h, no, lead = self._to_real(y, h, s)
+        logits = self.detect(y, h, no)
+        llrs, symbols = self._llrs(logits), self._symbols(logits)
+        return (
+            ops.reshape(llrs, lead + tuple(llrs.shape[1:])),
+            ops.reshape(symbols, lead + (self.num_streams,)),
+        )
+
+    def _llrs(self, logits):
+        return pam_logits_to_llrs(
+            logits, self.num_bits_per_symbol, self.demapping_method
+        )
+
+    def _symbols(self, logits):
+        return pam_logits_to_symbol_indices(logits, self.num_bits_per_symbol)
+
+    def _to_real(self, y, h, s):
+        """Checked, whitened and flattened real tensors, and the leading shape."""
+        y, h = ops.convert_to_tensor(y), ops.convert_to_tensor(h)
+        if isinstance(s, (int, float)):
+            s = ops.convert_to_tensor(s, dtype="float32")
+        s = ops.convert_to_tensor(s)
+        covariance = self._check(y, h, s)
+        lead = tuple(ops.shape(y)[:-1])
+        num_rx = y.shape[-1]
+        y = ops.reshape(y, (-1, num_rx))
+        h = ops.reshape(h, (-1, num_rx, self.num_streams))
+        y, h = complex_to_real_channel(y, h)
+        if covariance:
+            s = ops.reshape(s, (-1, num_rx, num_rx))
+            y, h, no = whiten(y, h, s)
+        elif len(s.shape) == 0:
+            no = ops.broadcast_to(s, (ops.shape(y)[0],))
+        else:
+            no = ops.reshape(s, (-1,))
+        if self.is_real:
+            h = h[..., : self.num_streams]
+        self._check_values(y, h, no)
+        return y, h, no, lead
+
+    def _check(self, y, h, s):
+        """Static checks; returns whether `s` is a covariance."""
+        who = f"{type(self).__name__}"
+        for name, x in (("y", y), ("h", h)):
+            dtype = keras.backend.standardize_dtype(x.dtype)
+            if dtype != "complex64":
+                raise InvalidInput(f"{who}: {name} has dtype {dtype}, expected complex64")
+        if len(y.shape) < 1 or len(h.shape) != len(y.shape) + 1:
+            raise InvalidInput(
+                f"{who}: y has shape {tuple(y.shape)} and h {tuple(h.shape)}, "
+                "expected [..., M] and [..., M, K] with equal leading dimensions"
+            )
+        if y.shape[-1] is None or tuple(h.shape[-2:]) != (y.shape[-1], self.num_streams):
+            raise InvalidInput(
+                f"{who}: h has shape {tuple(h.shape)}, expected [..., "
+                f"{y.shape[-1]}, {self.num_streams}] beside y {tuple(y.shape)} "
+                f"(num_streams={self.num_streams})"
+            )
+        dtype = keras.backend.standardize_dtype(s.dtype)
+        covariance = dtype == "complex64"
+        if not covariance and dtype != "float32":
+            raise InvalidInput(
+                f"{who}: s has dtype {dtype}, expected complex64 (noise covariance) "
+                "or float32 (noise variance N0)"
+            )
+        expected = tuple(y.shape) + (y.shape[-1],) if covariance else tuple(y.shape[:-1])
+        if not (len(s.shape) == 0 and not covariance):
+            if not _compatible(s.shape, expected):
+                raise InvalidInput(
+                    f"{who}: s has shape {tuple(s.shape)} and dtype {dtype}, expected "
+                    f"{expected} for {'a covariance' if covariance else 'N0'} beside "
+                    f"y {tuple(y.shape)}"
+                )
+        if not _compatible(h.shape[:-2], y.shape[:-1]):
+            raise InvalidInput(
+                f"{who}: y has shape {tuple(y.shape)} and h {tuple(h.shape)}: "
+                "their leading dimensions differ"
+            )
+        rows = 2 * y.shape[-1] if self.is_real else y.shape[-1]
+        if self.needs_full_column_rank and rows < self.num_streams:
+            raise InvalidInput(
+                f"{who}: {y.shape[-1]} receive antennas for {self.num_streams} "
+                "streams; this detector needs at least as many antennas as streams"
+            )
+        return covariance
+
+    def _check_values(self, y, h, no):
+        for name, x in (("y", y), ("h", h), ("s", no)):
+            value = concrete(x)
+            if value is None:
+                return
+            if not np.all(np.isfinite(value)):
+                raise InvalidInput(f"{type(self).__name__}: {name} contains NaN or inf")
+        if np.any(value <= 0):
+            raise InvalidInput(
+                f"{type(self).__name__}: noise variance N0 is {value.min()}, expected > 0"
+            )
+
+    # --- Keras --------------------------------------------------------------
+
+    def compute_output_spec(self, y, h, s):
+        lead = tuple(y.shape[:-1])
+        if self.output_type == "bit":
+            shape = lead + (self.num_streams, self.num_bits_per_symbol)
+            return keras.KerasTensor(shape, dtype="float32")
+        if self.hard_out:
+            return keras.KerasTensor(lead + (self.num_streams,), dtype="int32")
+        shape = lead + (self.num_streams, 2**self.num_bits_per_symbol)
+        return keras.KerasTensor(shape, dtype="float32")
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_streams": self.num_streams,
+            "num_bits_per_symbol": self.num_bits_per_symbol,
+            "output": self.output_type,
+            "hard_out": self.hard_out,
+            "demapping_method": self.demapping_method,
+        }
+
+
+def concrete(x):
+    """The value of `x` as a NumPy array, or None while a graph is traced."""
+    try:
+        return np.asarray(ops.convert_to_numpy(x))
+    except Exception:  # each backend refuses a symbolic tensor in its own way
+        return None
+
+
+def _compatible(shape, expected):
+    if len(shape) != len(expected):
+        return False
+    return all(a is None or b is None or a == b for a, b in zip(shape, expected))

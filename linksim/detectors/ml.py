@@ -1,0 +1,206 @@
+"""Exact maximum-likelihood (a posteriori probability) detection by enumeration.
+
+After a QR decomposition with the two real dimensions of a stream side by side,
+the first stream appears in the first row(s) only, and given all other streams its
+real and imaginary parts are independent. So |C|^(K-1) * 2 sqrt|C| terms replace
+the |C|^K of a brute-force search, with the same result.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from linksim.constellation import pam_indices_of_symbols
+from linksim.detectors.base import Detector
+from linksim.detectors.real import interleaved_qr
+from linksim.errors import InvalidInput, check_int
+
+MAX_HYPOTHESES = 2**24
+
+
+@keras.saving.register_keras_serializable("linksim")
+class MaximumLikelihoodDetector(Detector):
+    """Exact soft detection: "app" sums, "maxlog" keeps the best hypothesis.
+
+    Args:
+        max_elements: the largest number of elements of one intermediate tensor;
+            the batch is
+            processed in chunks of that size, whatever the batch. The default, one
+            MiB of float32, is fastest where it fits into the processor's cache.
+
+    Raises:
+        InvalidInput: if |C|^(K-1) exceeds 2^24 (use "sphere").
+    """
+
+    def __init__(self, *args, max_elements=2**18, **kwargs):
+        super().__init__(*args, **kwargs)
+        check_int("max_elements", max_elements)
+        self.max_elements = int(max_elements)
+        self._num_symbols = 2**self.num_bits_per_symbol
+        hypotheses = self._num_symbols ** (self.num_streams - 1)
+        if hypotheses > MAX_HYPOTHESES:
+            raise InvalidInput(
+                f"ml: {self.num_streams} streams of {self.num_bits_per_symbol} bits "
+                f"need {hypotheses:.3g} hypotheses, at most {MAX_HYPOTHESES} are "
+                'enumerated; use "sphere" for the exact max-log solution'
+            )
+        # Levels of all real dimensions of one symbol, [|C|, 1 or 2]
+        self._symbol_levels = self.points[
+            pam_indices_of_symbols(self.num_bits_per_symbol)
+        ]
+
+    def detect(self, y, h, no):
+        return self._enumerate(y, h, no, joint=False)
+
+    def symbol_logits(self, y, h, no):
+        return self._enumerate(y, h, no, joint=True)
+
+    def _enumerate(self, y, h, no, joint):
+        """PAM logits [B, N, L], or with `joint` symbol logits [B, K, |C|].
+
+        All tensors are kept as [..., B]: the batch innermost makes every step a
+        long vector operation.
+        """
+        y, r = interleaved_qr(y, h, self.num_streams, self.is_real)
+        # Scale by 1/sqrt(N0): metrics become exponents
+        scale = 1.0 / ops.sqrt(no)
+        y = y * scale[:, None]
+        r = r * scale[:, None, None]
+        if self.num_streams == 1:
+            chunk = self.max_elements
+        else:
+            others = self._num_symbols ** (self.num_streams - 1)
+            terms = len(self.points) * (len(self.points) if joint else 1)
+            chunk = max(1, self.max_elements // (others * max(terms // 4, 1)))
+        batch = y.shape[0]
+        if batch is not None and batch <= chunk:
+            return self._chunk(y, r, joint)
+        return self._map_chunks(y, r, chunk, joint)
+
+    def _map_chunks(self, y, r, chunk, joint):
+        # A loop over slices: memory is that of one chunk
+        batch = ops.shape(y)[0]
+        num_chunks = (batch + chunk - 1) // chunk
+        # The index of the last row repeated, so that every slice is full
+        width = self._symbol_width(joint)
+        rows = self.num_streams if joint else self.num_dims
+        result = ops.zeros((num_chunks * chunk, rows, width))
+
+        def body(i, result):
+            index = ops.minimum(i * chunk + ops.arange(chunk), batch - 1)
+            part = self._chunk(
+                ops.take(y, index, axis=0), ops.take(r, index, axis=0), joint
+            )
+            return i + 1, ops.slice_update(result, (i * chunk, 0, 0), part)
+
+        _, result = ops.while_loop(
+            lambda i, result: i < num_chunks,
+            body,
+            (ops.convert_to_tensor(0, dtype="int32"), result),
+        )
+        return result[:batch]
+
+    def _symbol_width(self, joint):
+        return self._num_symbols if joint else len(self.points)
+
+    def _chunk(self, y, r, joint):
+        """`_enumerate` of a few vectors at once."""
+        per_stream = self.num_dims // self.num_streams
+        streams, size = self.num_streams, self._num_symbols
+        levels = ops.convert_to_tensor(self._symbol_levels)  # [|C|, per_stream]
+        y = ops.transpose(y)  # [N, B]
+        r = ops.transpose(r, (1, 2, 0))  # [N, N, B]
+
+        # Residuals of the rows of the streams still open, [|C|^done, B] each,
+        # and the metric collected by the rows already complete.
+        residual = [y[i][None] for i in range(self.num_dims)]
+        metric = ops.zeros_like(residual[0])
+        for k in range(streams - 1, 0, -1):
+            for i in range((k + 1) * per_stream):
+                shift = 0.0
+                for part in range(per_stream):
+                    shift = shift + levels[:, part, None] * r[i, k * per_stream + part]
+                # The newest stream becomes the slowest index
+                residual[i] = _outer(residual[i], shift)
+            for i in range(k * per_stream, (k + 1) * per_stream):
+                term = ops.square(residual[i])
+                metric = _repeat(metric, term) + term
+        # First stream: real and imaginary part separate
+        pam = ops.convert_to_tensor(self.points)[:, None, None]
+        open_terms = [
+            -ops.square(residual[i][None] - pam * r[i, i]) for i in range(per_stream)
+        ]  # each [L, others, B]
+        others_metric = -metric
+        totals = [self._reduce(term, axis=0) for term in open_terms]
+        weight = others_metric
+        for total in totals:
+            weight = weight + total  # [others, B], marginalised over the first stream
+
+        logits = [self._first_stream(others_metric, open_terms, totals, joint)]
+        weight = ops.reshape(weight, (size,) * (streams - 1) + (-1,))
+        for k in range(1, streams):
+            # The first axis of `weight` is stream 1, the last enumerated
+            axes = tuple(a for a in range(streams - 1) if a != k - 1)
+            symbol = self._reduce(weight, axis=axes) if axes else weight
+            logits.append(symbol if joint else self._split_pams(symbol))
+        if joint:
+            return ops.transpose(ops.stack(logits), (2, 0, 1))
+        # [K, per_stream, L, B] -> [B, (part, K), L]
+        out = ops.transpose(ops.stack(logits), (3, 1, 0, 2))
+        return ops.reshape(out, (-1, self.num_dims, len(self.points)))
+
+    def _first_stream(self, metric, terms, totals, joint):
+        if joint:
+            pam = pam_indices_of_symbols(self.num_bits_per_symbol)
+            rows = []
+            for symbol in pam:
+                exponent = metric
+                for term, index in zip(terms, symbol):
+                    exponent = exponent + term[int(index)]
+                rows.append(self._reduce(exponent, axis=0))
+            return ops.stack(rows)
+        parts = []
+        for i, term in enumerate(terms):
+            exponent = metric
+            for j, total in enumerate(totals):
+                if j != i:
+                    exponent = exponent + total
+            parts.append(self._reduce(term + exponent[None], axis=1))
+        return ops.stack(parts)
+
+    def _split_pams(self, symbol):
+        """PAM logits [per_stream, L, B] of symbol logits [|C|, B]."""
+        pam = pam_indices_of_symbols(self.num_bits_per_symbol)
+        return ops.stack(
+            [
+                ops.stack(
+                    [
+                        self._reduce(ops.take(symbol, np.flatnonzero(column == a), 0), 0)
+                        for a in range(len(self.points))
+                    ]
+                )
+                for column in pam.T
+            ]
+        )
+
+    def _reduce(self, x, axis):
+        if self.demapping_method == "maxlog":
+            return ops.max(x, axis=axis)
+        return ops.logsumexp(x, axis=axis)
+
+    def get_config(self):
+        return {**super().get_config(), "max_elements": self.max_elements}
+
+
+def _outer(residual, shift):
+    """residual [R, B] minus shift [|C|, B] for all pairs: [|C| * R, B]."""
+    pairs = residual[None] - shift[:, None]
+    return ops.reshape(pairs, (-1, ops.shape(residual)[-1]))
+
+
+def _repeat(metric, like):
+    """Repeat metric [R, B] to the rows of `like` [|C| * R, B]."""
+    times = like.shape[0] // metric.shape[0]
+    return ops.tile(metric, (times, 1))

@@ -1,0 +1,119 @@
+"""The real-valued system behind every detector, and its linear algebra."""
+
+import numpy as np
+from keras import ops
+
+
+def complex_to_real_channel(y, h):
+    """Stack a complex system into a real one.
+
+    Args:
+        y: complex64 [B, M].
+        h: complex64 [B, M, K].
+
+    Returns:
+        float32 `[Re; Im]` [B, 2M] and `[[Re, -Im], [Im, Re]]` [B, 2M, 2K].
+    """
+    y = ops.concatenate([ops.real(y), ops.imag(y)], axis=-1)
+    return y, complex_to_real_matrix(h)
+
+
+def complex_to_real_matrix(h):
+    """`[[Re, -Im], [Im, Re]]` of complex matrices, [..., 2M, 2K]."""
+    real, imag = ops.real(h), ops.imag(h)
+    top = ops.concatenate([real, -imag], axis=-1)
+    return ops.concatenate([top, ops.concatenate([imag, real], axis=-1)], axis=-2)
+
+
+def whiten(y, h, s):
+    """Whiten coloured noise of covariance `s`; white noise is left untouched.
+
+    The whitened noise is scaled to N0 = trace(s)/M per complex dimension, so that
+    N0 keeps its meaning. Only noise that is not white is factorised.
+
+    Args:
+        y: float32 [B, 2M].
+        h: float32 [B, 2M, N].
+        s: complex64 [B, M, M].
+
+    Returns:
+        y, h and the noise variances N0, float32 [B].
+    """
+    s = complex_to_real_matrix(s)
+    dims = s.shape[-1]
+    diagonal = ops.diagonal(s, axis1=-2, axis2=-1)
+    no = ops.mean(diagonal, axis=-1)
+    eye = ops.eye(dims)
+    coloured = ops.abs(s - no[:, None, None] * eye)
+    white = ops.all(coloured <= 1e-6 * ops.abs(no)[:, None, None])
+
+    def untouched():
+        return y, h
+
+    def whitened():
+        factor = ops.cholesky(s / no[:, None, None])
+        both = ops.concatenate([y[..., None], h], axis=-1)
+        both = ops.solve_triangular(factor, both, lower=True)
+        return both[..., 0], both[..., 1:]
+
+    y, h = ops.cond(white, untouched, whitened)
+    return y, h, no
+
+
+def matvec(a, x):
+    """a [B, I, J] times x [B, J]."""
+    return ops.matmul(a, x[..., None])[..., 0]
+
+
+def matched_filter(y, h):
+    """`H'y` [B, N] and `H'H` [B, N, N] of y [B, 2M], h [B, 2M, N]."""
+    ht = ops.swapaxes(h, -1, -2)
+    return matvec(ht, y), ops.matmul(ht, h)
+
+
+def diagonal(a):
+    """Diagonals [B, N] of a [B, N, N]."""
+    return ops.diagonal(a, axis1=-2, axis2=-1)
+
+
+def regularized_inverse(gram, load):
+    """Inverse of `gram + diag(load)`, kept invertible for singular `gram`.
+
+    A ridge of a float32 rounding error of the mean diagonal is added, so that a
+    zero or rank-deficient channel gives a finite result; it is far below the
+    rounding of `gram` itself.
+
+    Args:
+        gram: float32 [B, N, N], symmetric, positive semidefinite.
+        load: float32, broadcast to [B, N].
+    """
+    eye = ops.eye(gram.shape[-1])
+    ridge = 1.2e-7 * ops.mean(diagonal(gram), axis=-1, keepdims=True) + 1e-30
+    load = ops.broadcast_to(load + ridge, ops.shape(gram)[:-1])
+    return ops.inv(gram + load[..., None] * eye)
+
+
+def interleaved_order(num_streams, is_real):
+    """Indices that bring both real dimensions of a stream side by side."""
+    if is_real:
+        return np.arange(num_streams)
+    return np.arange(2 * num_streams).reshape(2, -1).T.reshape(-1)
+
+
+def interleaved_qr(y, h, num_streams, is_real):
+    """QR decomposition with the two real dimensions of a stream side by side.
+
+    In that order R of a stacked complex channel has the structure of the complex
+    QR decomposition: the 2 x 2 blocks on its diagonal are diagonal themselves.
+    With fewer rows than columns, R is completed with zero rows.
+
+    Returns:
+        `Q'y` [B, N] and R [B, N, N], both in interleaved order.
+    """
+    h = ops.take(h, interleaved_order(num_streams, is_real), axis=-1)
+    rows, columns = h.shape[-2:]
+    if rows < columns:
+        h = ops.pad(h, ((0, 0), (0, columns - rows), (0, 0)))
+        y = ops.pad(y, ((0, 0), (0, columns - rows)))
+    q, r = ops.qr(h)
+    return matvec(ops.swapaxes(q, -1, -2), y), r

@@ -1,0 +1,39 @@
+"""Exceptions that a user of linksim is meant to see."""
+
+
+class InvalidInput(ValueError):
+    """An argument, a scenario key or a tensor is not what was expected."""
+
+
+class ResultFileError(RuntimeError):
+    """A result file is corrupted, or was made by another scenario or seed."""
+
+
+def check_choice(name, value, choices):
+    """Raise `InvalidInput` unless `value` is one of `choices`."""
+    if value not in choices:
+        listed = ", ".join(str(c) for c in choices)
+        raise InvalidInput(f"{name}: got {value!r}, expected one of: {listed}")
+
+
+def check_int(name, value, minimum=1):
+    """Raise `InvalidInput` unless `value` is an integer >= `minimum`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
+        raise InvalidInput(f"{name}: got {value!r}, expected an integer >= {minimum}")
+
+
+def check_real(name, value, low=None, high=None, open_low=False):
+    """Raise `InvalidInput` unless `value` is a finite number in `[low, high]`.
+
+    `open_low` excludes `low` itself.
+    """
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+    ok = ok and value == value and abs(value) != float("inf")
+    if ok and low is not None:
+        ok = value > low if open_low else value >= low
+    if ok and high is not None:
+        ok = value <= high
+    if not ok:
+        bounds = f" {'>' if open_low else '>='} {low}" if low is not None else ""
+        bounds += f"{' and' if bounds else ''} <= {high}" if high is not None else ""
+        raise InvalidInput(f"{name}: got {value!r}, expected a finite number{bounds}")

@@ -1,0 +1,325 @@
+"""Scenarios: what is simulated, read from TOML and validated."""
+
+import copy
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+from linksim.channels.base import list_channels
+from linksim.constellation import pam_num_bits
+from linksim.data import scenario_folder
+from linksim.errors import InvalidInput, check_choice, check_int, check_real
+from linksim.registry import list_detectors
+from linksim.snr import SNR_DEFINITIONS
+
+CODES = ("none", "802.11n", "5g")
+CSI_TYPES = ("perfect", "noisy", "ls")
+CN_UPDATES = ("boxplus", "boxplus-phi", "minsum", "offset-minsum")
+INTERPOLATIONS = ("nn", "lin", "lin_time_avg")
+
+
+@dataclass(frozen=True)
+class System:
+    """Antennas and modulation."""
+
+    num_rx: int
+    num_streams: int
+    num_bits_per_symbol: int
+
+    def __post_init__(self):
+        check_int("system.num_rx", self.num_rx)
+        check_int("system.num_streams", self.num_streams)
+        pam_num_bits(self.num_bits_per_symbol)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Channel code, decoder and interleaver.
+
+    "802.11n" is the (648, 324) LDPC code; "5g" takes `num_info_bits`, and its
+    length from `num_coded_bits` or the OFDM grid. With "none" a block is
+    `uses_per_block` channel uses.
+    """
+
+    type: str = "none"
+    num_info_bits: int = 0
+    num_coded_bits: int = 0
+    num_iterations: int = 20
+    cn_update: str = "boxplus"
+    interleaver_seed: int = -1
+    uses_per_block: int = 1
+
+    def __post_init__(self):
+        check_choice("code.type", self.type, CODES)
+        check_int("code.num_info_bits", self.num_info_bits, minimum=0)
+        check_int("code.num_coded_bits", self.num_coded_bits, minimum=0)
+        check_int("code.num_iterations", self.num_iterations)
+        check_choice("code.cn_update", self.cn_update, CN_UPDATES)
+        check_int("code.interleaver_seed", self.interleaver_seed, minimum=-1)
+        check_int("code.uses_per_block", self.uses_per_block)
+        if self.type == "5g" and not self.num_info_bits:
+            raise InvalidInput("code.num_info_bits: missing, the 5g code needs it")
+        if self.type == "802.11n" and (self.num_info_bits or self.num_coded_bits):
+            raise InvalidInput(
+                "code: num_info_bits and num_coded_bits belong to the 5g code; the "
+                "802.11n code is (648, 324)"
+            )
+
+
+@dataclass(frozen=True)
+class Ofdm:
+    """Resource grid of one slot; all subcarriers carry data."""
+
+    num_symbols: int = 14
+    num_subcarriers: int = 48
+    pilot_symbols: tuple = (2, 11)
+    cyclic_prefix_ratio: float = 0.07
+    interpolation: str = "lin"
+
+    def __post_init__(self):
+        check_int("ofdm.num_symbols", self.num_symbols)
+        check_int("ofdm.num_subcarriers", self.num_subcarriers)
+        object.__setattr__(self, "pilot_symbols", tuple(self.pilot_symbols))
+        for index in self.pilot_symbols:
+            check_int("ofdm.pilot_symbols", index, minimum=0)
+            if index >= self.num_symbols:
+                raise InvalidInput(
+                    f"ofdm.pilot_symbols: got {index}, expected less than num_symbols "
+                    f"= {self.num_symbols}"
+                )
+        check_real("ofdm.cyclic_prefix_ratio", self.cyclic_prefix_ratio, low=0, high=1)
+        check_choice("ofdm.interpolation", self.interpolation, INTERPOLATIONS)
+
+
+@dataclass(frozen=True)
+class Csi:
+    """What the receiver knows of the channel.
+
+    "noisy" adds Gaussian noise of E||H||^2/E||W||^2 = `error_snr_db` (RE-MIMO,
+    eq. 27 and 28); "ls" estimates from the pilots of the OFDM grid.
+    """
+
+    type: str = "perfect"
+    error_snr_db: float = 0.0
+
+    def __post_init__(self):
+        check_choice("csi.type", self.type, CSI_TYPES)
+        check_real("csi.error_snr_db", self.error_snr_db, low=-100, high=200)
+        if self.type != "noisy" and self.error_snr_db:
+            raise InvalidInput(
+                f'csi.error_snr_db: only csi.type = "noisy" takes it, got "{self.type}"'
+            )
+
+
+@dataclass(frozen=True)
+class Snr:
+    """SNR definition (see `linksim.snr`) and default points in dB."""
+
+    definition: str
+    points: tuple
+
+    def __post_init__(self):
+        check_choice("snr.definition", self.definition, SNR_DEFINITIONS)
+        if not isinstance(self.points, (list, tuple)) or not self.points:
+            raise InvalidInput(f"snr.points: got {self.points!r}, expected a list of dB values")
+        for point in self.points:
+            check_real("snr.points", point, low=-200, high=200)
+        points = tuple(sorted({float(p) for p in self.points}))
+        object.__setattr__(self, "points", points)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Defaults of a run; none of them changes what a block looks like except
+    `batch_size`, the number of blocks drawn together."""
+
+    detectors: tuple
+    reference: str = ""
+    batch_size: int = 100
+    target_block_errors: int = 100
+    max_blocks: int = 10000
+    min_bler: float = 1e-3
+    gap_bler: float = 1e-1
+
+    def __post_init__(self):
+        object.__setattr__(self, "detectors", tuple(self.detectors))
+        if not self.detectors:
+            raise InvalidInput("run.detectors: empty, expected at least one name")
+        for name in self.detectors:
+            check_choice("run.detectors", name, list_detectors())
+        if self.reference:
+            check_choice("run.reference", self.reference, list_detectors())
+        check_int("run.batch_size", self.batch_size)
+        check_int("run.target_block_errors", self.target_block_errors)
+        check_int("run.max_blocks", self.max_blocks)
+        check_real("run.min_bler", self.min_bler, low=0, high=1)
+        check_real("run.gap_bler", self.gap_bler, low=0, high=1, open_low=True)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A complete, validated description of one link.
+
+    Attributes name the tables of the TOML file. `name` is the file's name.
+    """
+
+    name: str
+    title: str
+    system: System
+    channel: dict
+    snr: Snr
+    run: Run
+    code: Code = field(default_factory=Code)
+    csi: Csi = field(default_factory=Csi)
+    ofdm: Ofdm | None = None
+
+    def __post_init__(self):
+        if "type" not in self.channel:
+            raise InvalidInput("channel.type: missing")
+        check_choice("channel.type", self.channel["type"], list_channels())
+        if self.ofdm is not None and self.channel["type"] != "cdl":
+            raise InvalidInput("ofdm: an OFDM grid needs channel.type = cdl")
+        if self.csi.type == "ls" and self.ofdm is None:
+            raise InvalidInput('csi.type: "ls" needs an [ofdm] table with pilots')
+        if self.csi.type == "ls" and not self.ofdm.pilot_symbols:
+            raise InvalidInput('csi.type: "ls" needs ofdm.pilot_symbols')
+
+    def to_dict(self):
+        """Plain nested dictionary, as in the TOML file plus `name`."""
+        tables = dataclasses.asdict(self)
+        if self.ofdm is None:
+            del tables["ofdm"]
+        return tables
+
+    def replace(self, name=None, **tables):
+        """A changed copy: `scenario.replace(csi={"type": "noisy", ...})`.
+
+        Args:
+            name: of the copy; needed when it should not share the results folder.
+            tables: per table, a dictionary of the keys to change.
+
+        Raises:
+            InvalidInput: for unknown tables or keys, or invalid values.
+        """
+        data = copy.deepcopy(self.to_dict())
+        for table, changes in tables.items():
+            if isinstance(data.get(table), dict) and isinstance(changes, dict):
+                data[table].update(changes)
+            else:
+                data[table] = changes
+        data["name"] = name or self.name
+        return scenario_from_dict(data)
+
+    def fingerprint(self):
+        """Hash of everything that shapes a batch of draws (not of the run's
+        targets, points, detectors or title)."""
+        data = self.to_dict()
+        data["batch_size"] = self.run.batch_size
+        data["snr_definition"] = self.snr.definition
+        for key in ("name", "title", "run", "snr"):
+            del data[key]
+        text = json.dumps(data, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_TABLES = {
+    "system": System,
+    "code": Code,
+    "ofdm": Ofdm,
+    "csi": Csi,
+    "snr": Snr,
+    "run": Run,
+}
+
+
+def scenario_from_dict(data):
+    """A `Scenario` from nested dictionaries; unknown keys are refused."""
+    data = dict(data)
+    unknown = sorted(set(data) - set(_TABLES) - {"name", "title", "channel"})
+    if unknown:
+        raise InvalidInput(
+            f"scenario: unknown key {', '.join(unknown)}; expected some of: title, "
+            f"channel, {', '.join(_TABLES)}"
+        )
+    for key in ("system", "channel", "snr", "run"):
+        if key not in data:
+            raise InvalidInput(f"scenario: table [{key}] is missing")
+    for key in ("name", "title"):
+        if not isinstance(data.get(key, ""), str):
+            raise InvalidInput(f"{key}: got {data[key]!r}, expected a string")
+    parsed = {}
+    for table, kind in _TABLES.items():
+        if table in data:
+            parsed[table] = _table(table, kind, data[table])
+    if not isinstance(data["channel"], dict):
+        raise InvalidInput(f"channel: got {data['channel']!r}, expected a table")
+    return Scenario(
+        name=data.get("name", "unnamed"),
+        title=data.get("title", ""),
+        channel=dict(data["channel"]),
+        **parsed,
+    )
+
+
+def _table(name, kind, values):
+    if not isinstance(values, dict):
+        raise InvalidInput(f"{name}: got {values!r}, expected a table")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise InvalidInput(
+            f"[{name}]: unknown key {', '.join(unknown)}; expected some of: "
+            f"{', '.join(fields)}"
+        )
+    required = {
+        n
+        for n, f in fields.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    missing = sorted(required - set(values))
+    if missing:
+        raise InvalidInput(f"[{name}]: missing key {', '.join(missing)}")
+    return kind(**values)
+
+
+def list_scenarios():
+    """Names of the shipped scenarios."""
+    return sorted(p.stem for p in scenario_folder().glob("*.toml"))
+
+
+def load_scenario(name_or_path):
+    """A shipped scenario by name, or one from a TOML file.
+
+    Args:
+        name_or_path: a name of `list_scenarios()`, or a path ending in `.toml`.
+
+    Raises:
+        InvalidInput: unknown name, unreadable file, unknown key, invalid value.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        if str(name_or_path) not in list_scenarios():
+            raise InvalidInput(
+                f"scenario: got {str(name_or_path)!r}, expected a .toml file or one of: "
+                f"{', '.join(list_scenarios())}"
+            )
+        path = scenario_folder() / f"{name_or_path}.toml"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"scenario: cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"scenario: {path} is not valid TOML: {error}") from None
+    if "name" in data:
+        raise InvalidInput(f"{path.name}: unknown key name; the file's name is the name")
+    try:
+        return scenario_from_dict({**data, "name": path.stem})
+    except InvalidInput as error:
+        raise InvalidInput(f"{path.name}: {error}") from None

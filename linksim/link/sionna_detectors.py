@@ -1,0 +1,150 @@
+"""Sionna's own detectors behind linksim's call and keywords.
+
+They are what a linksim detector is compared with, under the names `sionna-...`.
+"""
+
+import tensorflow as tf
+from sionna.phy import Block
+from sionna.phy.mimo import (
+    EPDetector,
+    KBestDetector,
+    LinearDetector,
+    MaximumLikelihoodDetector,
+    MMSEPICDetector,
+)
+
+from linksim.constellation import pam_num_bits
+from linksim.detectors.base import OUTPUTS
+from linksim.errors import InvalidInput, check_choice, check_int
+
+
+def _constellation(num_bits_per_symbol):
+    pam_num_bits(num_bits_per_symbol)
+    kind = "pam" if num_bits_per_symbol == 1 else "qam"
+    return {"constellation_type": kind, "num_bits_per_symbol": num_bits_per_symbol}
+
+
+def _check_qam(who, num_bits_per_symbol):
+    if num_bits_per_symbol == 1:
+        raise InvalidInput(f"{who}: Sionna's detector handles QAM only, not BPSK")
+
+
+class SionnaDetector(Block):
+    """A Sionna detector that also accepts the noise variance N0 as `s`.
+
+    Call arguments and results are those of `linksim.detectors.Detector`.
+    """
+
+    eager_only = False
+    xla_on_cpu = True
+    needs_full_column_rank = False
+
+    def __init__(self, detector, num_streams, num_bits_per_symbol, with_prior=False):
+        super().__init__()
+        check_int("num_streams", num_streams)
+        self.detector = detector
+        self.num_streams = num_streams
+        self.num_bits_per_symbol = num_bits_per_symbol
+        self._with_prior = with_prior
+
+    def call(self, y, h, s):
+        if not s.dtype.is_complex:
+            num_rx = y.shape[-1]
+            s = tf.cast(tf.broadcast_to(s, tf.shape(y)[:-1]), tf.complex64)
+            s = s[..., None, None] * tf.eye(num_rx, dtype=tf.complex64)
+        if self._with_prior:
+            shape = tf.concat(
+                [tf.shape(h)[:-2], [self.num_streams, self.num_bits_per_symbol]], 0
+            )
+            return self.detector(y, h, s, tf.zeros(shape, tf.float32))
+        return self.detector(y, h, s)
+
+
+def _keywords(output, hard_out, demapping_method):
+    check_choice("output", output, OUTPUTS)
+    check_choice("demapping_method", demapping_method, ("app", "maxlog"))
+    return output, hard_out
+
+
+def lmmse(
+    num_streams,
+    num_bits_per_symbol,
+    output="bit",
+    hard_out=False,
+    demapping_method="app",
+):
+    """Sionna's LinearDetector with the LMMSE equalizer."""
+    _keywords(output, hard_out, demapping_method)
+    detector = LinearDetector(
+        "lmmse",
+        output,
+        demapping_method,
+        hard_out=hard_out,
+        **_constellation(num_bits_per_symbol),
+    )
+    return SionnaDetector(detector, num_streams, num_bits_per_symbol)
+
+
+def kbest(num_streams, num_bits_per_symbol, output="bit", hard_out=False, k=64):
+    """Sionna's KBestDetector, complex-valued tree."""
+    _keywords(output, hard_out, "maxlog")
+    detector = KBestDetector(
+        output, num_streams, k, hard_out=hard_out, **_constellation(num_bits_per_symbol)
+    )
+    out = SionnaDetector(detector, num_streams, num_bits_per_symbol)
+    out.needs_full_column_rank = True
+    return out
+
+
+def ep(
+    num_streams, num_bits_per_symbol, output="bit", hard_out=False, l=10, beta=0.9
+):  # noqa: E741 (Sionna's name)
+    """Sionna's EPDetector (QAM only)."""
+    _keywords(output, hard_out, "maxlog")
+    _check_qam("sionna-ep", num_bits_per_symbol)
+    detector = EPDetector(output, num_bits_per_symbol, hard_out=hard_out, l=l, beta=beta)
+    return SionnaDetector(detector, num_streams, num_bits_per_symbol)
+
+
+def mmse_pic(
+    num_streams,
+    num_bits_per_symbol,
+    output="bit",
+    hard_out=False,
+    demapping_method="maxlog",
+    num_iter=3,
+):
+    """Sionna's MMSEPICDetector without prior; its LLRs are extrinsic."""
+    _keywords(output, hard_out, demapping_method)
+    detector = MMSEPICDetector(
+        output,
+        demapping_method,
+        num_iter=num_iter,
+        hard_out=hard_out,
+        **_constellation(num_bits_per_symbol),
+    )
+    return SionnaDetector(detector, num_streams, num_bits_per_symbol, with_prior=True)
+
+
+def maximum_likelihood(
+    num_streams,
+    num_bits_per_symbol,
+    output="bit",
+    hard_out=False,
+    demapping_method="app",
+):
+    """Sionna's MaximumLikelihoodDetector: all |C|^K vectors."""
+    _keywords(output, hard_out, demapping_method)
+    if num_bits_per_symbol * num_streams > 16:
+        raise InvalidInput(
+            f"sionna-ml: {num_streams} streams of {num_bits_per_symbol} bits need "
+            f"2^{num_streams * num_bits_per_symbol} hypotheses at once; use ml or sphere"
+        )
+    detector = MaximumLikelihoodDetector(
+        output,
+        demapping_method,
+        num_streams,
+        hard_out=hard_out,
+        **_constellation(num_bits_per_symbol),
+    )
+    return SionnaDetector(detector, num_streams, num_bits_per_symbol)

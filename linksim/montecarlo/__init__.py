@@ -1,0 +1,1 @@
+"""Monte-Carlo simulation: statistics, result store, engine, output."""

@@ -1,0 +1,72 @@
+"""Re-create one block of a run, with everything that happened to it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from linksim.errors import InvalidInput, check_int
+from linksim.montecarlo.engine import LinkSimulator
+
+
+def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
+    """Draw, detect and decode one block again.
+
+    Args:
+        scenario: a `Scenario`.
+        detector: name.
+        snr_db: SNR point in dB.
+        block: number of the block at that point, from 0.
+        seed: of the run.
+
+    Returns:
+        Dictionary of arrays: `bits` and `bits_hat` [k], `bit_errors`, `symbols` and
+        `symbols_hat` [U, K], `h` and `h_hat` [U, M, K], `y` [U, M], `no` [U],
+        `llr` [U, K, m], `codeword_llr` [n] and, when coded, `decoder_llr`: the
+        decoder's soft output.
+    """
+    check_int("block", block, minimum=0)
+    simulator = LinkSimulator(scenario, xla)
+    simulator.add_detector(detector)
+    batch, index = divmod(block, scenario.run.batch_size)
+    draws = simulator.draw(seed, snr_db, batch)
+    llrs, symbols = simulator.detect(detector, draws)
+    link = simulator.link
+    codeword = link.codeword_llrs(llrs)
+    decided = link.decode(llrs).numpy()[index]
+    bits = draws.bits.numpy()[index]
+    arrays = {
+        "bits": bits.astype(np.uint8),
+        "bits_hat": decided.astype(np.uint8),
+        "bit_errors": np.count_nonzero(bits != decided),
+        "symbols": draws.symbols.numpy()[index],
+        "symbols_hat": symbols.numpy()[index],
+        "h": draws.h.numpy()[index],
+        "h_hat": draws.h_hat.numpy()[index],
+        "y": draws.y.numpy()[index],
+        "no": draws.no.numpy()[index],
+        "llr": llrs.numpy()[index],
+        "codeword_llr": codeword.numpy()[index],
+    }
+    for name, value in link.code.decoder_state(codeword).items():
+        arrays[name] = value[index]
+    return arrays
+
+
+def parse_replay(text):
+    """`DETECTOR:SNR:BLOCK` as (name, dB, block number)."""
+    parts = text.rsplit(":", 2)
+    try:
+        name, snr, block = parts
+        return name, float(snr), int(block)
+    except ValueError:
+        raise InvalidInput(
+            f"--replay: got {text!r}, expected DETECTOR:SNR:BLOCK, such as mmse:8:113"
+        ) from None
+
+
+def save_replay(arrays, path):
+    """Write the arrays of `replay_block` to a compressed `.npz`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)

@@ -1,0 +1,171 @@
+"""Error rates with honest intervals, and dB gaps between curves."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import beta
+
+CONFIDENCE = 0.95
+
+
+@dataclass
+class Counts:
+    """Raw counts of one detector at one SNR point.
+
+    `bit_errors_sq` and `symbol_errors_sq` are sums over blocks of the squared
+    errors of a block: with them the spread between blocks is known.
+    """
+
+    blocks: int = 0
+    block_errors: int = 0
+    bits: int = 0
+    bit_errors: int = 0
+    bit_errors_sq: int = 0
+    symbols: int = 0
+    symbol_errors: int = 0
+    symbol_errors_sq: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other):
+        return Counts(*(a + b for a, b in zip(self.astuple(), other.astuple())))
+
+    def astuple(self):
+        return tuple(vars(self).values())
+
+    @property
+    def bler(self):
+        return self.block_errors / self.blocks
+
+    def bler_interval(self):
+        return binomial_interval(self.block_errors, self.blocks)
+
+    def ber_interval(self):
+        return clustered_interval(
+            self.bit_errors, self.bit_errors_sq, self.bits, self.blocks
+        )
+
+    def ser_interval(self):
+        return clustered_interval(
+            self.symbol_errors, self.symbol_errors_sq, self.symbols, self.blocks
+        )
+
+
+def binomial_interval(errors, trials, confidence=CONFIDENCE):
+    """Exact (Clopper-Pearson) interval of a rate, `(low, high)`.
+
+    `errors` and `trials` may be fractional (effective sample sizes).
+    """
+    tail = (1 - confidence) / 2
+    low = beta.ppf(tail, errors, trials - errors + 1) if errors > 0 else 0.0
+    high = beta.ppf(1 - tail, errors + 1, trials - errors) if errors < trials else 1.0
+    return float(low), float(high)
+
+
+def clustered_interval(errors, errors_sq, trials, blocks, confidence=CONFIDENCE):
+    """Interval of a bit or symbol error rate whose errors come in blocks.
+
+    The variance between blocks gives an effective number of independent trials
+    (Korn and Graubard, Survey Methodology 24, 1998), for which the exact binomial
+    interval is taken. Without errors the blocks are the trials: nothing is known
+    of how many errors a bad block would hold.
+
+    Args:
+        errors: total errors.
+        errors_sq: sum over blocks of the squared errors of a block.
+        trials: bits or symbols, equally many in every block.
+        blocks: number of independent blocks.
+    """
+    if errors == 0 or blocks < 2:
+        return binomial_interval(min(errors, 1), blocks) if blocks else (0.0, 1.0)
+    size = trials / blocks
+    rate = errors / trials
+    spread = (errors_sq / size**2 - blocks * rate**2) / (blocks - 1)
+    variance = max(spread, 0.0) / blocks
+    if rate >= 1 or variance <= 0:
+        effective = float(blocks)
+    else:
+        effective = min(rate * (1 - rate) / variance, float(trials))
+    return binomial_interval(rate * effective, effective, confidence)
+
+
+def crossing(snr_db, rates, target):
+    """SNR in dB at which a falling curve crosses `target`, or None.
+
+    Linear in dB against log10 of the rate, in the last interval where the curve
+    falls through the target. Rates must be positive where they matter.
+    """
+    for i in reversed(range(len(rates) - 1)):
+        high, low = rates[i], rates[i + 1]
+        if high >= target >= low and high > low > 0:
+            position = np.log(high / target) / np.log(high / low)
+            return float(snr_db[i] + position * (snr_db[i + 1] - snr_db[i]))
+    return None
+
+
+def paired_gaps(failed, reference, target, num_resamples=1000, seed=0):
+    """dB that each detector needs more than a reference for a target BLER.
+
+    All curves come from the same draws. The interval resamples blocks (Poisson
+    bootstrap), the same ones for all detectors, so what they have in common
+    cancels. A resampled rate of zero counts as half an error.
+
+    Args:
+        failed: {detector: {snr_db: bool array [blocks]}}, whether each block
+            failed; block i is the same draw for all detectors, a detector that
+            dropped out early has fewer blocks.
+        reference: name of one detector.
+        target: BLER.
+
+    Returns:
+        {detector: `{"gap_db", "gap_db_low", "gap_db_high"}`} for all but the
+        reference; `gap_db` is None where a curve does not cross, a bound is None
+        where too many resamples do not.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    snrs = sorted({snr for curve in failed.values() for snr in curve})
+    rates = {name: [] for name in failed}  # per point: [1 + num_resamples]
+    for snr in snrs:
+        longest = max(len(curve[snr]) for curve in failed.values() if snr in curve)
+        size = -(-longest // _MAX_GROUPS)  # blocks resampled together
+        weights = rng.poisson(1.0, (num_resamples + 1, -(-longest // size)))
+        weights[0] = 1  # the measured rates
+        for name, curve in failed.items():
+            if snr not in curve:
+                rates[name].append(np.full(num_resamples + 1, np.nan))
+                continue
+            starts = np.arange(0, len(curve[snr]), size)
+            errors = np.add.reduceat(curve[snr].astype(float), starts)
+            blocks = np.diff(np.append(starts, len(curve[snr]))).astype(float)
+            used = weights[:, : len(starts)]
+            rate = used @ errors / np.maximum(used @ blocks, 1.0)
+            rate[1:] = np.maximum(rate[1:], 0.5 / len(curve[snr]))
+            rates[name].append(rate)
+    crossings = {}
+    for name, columns in rates.items():
+        curves = np.stack(columns, axis=1)
+        crossings[name] = np.array([_cross(snrs, row, target) for row in curves])
+    return {
+        name: _gap(values - crossings[reference])
+        for name, values in crossings.items()
+        if name != reference
+    }
+
+
+_MAX_GROUPS = 2000
+
+
+def _cross(snrs, rates, target):
+    known = ~np.isnan(rates)
+    found = crossing(np.asarray(snrs)[known], rates[known], target)
+    return np.nan if found is None else found
+
+
+def _gap(samples):
+    measured, resampled = samples[0], samples[1:]
+    if np.isnan(measured):
+        return {"gap_db": None, "gap_db_low": None, "gap_db_high": None}
+    tail = (1 - CONFIDENCE) / 2
+    low = high = None
+    if np.mean(np.isnan(resampled)) <= tail:
+        low, high = np.nanquantile(resampled, [tail, 1 - tail]).tolist()
+    return {"gap_db": float(measured), "gap_db_low": low, "gap_db_high": high}

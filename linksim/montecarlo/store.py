@@ -1,0 +1,222 @@
+"""Raw counts on disk: one JSON line per batch of a point, append only.
+
+The first line says which draws the counts belong to. A line is written with one
+`write` call and flushed to disk, so a kill leaves at most a torn last line, which
+is dropped on the next start. Nothing in the file is ever rewritten.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from linksim.errors import ResultFileError
+from linksim.montecarlo.statistics import Counts
+
+FORMAT = "linksim-counts-1"
+_FIELDS = tuple(vars(Counts()))
+
+
+class BatchResult(NamedTuple):
+    """One detector on one batch: its counts, and which blocks failed."""
+
+    counts: Counts
+    failed: np.ndarray  # bool [blocks]
+
+
+class CountStore:
+    """Counts of one scenario and seed.
+
+    Args:
+        path: the file, created with its folder if missing; None keeps the counts
+            in memory only.
+        identity: dictionary that says which draws these are (fingerprint, seed,
+            batch size); an existing file must carry the same.
+        fresh: set an existing file aside, under a new name, and start anew.
+
+    Raises:
+        ResultFileError: the file is corrupted, or belongs to other draws. It is
+            left as it is.
+    """
+
+    def __init__(self, path, identity, fresh=False):
+        self._path = None if path is None else Path(path)
+        self._identity = {"format": FORMAT, **identity}
+        # {detector: {snr_db: {batch: BatchResult}}}
+        self._results = {}
+        self._descriptor = None
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if fresh and self._path.exists():
+            os.replace(self._path, _unused_name(self._path))
+        if self._path.exists() and self._path.stat().st_size:
+            self._load()
+        self._descriptor = os.open(
+            self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
+        )
+        self._lock()
+        if os.fstat(self._descriptor).st_size == 0:
+            self._write(self._identity)
+
+    def _lock(self):
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResultFileError(
+                f"{self._path}: another run is writing to this file; wait for it, or "
+                "choose another output folder"
+            ) from None
+
+    def _load(self):
+        data = self._path.read_bytes()
+        complete, _, torn = data.rpartition(b"\n")
+        lines = complete.split(b"\n") if complete else []
+        if not lines and not torn.startswith(b'{"format"'):
+            raise ResultFileError(f"{self._path}: not a result file of linksim; kept as it is")
+        for number, line in enumerate(lines, 1):
+            try:
+                entry = json.loads(line)
+                if number == 1:
+                    self._check_identity(entry)
+                else:
+                    for detector, snr_db, batch, result in _parse(entry):
+                        self._insert(detector, snr_db, batch, result)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise ResultFileError(
+                    f"{self._path}: line {number} is corrupted ({error}); the file is "
+                    "kept as it is, start anew with --fresh or in another folder"
+                ) from None
+        if torn:
+            # The write that a kill interrupted
+            os.truncate(self._path, len(data) - len(torn))
+
+    def _check_identity(self, entry):
+        if not isinstance(entry, dict) or entry.get("format") != FORMAT:
+            raise ResultFileError(
+                f"{self._path}: not a result file of linksim (or of another version); "
+                "kept as it is"
+            )
+        for key, value in self._identity.items():
+            if entry.get(key) != value:
+                raise ResultFileError(
+                    f"{self._path}: made with {key} = {entry.get(key)!r}, this run has "
+                    f"{value!r}; the file is kept as it is, use --fresh or another "
+                    "output folder"
+                )
+
+    def _insert(self, detector, snr_db, batch, result):
+        point = self._results.setdefault(detector, {}).setdefault(snr_db, {})
+        if batch in point:
+            raise ValueError(f"batch {batch} of {detector} at {snr_db} dB stands twice")
+        point[batch] = result
+
+    def append(self, snr_db, batch, results):
+        """Add {detector: `BatchResult`} of one batch, all of them or none."""
+        if self._path is not None:
+            packed = {
+                name: [*r.counts.astuple(), np.packbits(r.failed).tobytes().hex()]
+                for name, r in results.items()
+            }
+            self._write([snr_db, batch, packed])
+        for detector, result in results.items():
+            self._insert(detector, snr_db, batch, result)
+
+    def _write(self, entry):
+        if self._descriptor is None:
+            raise ResultFileError(f"{self._path}: already closed")
+        data = (json.dumps(entry) + "\n").encode()
+        size = os.fstat(self._descriptor).st_size
+        try:
+            written = os.write(self._descriptor, data)
+            if written != len(data):
+                raise OSError(f"{written} of {len(data)} bytes written")
+            os.fsync(self._descriptor)
+        except OSError as error:
+            # A full disk may leave part of a line: take it back
+            os.ftruncate(self._descriptor, size)
+            raise ResultFileError(f"{self._path}: cannot write ({error})") from error
+
+    def counts(self, detector, snr_db):
+        """{batch: `Counts`} of a detector at a point."""
+        results = self._results.get(detector, {}).get(snr_db, {})
+        return {batch: result.counts for batch, result in results.items()}
+
+    def total(self, detector, snr_db):
+        """Sum of the `Counts` of all batches."""
+        return sum(self.counts(detector, snr_db).values(), Counts())
+
+    def failed(self, detector, snr_db):
+        """Whether each block failed, bool [blocks], in the order of the draws."""
+        results = self._results.get(detector, {}).get(snr_db, {})
+        return np.concatenate([results[b].failed for b in sorted(results)])
+
+    def points(self, detector):
+        """SNR points in dB that hold counts, ascending."""
+        return sorted(p for p, b in self._results.get(detector, {}).items() if b)
+
+    def close(self):
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+
+def _parse(entry):
+    """(detector, snr_db, batch, BatchResult) of each detector in a line."""
+    snr_db, batch, packed = entry
+    if not isinstance(batch, int) or batch < 0:
+        raise ValueError(f"batch {batch!r}")
+    rows = []
+    for detector, (*values, failed) in packed.items():
+        if len(values) != len(_FIELDS):
+            raise ValueError(f"{len(values)} counts, expected {len(_FIELDS)}")
+        for name, value in zip(_FIELDS[:-1], values):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise ValueError(f"{name} {value!r}")
+        counts = Counts(*values)
+        packed_bits = np.frombuffer(bytes.fromhex(failed), np.uint8)
+        mask = np.unpackbits(packed_bits).astype(bool)[: counts.blocks]
+        if len(mask) != counts.blocks or mask.sum() != counts.block_errors:
+            raise ValueError("block errors and failed blocks differ")
+        if counts.bit_errors > counts.bits or counts.symbol_errors > counts.symbols:
+            raise ValueError("more errors than trials")
+        rows.append((detector, float(snr_db), batch, BatchResult(counts, mask)))
+    return rows
+
+
+def _unused_name(path):
+    number = 1
+    while True:
+        candidate = path.with_name(f"{path.name}.{number}.old")
+        if not candidate.exists():
+            return candidate
+        number += 1
+
+
+def write_atomically(path, text):
+    """Replace a text file in one step, so that it is never half written."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

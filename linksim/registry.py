@@ -10,6 +10,7 @@ _DETECTORS = {
     "mf": "linksim.detectors.linear:MatchedFilterDetector",
     "zf": "linksim.detectors.linear:ZeroForcingDetector",
     "mmse": "linksim.detectors.linear:MMSEDetector",
+    "mmse-biased": "linksim.detectors.linear:BiasedMMSEDetector",
     "zf-sic": "linksim.detectors.sic:ZFSICDetector",
     "vblast-zf": "linksim.detectors.sic:VBLASTZFDetector",
     "vblast-mmse": "linksim.detectors.sic:VBLASTMMSEDetector",

@@ -110,10 +110,9 @@ def chosen_scenario(args):
 class LiveView:
     """Progress on a terminal: a bar, and a table of the current rates."""
 
-    def __init__(self, console, points, max_blocks):
+    def __init__(self, console, points):
         self._console = console
         self._points = list(points)
-        self._max_blocks = max_blocks
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -198,7 +197,7 @@ def run(args, console):
     # TensorFlow is loaded here, after everything that can be refused quickly
     import linksim
     from linksim.montecarlo.engine import run_points, simulate
-    from linksim.montecarlo.output import gap_table, rate_table, write_results
+    from linksim.montecarlo.output import gap_table, rate_tables, write_results
     from linksim.montecarlo.replay import parse_replay, replay_block, save_replay
 
     if args.replay:
@@ -216,7 +215,7 @@ def run(args, console):
 
     detectors = args.detectors.split(",") if args.detectors else None
     console.print(f"[bold]{scenario.name}[/]: {scenario.title}", soft_wrap=True)
-    view = LiveView(console, run_points(scenario, points), args.max_blocks)
+    view = LiveView(console, run_points(scenario, points))
 
     def on_point(results):
         view.point(results)
@@ -239,7 +238,8 @@ def run(args, console):
             on_point=on_point,
         )
     write_results(results, folder)
-    console.print(rate_table(results))
+    for table in rate_tables(results, width=console.width):
+        console.print(table)
     gaps = gap_table(results)
     if gaps is not None:
         console.print(gaps)

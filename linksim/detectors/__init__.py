@@ -5,6 +5,7 @@ from linksim.detectors.base import Detector
 from linksim.detectors.ep import EPDetector
 from linksim.detectors.kbest import KBestDetector
 from linksim.detectors.linear import (
+    BiasedMMSEDetector,
     MatchedFilterDetector,
     MMSEDetector,
     ZeroForcingDetector,
@@ -22,6 +23,7 @@ from linksim.detectors.sphere import SphereDetector
 
 __all__ = [
     "AMPDetector",
+    "BiasedMMSEDetector",
     "Detector",
     "EPDetector",
     "KBestDetector",

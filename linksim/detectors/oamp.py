@@ -24,7 +24,7 @@ class OAMPDetector(Detector):
     v2 = (|y - Hx|^2 - 2M s2)/tr(H'H); W_hat = v2 H'(v2 HH' + s2 I)^-1;
     W = N W_hat/tr(W_hat H); r = x + W(y - Hx), B = I - WH,
     tau2 = v2 tr(BB')/N + s2 tr(WW')/N; then x is the posterior mean of r at tau2.
-    Everything is computed from the N x N matrix A = v2 H'H + s2 I.
+    Everything is computed from N x N matrices.
 
     Args:
         num_iterations: iterations.
@@ -70,20 +70,18 @@ class OAMPDetector(Detector):
             v2 = ops.maximum((power - y.shape[-1] * s2) / trace, _MIN_VARIANCE)
             w2 = lagged if self.lagged_variance else v2
             lagged = v2
-            # A^-1 scaled: P = (G + s2/w2 I)^-1, so W_hat = P H', W_hat H = I - s2/w2 P
-            ratio = s2 / w2
-            p = regularized_inverse(gram, ratio)
-            trace_p = ops.sum(diagonal(p), axis=-1, keepdims=True)
-            trace_pp = ops.sum(ops.square(p), axis=(-2, -1))[:, None]
-            gain = ops.maximum(ops.sum(p * gram, axis=(-2, -1))[:, None], 1e-30)
-            c = n / gain  # W = c P H'
-            # tr(BB') = tr((I - c(I - ratio P))^2), tr(WW') = c^2 tr(P G P)
-            trace_bb = (
-                (1.0 - c) ** 2 * n
-                + 2.0 * c * (1.0 - c) * ratio * trace_p
-                + (c * ratio) ** 2 * trace_pp
-            )
-            trace_ww = c**2 * (trace_p - ratio * trace_pp)
+            # P = (G + s2/w2 I)^-1: W_hat = P H' and W = c P H'. The traces are
+            # taken of the products themselves: closed forms in tr(P) and tr(P^2)
+            # cancel in float32 when w2 is small.
+            p = regularized_inverse(gram, s2 / w2)
+            pg = ops.matmul(p, gram)
+            trace_pg = ops.sum(diagonal(pg), axis=-1, keepdims=True)
+            c = n / ops.maximum(trace_pg, 1e-30)
+            wh = c[..., None] * pg
+            wide = c[..., None] * p
+            trace_bb = ops.sum(ops.square(ops.eye(self.num_dims) - wh), axis=(-2, -1))
+            trace_bb = trace_bb[:, None]
+            trace_ww = ops.sum(wh * wide, axis=(-2, -1))[:, None]
             tau2 = (v2 * trace_bb + s2 * trace_ww) / n
             tau2 = ops.maximum(tau2, _MIN_VARIANCE)
             r = x + c * matvec(p, hty - matvec(gram, x))

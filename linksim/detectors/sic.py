@@ -101,8 +101,8 @@ def _remove(inverse, best, per_stream):
         )
         column = matvec(inverse, unit)
         pivot = ops.maximum(ops.sum(column * unit, axis=-1), 1e-30)
-        outer = column[:, :, None] * column[:, None, :]
-        inverse = inverse - outer / pivot[:, None, None]
+        scaled = column / pivot[:, None]
+        inverse = inverse - column[:, :, None] * scaled[:, None, :]
         keep = 1.0 - unit
         inverse = inverse * keep[:, :, None] * keep[:, None, :]
     return inverse

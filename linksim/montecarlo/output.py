@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
 from linksim.montecarlo.store import write_atomically
@@ -40,32 +41,39 @@ def to_csv(records):
     return text.getvalue()
 
 
-def format_rate(value, low, high):
-    """'1.2e-02 [9.8e-03, 1.5e-02]'."""
-    return f"{value:.1e} [{low:.1e}, {high:.1e}]"
+def rate_tables(results, rate="bler", width=100):
+    """Rich tables with a row per SNR point and a column per detector.
 
-
-def rate_table(results, rate="bler"):
-    """A rich table: a row per SNR point, a column per detector."""
+    As many detectors stand side by side as fit into `width` characters.
+    """
     records = results["records"]
     detectors = list(dict.fromkeys(r["detector"] for r in records))
-    table = Table(title=f"{_RATES[rate]} (95 % interval below)", title_justify="left")
-    table.add_column("SNR (dB)", justify="right", no_wrap=True)
-    for name in detectors:
-        table.add_column(name, justify="right", no_wrap=True)
     by_key = {(r["snr_db"], r["detector"]): r for r in records}
-    for snr in sorted({r["snr_db"] for r in records}):
-        cells = [f"{snr:g}"]
-        for name in detectors:
-            r = by_key.get((snr, name))
-            if r is None:
-                cells.append("")
-                continue
-            value, low, high = r[rate], r[f"{rate}_low"], r[f"{rate}_high"]
-            shown = f"{value:.1e}" if value else f"< {high:.0e}"
-            cells.append(f"{shown}\n{low:.0e}..{high:.0e}")
-        table.add_row(*cells)
-    return table
+    fitting = max(1, (width - 12) // 20)
+    tables = []
+    for start in range(0, len(detectors), fitting):
+        names = detectors[start : start + fitting]
+        table = Table(title=f"{_RATES[rate]}, 95 % interval", title_justify="left")
+        table.add_column("SNR (dB)", justify="right", no_wrap=True)
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        for snr in sorted({r["snr_db"] for r in records}):
+            cells = [_cell(by_key.get((snr, name)), rate) for name in names]
+            if any(cells):
+                table.add_row(f"{snr:g}", *cells)
+        tables.append(table)
+    return tables
+
+
+def _cell(record, rate):
+    """'1.2e-02 0.9..1.5': the bounds in units of the same power of ten."""
+    if record is None:
+        return ""
+    value, low, high = (record[k] for k in (rate, f"{rate}_low", f"{rate}_high"))
+    if not value:
+        return f"< {high:.1e}"
+    unit = 10 ** np.floor(np.log10(value))
+    return f"{value:.1e} {low / unit:.1f}..{high / unit:.1f}"
 
 
 def gap_table(results):
@@ -95,6 +103,7 @@ def plot(results, rate, path):
     """Curves of one rate with their intervals, log axis, as a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     scenario, records = results["scenario"], results["records"]
     figure = Figure(figsize=(8.0, 5.6), dpi=130, layout="constrained")
@@ -124,6 +133,7 @@ def plot(results, rate, path):
         )
         lowest = min(lowest, *value)
     axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.set_ylim(max(lowest / 3, 1e-9), 1.3)
     axes.set_xlabel(SNR_DEFINITIONS[scenario["snr"]["definition"]].label)
     axes.set_ylabel(_RATES[rate])

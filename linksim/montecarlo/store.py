@@ -83,10 +83,10 @@ class CountStore:
             raise ResultFileError(f"{self._path}: not a result file of linksim; kept as it is")
         for number, line in enumerate(lines, 1):
             try:
-                entry = json.loads(line)
                 if number == 1:
-                    self._check_identity(entry)
+                    self._check_identity(line)
                 else:
+                    entry = json.loads(line)
                     for detector, snr_db, batch, result in _parse(entry):
                         self._insert(detector, snr_db, batch, result)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -98,7 +98,11 @@ class CountStore:
             # The write that a kill interrupted
             os.truncate(self._path, len(data) - len(torn))
 
-    def _check_identity(self, entry):
+    def _check_identity(self, line):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
         if not isinstance(entry, dict) or entry.get("format") != FORMAT:
             raise ResultFileError(
                 f"{self._path}: not a result file of linksim (or of another version); "

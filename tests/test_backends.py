@@ -1,0 +1,33 @@
+"""The layers on JAX: the same tests in a process with another Keras backend."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("jax")
+CORE = "brute_force or formulas or recursion or its_algorithm or whitened or coloured"
+
+
+def run_on_jax(*arguments):
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments],
+        cwd=Path(__file__).parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+def test_detectors_and_channels_on_jax():
+    run_on_jax("test_detectors.py", "test_channels.py", "-k", f"{CORE} or covariance")
+
+
+@pytest.mark.slow
+def test_all_layer_tests_on_jax():
+    run_on_jax("test_detectors.py", "test_channels.py")

@@ -1,0 +1,122 @@
+"""Scenario files: all valid, all run, everything unknown refused."""
+
+import numpy as np
+import pytest
+
+from linksim.errors import InvalidInput
+from linksim.link.scenario import list_scenarios, load_scenario, scenario_from_dict
+from linksim.montecarlo.engine import simulate
+
+MINIMAL = {
+    "system": {"num_rx": 2, "num_streams": 2, "num_bits_per_symbol": 2},
+    "channel": {"type": "rayleigh"},
+    "snr": {"definition": "esno", "points": [10]},
+    "run": {"detectors": ["zf"]},
+}
+
+
+@pytest.mark.parametrize("name", list_scenarios())
+def test_every_scenario_runs_with_its_detectors(name):
+    scenario = load_scenario(name).replace(run={"batch_size": 2})
+    # The middle of the curve, all detectors of the scenario, one small batch
+    point = scenario.snr.points[len(scenario.snr.points) // 2]
+    results = simulate(scenario, snr_db=point, max_blocks=2, xla="off")
+    assert [r["detector"] for r in results["records"]] == list(scenario.run.detectors)
+    for record in results["records"]:
+        assert record["blocks"] == 2
+        assert 0 <= record["ber_low"] <= record["ber"] <= record["ber_high"] <= 1
+        assert np.isfinite(record["no"])
+
+
+def test_names_of_the_issue_are_there():
+    assert {
+        "rayleigh-2x2-qam64",
+        "rayleigh-4x4-qam16",
+        "cdl-a-2x2-qam64",
+        "cdl-c-4x4-qam16",
+        "cdl-c-4x4-qam16-ls",
+        "wesnet-60x30-bpsk",
+        "local-scattering-12x6-qpsk",
+        "gauss-markov-4x2-qpsk",
+    } <= set(list_scenarios())
+
+
+def changed(path, value):
+    data = {k: dict(v) for k, v in MINIMAL.items()}
+    table, _, key = path.partition(".")
+    if key:
+        data.setdefault(table, {})[key] = value
+    else:
+        data[table] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    "path, value, message",
+    [
+        ("systen", {}, "unknown key systen"),
+        ("system.antennas", 3, "\\[system\\]: unknown key antennas"),
+        ("system.num_rx", 0, "system.num_rx"),
+        ("system.num_bits_per_symbol", 3, "num_bits_per_symbol: got 3"),
+        ("channel.type", "magic", "channel.type: got 'magic'"),
+        ("channel", {}, "channel.type: missing"),
+        ("channel", 3, "channel: got 3"),
+        ("code.type", "turbo", "code.type: got 'turbo'"),
+        ("code", {"type": "5g"}, "code.num_info_bits: missing"),
+        ("code", {"type": "802.11n", "num_info_bits": 5}, "is \\(648, 324\\)"),
+        ("csi.type", "ls", "needs an \\[ofdm\\] table"),
+        ("csi.error_snr_db", 3.0, 'only csi.type = "noisy"'),
+        ("ofdm", {}, "needs channel.type = cdl"),
+        ("snr.definition", "snr", "snr.definition: got 'snr'"),
+        ("snr.points", [], "snr.points"),
+        ("snr.points", [float("nan")], "snr.points"),
+        ("snr.points", ["3"], "snr.points"),
+        ("run.detectors", ["zff"], "run.detectors: got 'zff'"),
+        ("run.detectors", [], "run.detectors: empty"),
+        ("run.batch_size", 2.5, "run.batch_size"),
+        ("run.min_bler", 2, "run.min_bler"),
+        ("title", 3, "title: got 3"),
+        ("run", [], "run: got \\[\\]"),
+    ],
+)
+def test_what_is_wrong_is_named(path, value, message):
+    with pytest.raises(InvalidInput, match=message):
+        scenario_from_dict(changed(path, value))
+
+
+def test_missing_tables_and_keys_are_named():
+    with pytest.raises(InvalidInput, match="\\[snr\\] is missing"):
+        scenario_from_dict({k: v for k, v in MINIMAL.items() if k != "snr"})
+    with pytest.raises(InvalidInput, match="missing key num_rx"):
+        scenario_from_dict({**MINIMAL, "system": {"num_streams": 2, "num_bits_per_symbol": 2}})
+
+
+def test_files(tmp_path):
+    with pytest.raises(InvalidInput, match="'nosuch'.*rayleigh-2x2-qam64"):
+        load_scenario("nosuch")
+    with pytest.raises(InvalidInput, match="cannot read"):
+        load_scenario(tmp_path / "nosuch.toml")
+    path = tmp_path / "mine.toml"
+    path.write_text("[system\n")
+    with pytest.raises(InvalidInput, match="mine.toml is not valid TOML"):
+        load_scenario(path)
+    path.write_text('name = "other"\n')
+    with pytest.raises(InvalidInput, match="the file's name is the name"):
+        load_scenario(path)
+
+
+def test_replace_and_fingerprint():
+    scenario = scenario_from_dict(MINIMAL)
+    assert scenario.replace().fingerprint() == scenario.fingerprint()
+    same = scenario.replace(run={"max_blocks": 7}, snr={"points": [1, 2]}, title="x")
+    assert same.fingerprint() == scenario.fingerprint()
+    for changes in (
+        {"run": {"batch_size": 7}},
+        {"snr": {"definition": "rx"}},
+        {"channel": {"power": 0.5}},
+        {"system": {"num_rx": 3}},
+        {"csi": {"type": "noisy", "error_snr_db": 20}},
+    ):
+        assert scenario.replace(**changes).fingerprint() != scenario.fingerprint()
+    with pytest.raises(InvalidInput, match="unknown key speed"):
+        scenario.replace(system={"speed": 3})

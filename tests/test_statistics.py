@@ -1,0 +1,84 @@
+"""Intervals against SciPy and against simulation; gaps against known curves."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from linksim.montecarlo.statistics import (
+    binomial_interval,
+    clustered_interval,
+    crossing,
+    paired_gaps,
+)
+
+
+@pytest.mark.parametrize("errors, trials", [(0, 50), (1, 50), (17, 200), (50, 50)])
+def test_binomial_interval_is_exact(errors, trials):
+    expected = binomtest(errors, trials).proportion_ci(0.95, method="exact")
+    np.testing.assert_allclose(binomial_interval(errors, trials), expected, atol=1e-12)
+
+
+def test_clustered_interval_covers_the_truth():
+    """Bit errors in blocks: half of the bits of one block in twenty."""
+    rng = np.random.default_rng(0)
+    covered, naive, runs = 0, 0, 400
+    for _ in range(runs):
+        per_block = np.where(rng.random(300) < 0.05, rng.binomial(100, 0.5, 300), 0)
+        errors = int(per_block.sum())
+        low, high = clustered_interval(errors, int((per_block**2).sum()), 30000, 300)
+        covered += low <= 0.025 <= high
+        low, high = binomial_interval(errors, 30000)
+        naive += low <= 0.025 <= high
+    assert covered / runs > 0.93
+    assert naive / runs < 0.5  # what independent bits would claim
+
+
+def test_clustered_interval_of_independent_bits_is_binomial():
+    rng = np.random.default_rng(1)
+    per_block = rng.binomial(100, 0.1, 2000)
+    got = clustered_interval(per_block.sum(), (per_block**2).sum(), 200000, 2000)
+    expected = binomial_interval(per_block.sum(), 200000)
+    np.testing.assert_allclose(got, expected, rtol=5e-3)
+
+
+def test_clustered_interval_without_and_with_one_error():
+    assert clustered_interval(0, 0, 1000, 10) == binomial_interval(0, 10)
+    low, high = clustered_interval(7, 49, 100000, 1000)
+    assert low < 7e-5 < high and high / low > 50  # one event, not seven
+
+
+def test_crossing_is_linear_in_db():
+    snr = [0, 2, 4]
+    assert crossing(snr, [1.0, 0.1, 0.01], 0.1) == pytest.approx(2)
+    assert crossing(snr, [1.0, 0.1, 0.01], 10**-1.5) == pytest.approx(3)
+    assert crossing(snr, [0.5, 0.2, 0.15], 0.1) is None
+    assert crossing(snr, [0.5, 0.2, 0.0], 0.1) is None  # zero: not measured
+
+
+def test_paired_gap_is_found_and_tighter_than_unpaired():
+    """Two detectors, one a shift of the other by 0.5 dB, on common fades."""
+    rng = np.random.default_rng(2)
+    snrs = [0.0, 1.0, 2.0, 3.0]
+    fade = {s: rng.logistic(size=3000) for s in snrs}
+    curves = {
+        "a": {s: fade[s] > s + 1 for s in snrs},
+        "b": {s: fade[s] > s + 0.5 for s in snrs},
+        "c": {s: rng.logistic(size=3000) > s + 0.5 for s in snrs},
+        "floor": {s: fade[s] > -5 for s in snrs},
+    }
+    gaps = paired_gaps(curves, "a", 0.1)
+    assert gaps["b"]["gap_db"] == pytest.approx(0.5, abs=0.1)
+    assert gaps["b"]["gap_db_low"] < 0.5 < gaps["b"]["gap_db_high"]
+    width = {n: gaps[n]["gap_db_high"] - gaps[n]["gap_db_low"] for n in "bc"}
+    assert width["b"] < 0.7 * width["c"]
+    assert gaps["floor"] == {"gap_db": None, "gap_db_low": None, "gap_db_high": None}
+
+
+def test_gap_with_early_drop_out_and_many_blocks():
+    rng = np.random.default_rng(3)
+    curves = {
+        "a": {0.0: rng.random(50) < 0.5, 1.0: rng.random(9001) < 0.05},
+        "b": {0.0: rng.random(300) < 0.4, 1.0: rng.random(9001) < 0.02},
+    }
+    gap = paired_gaps(curves, "a", 0.1)["b"]
+    assert gap["gap_db_low"] < gap["gap_db"] < gap["gap_db_high"]

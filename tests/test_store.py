@@ -1,0 +1,110 @@
+"""The result store: atomic appends, torn lines, foreign and corrupted files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from linksim.errors import ResultFileError
+from linksim.montecarlo.statistics import Counts
+from linksim.montecarlo.store import BatchResult, CountStore
+
+IDENTITY = {"fingerprint": "abc", "seed": 0, "batch_size": 10}
+
+
+def result(errors):
+    failed = np.arange(10) < errors
+    return BatchResult(
+        Counts(10, errors, 1000, 7 * errors, 49 * errors, 100, errors, errors, 0.5), failed
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "deep" / "counts.jsonl"
+    with CountStore(path, IDENTITY) as store:
+        store.append(3.0, 0, {"a": result(4), "b": result(2)})
+        store.append(3.0, 1, {"a": result(1)})
+    return path
+
+
+def test_round_trip_and_extension(path):
+    with CountStore(path, IDENTITY) as store:
+        assert store.total("a", 3.0) == result(4).counts + result(1).counts
+        assert store.total("b", 3.0) == result(2).counts
+        assert store.failed("a", 3.0).sum() == 5 and len(store.failed("a", 3.0)) == 20
+        assert store.points("a") == [3.0] and store.points("c") == []
+        store.append(4.0, 0, {"a": result(0)})
+        with pytest.raises(ValueError, match="stands twice"):
+            store.append(4.0, 0, {"a": result(0)})
+    with pytest.raises(ResultFileError, match="stands twice"):
+        CountStore(path, IDENTITY)
+
+
+def test_torn_last_line_is_dropped_at_every_length(path):
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for cut in range(len(lines[0]) + len(lines[1]), len(whole)):
+        path.write_bytes(whole[:cut])
+        with CountStore(path, IDENTITY) as store:
+            assert store.total("b", 3.0) == result(2).counts
+            assert store.total("a", 3.0) == result(4).counts
+            store.append(3.0, 1, {"a": result(1)})
+        assert path.read_bytes() == whole
+    # Even the first line may be torn
+    path.write_bytes(lines[0][:20])
+    with CountStore(path, IDENTITY) as store:
+        assert store.points("a") == []
+
+
+def corrupted(text):
+    lines = text.splitlines()
+    yield "line 2", text.replace('"a": [10, 4', '"a": [10, 3', 1)  # mask says 4
+    yield "line 2", text.replace('"a": [10, 4, 1000, 28', '"a": [10, 4, 1000, -28', 1)
+    yield "line 2", text.replace('"a": [10, 4, 1000, 28', '"a": [10, 4, 1000, 2800', 1)
+    yield "line 2", lines[0] + "\n" + lines[1][:-5] + "\n" + lines[2] + "\n"
+    yield "line 2", lines[0] + "\n\x00\n" + lines[2] + "\n"
+    yield "not a result file", "detector,snr\nmmse,3\n"
+    yield "not a result file", "hello"
+    yield "seed = 1", text.replace('"seed": 0', '"seed": 1', 1)
+    yield "fingerprint = 'xyz'", text.replace("abc", "xyz", 1)
+
+
+def test_corrupted_and_foreign_files_are_kept(path):
+    for message, text in corrupted(path.read_text()):
+        assert text != path.read_text() or message == ""
+        broken = path.with_name("broken.jsonl")
+        broken.write_text(text)
+        with pytest.raises(ResultFileError, match=message):
+            CountStore(broken, IDENTITY)
+        assert broken.read_text() == text
+        with CountStore(broken, IDENTITY, fresh=True) as store:
+            assert store.points("a") == []
+        assert any(p.read_text() == text for p in path.parent.glob("broken.jsonl.*.old"))
+        broken.unlink()
+
+
+def test_two_writers_are_refused(path):
+    with CountStore(path, IDENTITY):
+        with pytest.raises(ResultFileError, match="another run"):
+            CountStore(path, IDENTITY)
+
+
+def test_failed_write_leaves_no_trace(path, monkeypatch):
+    import os
+
+    before = path.read_bytes()
+    with CountStore(path, IDENTITY) as store:
+        write = os.write
+        monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[: len(data) // 2]))
+        with pytest.raises(ResultFileError, match="cannot write"):
+            store.append(5.0, 0, {"a": result(3)})
+        monkeypatch.undo()
+        assert store.points("a") == [3.0]
+    assert path.read_bytes() == before
+
+
+def test_file_is_json_lines(path):
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows[0]["format"] == "linksim-counts-1"
+    assert rows[1][:2] == [3.0, 0] and set(rows[1][2]) == {"a", "b"}

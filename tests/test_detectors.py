@@ -8,7 +8,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from conftest import draw_system
+from tests.conftest import draw_system
 from scipy.special import logsumexp
 
 from linksim.constellation import bit_labels, pam_points, qam_points

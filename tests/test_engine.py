@@ -1,0 +1,234 @@
+"""The engine: stop rules, drop-out, resume after SIGKILL, order of batches."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from linksim.errors import InvalidInput, ResultFileError
+from linksim.link.scenario import load_scenario
+from linksim.montecarlo.engine import LinkSimulator, StopRule, simulate
+from linksim.montecarlo.replay import parse_replay, replay_block
+from linksim.montecarlo.statistics import Counts
+from linksim.registry import list_detectors
+
+SMALL = load_scenario("gauss-markov-4x2-qpsk").replace(
+    run={"batch_size": 20, "min_bler": 0.0}
+)
+COUNTS = ("detector", "snr_db", "bits", "bit_errors", "blocks", "block_errors", "symbol_errors")
+
+
+def counts(results):
+    return [tuple(r[k] for k in COUNTS) for r in results["records"]]
+
+
+def run(**options):
+    defaults = {"snr_db": [0, 4], "target_block_errors": 30, "max_blocks": 200}
+    return simulate(SMALL, ["mmse", "zf"], **{**defaults, **options})
+
+
+def test_stop_rule():
+    rule = StopRule(10, 100, relative_width=0.5)
+    assert not rule.done(Counts(blocks=50, block_errors=9))
+    assert rule.done(Counts(blocks=50, block_errors=10))
+    assert rule.done(Counts(blocks=100))
+    assert not StopRule(10**6, 10**6, 0.5).done(Counts(blocks=100, block_errors=20))
+    assert StopRule(10**6, 10**6, 0.5).done(Counts(blocks=1000, block_errors=200))
+    for bad in ((0, 1), (1, 0), (1, 1, -1.0), (2.5, 1)):
+        with pytest.raises(InvalidInput):
+            StopRule(*bad)
+
+
+def test_detectors_stop_on_their_own_and_share_draws():
+    results = run()
+    by = {(r["detector"], r["snr_db"]): r for r in results["records"]}
+    assert len(by) == 4
+    for r in by.values():
+        assert r["block_errors"] >= 30 or r["blocks"] == 200
+        assert r["block_errors"] - 20 < 30  # stopped within the batch that sufficed
+    # A detector alone, or beside another one, has the same counts
+    alone = simulate(SMALL, ["zf"], snr_db=[4], target_block_errors=30, max_blocks=200)
+    assert counts(alone) == [c for c in counts(results) if c[:2] == ("zf", 4.0)]
+
+
+def test_points_below_the_waterfall_are_absent():
+    scenario = SMALL.replace(run={"min_bler": 0.05})
+    results = simulate(
+        scenario, ["mmse"], snr_db=[0, 20, 22, 24], target_block_errors=5, max_blocks=60
+    )
+    assert [r["snr_db"] for r in results["records"]] == [0, 20]
+
+
+def test_resume_extend_and_memory_give_equal_counts(tmp_path):
+    path = tmp_path / "counts.jsonl"
+    first = run(store_path=path, snr_db=[0])
+    size = path.stat().st_size
+    assert counts(run(store_path=path, snr_db=[0])) == counts(first)
+    assert path.stat().st_size == size  # nothing was simulated again
+    # More detectors, points and errors reuse what is there
+    more = simulate(
+        SMALL, ["mmse", "zf", "ml"], snr_db=[0, 4], target_block_errors=60,
+        max_blocks=200, store_path=path,
+    )
+    direct = simulate(
+        SMALL, ["mmse", "zf", "ml"], snr_db=[0, 4], target_block_errors=60, max_blocks=200
+    )
+    assert counts(more) == counts(direct)
+    with pytest.raises(ResultFileError, match="seed = 0"):
+        run(store_path=path, seed=1)
+    with pytest.raises(ResultFileError, match="fingerprint"):
+        simulate(SMALL.replace(run={"batch_size": 5}), ["zf"], snr_db=0, store_path=path)
+
+
+def test_batches_in_any_order_have_equal_counts():
+    for scenario in (SMALL, load_scenario("cdl-a-2x2-qam64").replace(run={"batch_size": 10})):
+        simulator = LinkSimulator(scenario)
+        simulator.add_detector("mmse")
+        point = scenario.snr.points[2]
+        order = [0, 1, 2, 3]
+        forward = {b: simulator.run_batch("mmse", simulator.draw(0, point, b)) for b in order}
+        random.Random(0).shuffle(order)
+        for b in order:
+            again = simulator.run_batch("mmse", simulator.draw(0, point, b))
+            assert again.counts.astuple()[:-1] == forward[b].counts.astuple()[:-1]
+            np.testing.assert_array_equal(again.failed, forward[b].failed)
+
+
+def test_keyboard_interrupt_leaves_a_valid_result(tmp_path):
+    calls = []
+
+    def interrupt(snr_db, shown, active):
+        calls.append(active)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "counts.jsonl"
+    results = run(on_progress=interrupt, store_path=path)
+    assert not results["provenance"]["complete"]
+    assert results["records"] and results["records"][0]["blocks"] == 40
+    assert counts(run(store_path=path)) == counts(run())
+
+
+KILLED = """
+import sys
+from tests.test_engine import run
+print("ready", flush=True)
+run(store_path=sys.argv[1], target_block_errors=10**6, max_blocks=2000)
+print("done", flush=True)
+"""
+
+
+def test_ten_kills_lose_and_repeat_nothing(tmp_path):
+    """SIGKILL at random moments of a run, resumed until it ends."""
+    path = tmp_path / "counts.jsonl"
+    rng = random.Random(1)
+    root = Path(__file__).parent.parent
+    kills, deadline = 0, time.monotonic() + 300
+    while kills < 10 and time.monotonic() < deadline:
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path)],
+            cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )
+        assert process.stdout.readline() == "ready\n"
+        # From before the first batch to after the last
+        before = path.read_text().count("\n") if path.exists() else 0
+        wanted = before + rng.randint(1, 18)
+        while process.poll() is None:
+            lines = path.read_text().count("\n") if path.exists() else 0
+            if lines >= wanted or rng.random() < 0.001:
+                break
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills == 10
+    assert path.read_text().count("\n") < 202  # killed before the end
+    options = {"target_block_errors": 10**6, "max_blocks": 2000}
+    assert counts(run(store_path=path, **options)) == counts(run(**options))
+    batches = [tuple(json.loads(x)[:2]) for x in path.read_text().splitlines()[1:]]
+    assert len(set(batches)) == len(batches) == 200
+
+
+def test_records_are_complete():
+    results = run(snr_db=[4])
+    assert set(results) == {"scenario", "provenance", "records", "gaps"}
+    assert list(results["records"][0]) == (
+        "detector snr_db no bits bit_errors ber ber_low ber_high blocks block_errors bler "
+        "bler_low bler_high symbols symbol_errors ser ser_low ser_high seconds"
+    ).split()
+    provenance = results["provenance"]
+    assert {"versions", "git_commit", "machine", "seed", "wall_seconds", "weights"} <= set(
+        provenance
+    )
+    json.dumps(results, allow_nan=False)
+
+
+@pytest.mark.parametrize("name", list_detectors())
+def test_every_detector_runs_coded(name):
+    scenario = load_scenario("rayleigh-4x4-qam16").replace(
+        system={"num_streams": 2}, run={"batch_size": 2}
+    )
+    if name == "sdr":
+        scenario = scenario.replace(code={"type": "none", "uses_per_block": 3})
+    record = simulate(scenario, [name], snr_db=25, max_blocks=2)["records"][0]
+    assert record["blocks"] == 2 and record["ber"] < 0.2
+
+
+def test_bad_arguments_are_named():
+    for options, message in (
+        ({"detectors": ["mmze"]}, "detector: got 'mmze'"),
+        ({"detectors": []}, "detectors: empty"),
+        ({"snr_db": []}, "snr_db: empty"),
+        ({"snr_db": [float("nan")]}, "snr_db"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"xla": "maybe"}, "xla: got 'maybe'"),
+        ({"reference": "ml"}, "reference: got 'ml'"),
+        ({"max_blocks": 0}, "max_blocks"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            simulate(SMALL, **{"detectors": ["zf"], **options})
+    with pytest.raises(InvalidInput, match="2 receive antennas for 4 streams"):
+        simulate(
+            load_scenario("rayleigh-4x4-qam16").replace(system={"num_rx": 2}), ["zf"]
+        )
+
+
+def test_nan_llrs_are_an_error(monkeypatch):
+    simulator = LinkSimulator(SMALL, xla="off")
+    simulator.add_detector("zf")
+    good = simulator._detect["zf"]
+    simulator._detect["zf"] = lambda *a: (good(*a)[0] * np.nan, good(*a)[1])
+    with pytest.raises(RuntimeError, match="zf: the LLRs contain NaN"):
+        simulator.run_batch("zf", simulator.draw(0, 4.0, 0))
+
+
+def test_replay_recreates_a_failing_block():
+    scenario = load_scenario("rayleigh-2x2-qam64").replace(run={"batch_size": 20})
+    simulator = LinkSimulator(scenario)
+    simulator.add_detector("mmse")
+    result = simulator.run_batch("mmse", simulator.draw(3, 12.0, 2))
+    block = 40 + int(np.flatnonzero(result.failed)[0])
+    arrays = replay_block(scenario, "mmse", 12.0, block, seed=3)
+    assert arrays["bit_errors"] > 0
+    assert (arrays["bits"] != arrays["bits_hat"]).sum() == arrays["bit_errors"]
+    assert arrays["llr"].shape == (54, 2, 6) and arrays["decoder_llr"].shape == (648,)
+    # It is the same block: y = Hx + n with the noise of this point
+    from linksim.constellation import qam_points
+
+    noise = arrays["y"] - np.einsum("umk,uk->um", arrays["h"], qam_points(6)[arrays["symbols"]])
+    assert np.mean(np.abs(noise) ** 2) == pytest.approx(10**-1.2, rel=0.4)
+    good = 40 + int(np.flatnonzero(~result.failed)[0])
+    assert replay_block(scenario, "mmse", 12.0, good, seed=3)["bit_errors"] == 0
+
+
+def test_replay_text():
+    assert parse_replay("zf-sic:-2.5:7") == ("zf-sic", -2.5, 7)
+    for bad in ("zf", "zf:3", "zf:a:3", "zf:3:x", "3:4"):
+        with pytest.raises(InvalidInput, match="DETECTOR:SNR:BLOCK"):
+            parse_replay(bad)

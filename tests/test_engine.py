@@ -13,7 +13,8 @@ import pytest
 
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.link.scenario import load_scenario
-from linksim.montecarlo.engine import LinkSimulator, StopRule, simulate
+from linksim.link.simulator import LinkSimulator
+from linksim.montecarlo.engine import StopRule, run_batch, simulate
 from linksim.montecarlo.replay import parse_replay, replay_block
 from linksim.montecarlo.statistics import Counts
 from linksim.registry import list_detectors
@@ -92,10 +93,10 @@ def test_batches_in_any_order_have_equal_counts():
         simulator.add_detector("mmse")
         point = scenario.snr.points[2]
         order = [0, 1, 2, 3]
-        forward = {b: simulator.run_batch("mmse", simulator.draw(0, point, b)) for b in order}
+        forward = {b: run_batch(simulator, "mmse", simulator.draw(0, point, b)) for b in order}
         random.Random(0).shuffle(order)
         for b in order:
-            again = simulator.run_batch("mmse", simulator.draw(0, point, b))
+            again = run_batch(simulator, "mmse", simulator.draw(0, point, b))
             assert again.counts.astuple()[:-1] == forward[b].counts.astuple()[:-1]
             np.testing.assert_array_equal(again.failed, forward[b].failed)
 
@@ -205,14 +206,14 @@ def test_nan_llrs_are_an_error(monkeypatch):
     good = simulator._detect["zf"]
     simulator._detect["zf"] = lambda *a: (good(*a)[0] * np.nan, good(*a)[1])
     with pytest.raises(RuntimeError, match="zf: the LLRs contain NaN"):
-        simulator.run_batch("zf", simulator.draw(0, 4.0, 0))
+        run_batch(simulator, "zf", simulator.draw(0, 4.0, 0))
 
 
 def test_replay_recreates_a_failing_block():
     scenario = load_scenario("rayleigh-2x2-qam64").replace(run={"batch_size": 20})
     simulator = LinkSimulator(scenario)
     simulator.add_detector("mmse")
-    result = simulator.run_batch("mmse", simulator.draw(3, 12.0, 2))
+    result = run_batch(simulator, "mmse", simulator.draw(3, 12.0, 2))
     block = 40 + int(np.flatnonzero(result.failed)[0])
     arrays = replay_block(scenario, "mmse", 12.0, block, seed=3)
     assert arrays["bit_errors"] > 0

@@ -17,7 +17,7 @@ from linksim.detectors.base import Detector
 from linksim.detectors.real import interleaved_qr
 from linksim.errors import InvalidInput, check_int
 
-MAX_HYPOTHESES = 2**24
+MAX_HYPOTHESES = 2**20
 
 
 @keras.saving.register_keras_serializable("linksim")
@@ -31,7 +31,7 @@ class MaximumLikelihoodDetector(Detector):
             MiB of float32, is fastest where it fits into the processor's cache.
 
     Raises:
-        InvalidInput: if |C|^(K-1) exceeds 2^24 (use "sphere").
+        InvalidInput: if |C|^(K-1) exceeds 2^20 (use "sphere").
     """
 
     def __init__(self, *args, max_elements=2**18, **kwargs):

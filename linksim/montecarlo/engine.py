@@ -10,17 +10,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 import linksim
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
-from linksim.link.link import Link
 from linksim.link.scenario import Scenario, load_scenario
+from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.statistics import Counts, paired_gaps
 from linksim.montecarlo.store import BatchResult, CountStore
-from linksim.registry import create_detector
+from linksim.registry import list_detectors
 
-XLA_MODES = ("auto", "on", "off")
 _PACKAGES = ("tensorflow", "keras", "sionna", "numpy", "scipy")
 
 
@@ -55,125 +53,22 @@ class StopRule:
         return False
 
 
-class LinkSimulator:
-    """Compiled functions of one scenario: draw, detect, decode and count.
-
-    Draws are always made in graph mode: XLA draws other Gaussians for the same
-    key, and a run must not depend on how its detectors are compiled.
-
-    Args:
-        scenario: the `Scenario`.
-        xla: "on", "off", or "auto": compile a detector with XLA where that is
-            faster. On CPU that is not so for those that live on LAPACK.
-    """
-
-    def __init__(self, scenario, xla="auto"):
-        check_choice("xla", xla, XLA_MODES)
-        self.scenario = scenario
-        self.link = Link(scenario)
-        self._xla = xla
-        self._has_gpu = bool(tf.config.list_physical_devices("GPU"))
-        self._detect = {}
-        self._cold = set()  # detectors whose first, compiling, call is to come
-        self._draw = tf.function(self.link.draw, autograph=False)
-        self._count = tf.function(
-            self._count_batch, autograph=False, jit_compile=xla != "off"
-        )
-
-    def add_detector(self, name):
-        """Build and compile a detector of the registry, once."""
-        if name in self._detect:
-            return
-        detector = create_detector(
-            name,
-            num_streams=self.link.num_streams,
-            num_bits_per_symbol=self.link.num_bits_per_symbol,
-        )
-        rows = self.link.num_rx * (2 if self.link.num_bits_per_symbol == 1 else 1)
-        if detector.needs_full_column_rank and rows < self.link.num_streams:
-            raise InvalidInput(
-                f"{name}: {self.link.num_rx} receive antennas for "
-                f"{self.link.num_streams} streams; this detector needs at least as "
-                "many antennas as streams"
-            )
-        function = _soft_and_hard(detector)
-        if not detector.eager_only:
-            use_xla = self._xla == "on" or (
-                self._xla == "auto" and (detector.xla_on_cpu or self._has_gpu)
-            )
-            function = tf.function(function, autograph=False, jit_compile=use_xla)
-        self._detect[name] = function
-        if not detector.eager_only:
-            self._cold.add(name)
-
-    def draw(self, seed, snr_db, batch):
-        """The `LinkBatch` number `batch` of an SNR point."""
-        size = self.scenario.run.batch_size
-        result = self._draw(
-            tf.constant(self.link.keys(seed, snr_db, batch)),
-            tf.constant(self.link.no(snr_db), tf.float32),
-            tf.constant(batch * size, tf.int32),
-            size,
-        )
-        for name in ("y", "h_hat"):
-            if not np.all(np.isfinite(getattr(result, name).numpy())):
-                raise InvalidInput(
-                    f"{self.scenario.name}: {name} contains NaN or inf at {snr_db} dB; "
-                    "check the channel's parameters"
-                )
-        return result
-
-    def detect(self, name, batch):
-        """LLRs [B, U, K, m] and symbol decisions [B, U, K] of a `LinkBatch`."""
-        return self._detect[name](batch.y, batch.h_hat, batch.no)
-
-    def run_batch(self, name, batch):
-        """`BatchResult` of a detector on a `LinkBatch`."""
-        if name in self._cold:
-            # Compilation is not part of what a detector costs
-            self._count(batch.bits, batch.symbols, *self.detect(name, batch))
-            self._cold.discard(name)
-        start = time.perf_counter()
-        llrs, symbols = self.detect(name, batch)
-        bits, symbol_errors, finite = self._count(
-            batch.bits, batch.symbols, llrs, symbols
-        )
-        bits, symbol_errors = bits.numpy().astype(int), symbol_errors.numpy().astype(int)
-        seconds = time.perf_counter() - start
-        if not finite.numpy():
-            raise RuntimeError(f"{name}: the LLRs contain NaN; please report this")
-        counts = Counts(
-            blocks=len(bits),
-            block_errors=int(np.count_nonzero(bits)),
-            bits=len(bits) * self.link.num_info_bits,
-            bit_errors=int(bits.sum()),
-            bit_errors_sq=int((bits**2).sum()),
-            symbols=len(bits) * self.link.num_symbols,
-            symbol_errors=int(symbol_errors.sum()),
-            symbol_errors_sq=int((symbol_errors**2).sum()),
-            seconds=round(seconds, 6),
-        )
-        return BatchResult(counts, bits > 0)
-
-    def _count_batch(self, bits, symbols, llrs, decided):
-        finite = tf.logical_not(tf.reduce_any(tf.math.is_nan(llrs)))
-        return *self.link.count_errors(bits, symbols, llrs, decided), finite
-
-
-def _soft_and_hard(detector):
-    """A function (y, h, no) -> LLRs and symbol indices."""
-    if hasattr(detector, "llrs_and_symbols"):
-        # A function of its own: TensorFlow would take bound methods of two
-        # detectors for retracings of one
-        return lambda y, h, no: detector.llrs_and_symbols(y, h, no)
-    weights = 2 ** np.arange(detector.num_bits_per_symbol - 1, -1, -1)
-
-    def from_llrs(y, h, no):
-        llrs = detector(y, h, no)
-        bits = tf.cast(llrs > 0, tf.int32)
-        return llrs, tf.reduce_sum(bits * weights.astype(np.int32), axis=-1)
-
-    return from_llrs
+def run_batch(simulator, name, draws):
+    """`BatchResult` of a detector on a `LinkBatch`."""
+    link = simulator.link
+    bits, symbols, seconds = simulator.errors(name, draws)
+    counts = Counts(
+        blocks=len(bits),
+        block_errors=int(np.count_nonzero(bits)),
+        bits=len(bits) * link.num_info_bits,
+        bit_errors=int(bits.sum()),
+        bit_errors_sq=int((bits**2).sum()),
+        symbols=len(bits) * link.num_symbols,
+        symbol_errors=int(symbols.sum()),
+        symbol_errors_sq=int((symbols**2).sum()),
+        seconds=round(seconds, 6),
+    )
+    return BatchResult(counts, bits > 0)
 
 
 def simulate(
@@ -253,7 +148,7 @@ def simulate(
         def results():
             return {
                 "scenario": scenario.to_dict(),
-                "provenance": _provenance(scenario, seed, xla, started, complete),
+                "provenance": _provenance(simulator, seed, xla, started, complete),
                 "records": _records(store, detectors, simulator.link),
                 "gaps": _gaps(store, detectors, reference, run.gap_bler),
             }
@@ -293,9 +188,8 @@ def _run_point(simulator, store, rule, names, point, seed, on_progress):
         todo = [name for name in active if batch not in store.counts(name, point)]
         if todo:
             draws = simulator.draw(seed, point, batch)
-            store.append(
-                point, batch, {name: simulator.run_batch(name, draws) for name in todo}
-            )
+            results = {name: run_batch(simulator, name, draws) for name in todo}
+            store.append(point, batch, results)
         for name in active:
             totals[name] = totals[name] + store.counts(name, point)[batch]
         batch += 1
@@ -306,7 +200,7 @@ def _names(detectors, default):
     if not names:
         raise InvalidInput("detectors: empty, expected at least one name")
     for name in names:
-        check_choice("detector", name, linksim.list_detectors())
+        check_choice("detector", name, list_detectors())
     return list(dict.fromkeys(names))
 
 
@@ -365,7 +259,8 @@ def _gaps(store, detectors, reference, target):
     ]
 
 
-def _provenance(scenario, seed, xla, started, complete):
+def _provenance(simulator, seed, xla, started, complete):
+    scenario = simulator.scenario
     versions = {p: importlib.metadata.version(p) for p in _PACKAGES if _installed(p)}
     return {
         "linksim": linksim.__version__,
@@ -374,7 +269,7 @@ def _provenance(scenario, seed, xla, started, complete):
         "machine": {
             "platform": platform.platform(),
             "processor": platform.processor() or platform.machine(),
-            "gpus": [d.name for d in tf.config.list_physical_devices("GPU")],
+            "gpus": simulator.gpus,
         },
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "fingerprint": scenario.fingerprint(),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from linksim.errors import InvalidInput, check_int
-from linksim.montecarlo.engine import LinkSimulator
+from linksim.link.simulator import LinkSimulator
 
 
 def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):

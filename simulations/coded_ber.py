@@ -7,12 +7,15 @@ counts that a later run resumes and extends.
 """
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# It takes the compilation of ten detectors for the retracing of one
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 if __package__ in (None, ""):  # run as a script: prefer the checkout around it
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -185,6 +188,9 @@ def main(argv=None):
     except (InvalidInput, ResultFileError) as error:
         print(f"coded_ber.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("coded_ber.py: interrupted before the first batch", file=sys.stderr)
+        return 130
 
 
 def run(args, console):

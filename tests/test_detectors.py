@@ -86,7 +86,7 @@ def test_ml_is_brute_force(rng, num_rx, streams, m, method):
     llrs = run(make("ml", streams, m, demapping_method=method), y, h, no)
     np.testing.assert_allclose(llrs, expected, atol=1e-3, rtol=1e-4)
     # In small chunks, whatever the batch
-    small = make("ml", streams, m, demapping_method=method, max_elements=2000)
+    small = make("ml", streams, m, demapping_method=method, max_elements=9000)
     np.testing.assert_allclose(run(small, y, h, no), llrs, atol=1e-4, rtol=1e-5)
     soft = make("ml", streams, m, demapping_method=method, output="symbol")
     got = run(soft, y, h, no)

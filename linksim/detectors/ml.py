@@ -26,15 +26,15 @@ class MaximumLikelihoodDetector(Detector):
 
     Args:
         max_elements: the largest number of elements of one intermediate tensor;
-            the batch is
-            processed in chunks of that size, whatever the batch. The default, one
-            MiB of float32, is fastest where it fits into the processor's cache.
+            the batch is processed in chunks to that end, of at least one vector.
+            The default keeps a chunk near the processor's cache: larger ones are
+            slower.
 
     Raises:
         InvalidInput: if |C|^(K-1) exceeds 2^20 (use "sphere").
     """
 
-    def __init__(self, *args, max_elements=2**18, **kwargs):
+    def __init__(self, *args, max_elements=2**20, **kwargs):
         super().__init__(*args, **kwargs)
         check_int("max_elements", max_elements)
         self.max_elements = int(max_elements)
@@ -68,12 +68,10 @@ class MaximumLikelihoodDetector(Detector):
         scale = 1.0 / ops.sqrt(no)
         y = y * scale[:, None]
         r = r * scale[:, None, None]
-        if self.num_streams == 1:
-            chunk = self.max_elements
-        else:
-            others = self._num_symbols ** (self.num_streams - 1)
-            terms = len(self.points) * (len(self.points) if joint else 1)
-            chunk = max(1, self.max_elements // (others * max(terms // 4, 1)))
+        # The largest tensor: all hypotheses of the other streams, times the levels
+        # of one real dimension of the first
+        others = self._num_symbols ** (self.num_streams - 1)
+        chunk = max(1, self.max_elements // (others * len(self.points)))
         batch = y.shape[0]
         if batch is not None and batch <= chunk:
             return self._chunk(y, r, joint)
@@ -83,12 +81,12 @@ class MaximumLikelihoodDetector(Detector):
         # A loop over slices: memory is that of one chunk
         batch = ops.shape(y)[0]
         num_chunks = (batch + chunk - 1) // chunk
-        # The index of the last row repeated, so that every slice is full
-        width = self._symbol_width(joint)
+        width = self._num_symbols if joint else len(self.points)
         rows = self.num_streams if joint else self.num_dims
         result = ops.zeros((num_chunks * chunk, rows, width))
 
         def body(i, result):
+            # The last row is repeated, so that every slice is full
             index = ops.minimum(i * chunk + ops.arange(chunk), batch - 1)
             part = self._chunk(
                 ops.take(y, index, axis=0), ops.take(r, index, axis=0), joint
@@ -101,9 +99,6 @@ class MaximumLikelihoodDetector(Detector):
             (ops.convert_to_tensor(0, dtype="int32"), result),
         )
         return result[:batch]
-
-    def _symbol_width(self, joint):
-        return self._num_symbols if joint else len(self.points)
 
     def _chunk(self, y, r, joint):
         """`_enumerate` of a few vectors at once."""

@@ -185,13 +185,13 @@ def _run_point(simulator, store, rule, names, point, seed, on_progress):
             on_progress(point, shown, active)
         if not active:
             return
-        todo = [name for name in active if batch not in store.counts(name, point)]
+        todo = [name for name in active if store.get(name, point, batch) is None]
         if todo:
             draws = simulator.draw(seed, point, batch)
             results = {name: run_batch(simulator, name, draws) for name in todo}
             store.append(point, batch, results)
         for name in active:
-            totals[name] = totals[name] + store.counts(name, point)[batch]
+            totals[name] = totals[name] + store.get(name, point, batch).counts
         batch += 1
 
 
@@ -293,14 +293,17 @@ def _installed(package):
 
 def _git_commit():
     """Commit of the checkout that linksim runs from, or None."""
+    checkout = Path(linksim.__file__).resolve().parent.parent
+    if not (checkout / ".git").exists():
+        return None  # installed, perhaps inside a repository of something else
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(linksim.__file__).parent,
+            cwd=checkout,
             capture_output=True,
             text=True,
             timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -47,6 +47,7 @@ class CountStore:
         self._identity = {"format": FORMAT, **identity}
         # {detector: {snr_db: {batch: BatchResult}}}
         self._results = {}
+        self._totals = {}  # {(detector, snr_db): Counts}
         self._descriptor = None
         if self._path is None:
             return
@@ -121,6 +122,7 @@ class CountStore:
         if batch in point:
             raise ValueError(f"batch {batch} of {detector} at {snr_db} dB stands twice")
         point[batch] = result
+        self._totals[detector, snr_db] = self.total(detector, snr_db) + result.counts
 
     def append(self, snr_db, batch, results):
         """Add {detector: `BatchResult`} of one batch, all of them or none."""
@@ -148,14 +150,13 @@ class CountStore:
             os.ftruncate(self._descriptor, size)
             raise ResultFileError(f"{self._path}: cannot write ({error})") from error
 
-    def counts(self, detector, snr_db):
-        """{batch: `Counts`} of a detector at a point."""
-        results = self._results.get(detector, {}).get(snr_db, {})
-        return {batch: result.counts for batch, result in results.items()}
+    def get(self, detector, snr_db, batch):
+        """The `BatchResult` of one batch, or None."""
+        return self._results.get(detector, {}).get(snr_db, {}).get(batch)
 
     def total(self, detector, snr_db):
         """Sum of the `Counts` of all batches."""
-        return sum(self.counts(detector, snr_db).values(), Counts())
+        return self._totals.get((detector, snr_db), Counts())
 
     def failed(self, detector, snr_db):
         """Whether each block failed, bool [blocks], in the order of the draws."""

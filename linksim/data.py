@@ -1,4 +1,4 @@
-"""Where scenarios and trained models lie, in a checkout and in a wheel."""
+"""Where the shipped files lie, in a checkout and in a wheel."""
 
 from pathlib import Path
 
@@ -15,8 +15,3 @@ def _folder(checkout_path, installed_name):
 def scenario_folder():
     """Folder of the shipped scenario files."""
     return _folder("simulations/scenarios", "_scenarios")
-
-
-def model_folder():
-    """Folder of the shipped trained models."""
-    return _folder("models", "_models")

@@ -7,6 +7,7 @@ counts that a later run resumes and extends.
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -24,6 +25,26 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+
+@contextlib.contextmanager
+def quiet_start():
+    """Keep TensorFlow's start-up notes, written below Python, off the terminal."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+with quiet_start():
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
 
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.link.scenario import CODES, list_scenarios, load_scenario
@@ -177,7 +198,8 @@ def main(argv=None):
     console = Console()
     if args.list_scenarios:
         for name in list_scenarios():
-            console.print(f"[bold]{name:32}[/] {load_scenario(name).title}", soft_wrap=True)
+            text = load_scenario(name).description
+            console.print(f"[bold]{name:34}[/] {text}", soft_wrap=True)
         return 0
     if args.list_detectors:
         for name in list_detectors():
@@ -200,7 +222,7 @@ def run(args, console):
     if args.seed:
         folder = folder.with_name(f"{folder.name}-seed{args.seed}")
 
-    # TensorFlow is loaded here, after everything that can be refused quickly
+    # Loads Sionna: after everything that can be refused quickly
     import linksim
     from linksim.montecarlo.engine import run_points, simulate
     from linksim.montecarlo.output import gap_table, rate_tables, write_results
@@ -220,7 +242,7 @@ def run(args, console):
         return 0
 
     detectors = args.detectors.split(",") if args.detectors else None
-    console.print(f"[bold]{scenario.name}[/]: {scenario.title}", soft_wrap=True)
+    console.print(f"[bold]{scenario.name}[/]: {scenario.description}", soft_wrap=True)
     view = LiveView(console, run_points(scenario, points))
 
     def on_point(results):

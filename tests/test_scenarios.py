@@ -41,6 +41,15 @@ def test_names_of_the_issue_are_there():
     } <= set(list_scenarios())
 
 
+def test_description_says_code_and_csi():
+    scenario = load_scenario("rayleigh-2x2-qam64")
+    assert scenario.description.endswith("802.11n LDPC (648, 324)")
+    noisy = scenario.replace(
+        code={"type": "none"}, csi={"type": "noisy", "error_snr_db": 20}
+    )
+    assert noisy.description.endswith("uncoded, CSI error 20 dB")
+
+
 def changed(path, value):
     data = {k: dict(v) for k, v in MINIMAL.items()}
     table, _, key = path.partition(".")

@@ -191,6 +191,22 @@ class Scenario:
         if self.csi.type == "ls" and not self.ofdm.pilot_symbols:
             raise InvalidInput('csi.type: "ls" needs ofdm.pilot_symbols')
 
+    @property
+    def description(self):
+        """Title, code and CSI in one line."""
+        parts = [self.title or self.name]
+        if self.code.type == "none":
+            parts.append("uncoded")
+        elif self.code.type == "802.11n":
+            parts.append("802.11n LDPC (648, 324)")
+        else:
+            parts.append(f"5G LDPC, {self.code.num_info_bits} bits")
+        if self.csi.type == "noisy":
+            parts.append(f"CSI error {self.csi.error_snr_db:g} dB")
+        elif self.csi.type == "ls":
+            parts.append("LS channel estimation")
+        return ", ".join(parts)
+
     def to_dict(self):
         """Plain nested dictionary, as in the TOML file plus `name`."""
         tables = dataclasses.asdict(self)

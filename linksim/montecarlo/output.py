@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from linksim.link.scenario import scenario_from_dict
 from linksim.montecarlo.store import write_atomically
 from linksim.snr import SNR_DEFINITIONS
 
@@ -137,7 +138,7 @@ def plot(results, rate, path):
     axes.set_ylim(max(lowest / 3, 1e-9), 1.3)
     axes.set_xlabel(SNR_DEFINITIONS[scenario["snr"]["definition"]].label)
     axes.set_ylabel(_RATES[rate])
-    axes.set_title(scenario["title"] or scenario["name"], fontsize=11)
+    axes.set_title(scenario_from_dict(scenario).description, fontsize=11)
     axes.grid(True, which="major", color="0.8", linewidth=0.7)
     axes.grid(True, which="minor", color="0.92", linewidth=0.4)
     if detectors:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -131,6 +132,32 @@ def chosen_scenario(args):
     return scenario.replace(name=name)
 
 
+class GracefulStop:
+    """Ctrl-C ends the run after the batch in hand; a second one ends it at once.
+
+    An exception raised wherever the signal happens to arrive could be swallowed
+    inside TensorFlow; this one is raised where the engine expects it.
+    """
+
+    def __init__(self):
+        self._asked = False
+
+    def __enter__(self):
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *exc):
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number, frame):
+        self._asked = True
+        signal.signal(signal.SIGINT, self._before)
+
+    def check(self):
+        if self._asked:
+            raise KeyboardInterrupt
+
+
 class LiveView:
     """Progress on a terminal: a bar, and a table of the current rates."""
 
@@ -249,7 +276,11 @@ def run(args, console):
         view.point(results)
         write_results(results, folder)
 
-    with view:
+    def on_progress(*state):
+        view.batch(*state)
+        stop.check()
+
+    with view, GracefulStop() as stop:
         results = simulate(
             scenario,
             detectors,
@@ -262,7 +293,7 @@ def run(args, console):
             fresh=args.fresh,
             xla=args.xla,
             reference=args.reference,
-            on_progress=view.batch,
+            on_progress=on_progress,
             on_point=on_point,
         )
     write_results(results, folder)

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("jax")
-CORE = "brute_force or formulas or recursion or its_algorithm or whitened or coloured"
+CORE = "ml_is_brute or all_paths or formulas or recursion or its_algorithm or coloured"
 
 
 def run_on_jax(*arguments):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments],
+        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *arguments],
         cwd=Path(__file__).parent,
         env=environment,
         capture_output=True,
         text=True,
     )
+    # pytest's status is 5 when no test was collected
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
 
 
 def test_detectors_and_channels_on_jax():

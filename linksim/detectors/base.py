@@ -48,7 +48,8 @@ class Detector(keras.layers.Layer):
 
     A subclass implements `detect` on real tensors. It may set
     `needs_full_column_rank` (M >= K required), `demapping_methods` (those that
-    make sense, the default first) and `xla_on_cpu` (a hint for the engine).
+    make sense, the default first), `xla_on_cpu` (a hint for the engine) and
+    `eager_only` (it cannot be traced).
     """
 
     needs_full_column_rank = False

@@ -112,9 +112,7 @@ class LinkSimulator:
 def _soft_and_hard(detector):
     """A function (y, h, no) -> LLRs and symbol indices."""
     if hasattr(detector, "llrs_and_symbols"):
-        # A function of its own: TensorFlow would take bound methods of two
-        # detectors for retracings of one
-        return lambda y, h, no: detector.llrs_and_symbols(y, h, no)
+        return detector.llrs_and_symbols
     weights = 2 ** np.arange(detector.num_bits_per_symbol - 1, -1, -1)
 
     def from_llrs(y, h, no):

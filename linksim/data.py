@@ -15,3 +15,8 @@ def _folder(checkout_path, installed_name):
 def scenario_folder():
     """Folder of the shipped scenario files."""
     return _folder("simulations/scenarios", "_scenarios")
+
+
+def model_folder():
+    """Folder of the recipes, weights and cards of trained models."""
+    return _folder("models", "_models")

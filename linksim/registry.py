@@ -2,8 +2,19 @@
 
 import importlib
 import inspect
+from typing import NamedTuple
 
-from linksim.errors import InvalidInput
+import numpy as np
+
+from linksim.errors import InvalidInput, check_choice
+from linksim.models import (
+    assign_weights,
+    codebook_of,
+    find_model,
+    list_models,
+    read_weights,
+)
+from linksim.quantization.registry import list_quantizers
 
 # name -> module:class; imported on first use, so that listing is instant
 _DETECTORS = {
@@ -22,6 +33,14 @@ _DETECTORS = {
     "amp": "linksim.detectors.amp:AMPDetector",
     "oamp": "linksim.detectors.oamp:OAMPDetector",
     "sdr": "linksim.detectors.sdr:SDRDetector",
+    "eqnet-l": "linksim.detectors.eqnet:EQNetDetector",
+    "eqnet-p": "linksim.detectors.eqnet:EQNetDetector",
+    "eqnet-l-qr": "linksim.detectors.eqnet:EQNetDetector",
+    "eqnet-p-qr": "linksim.detectors.eqnet:EQNetDetector",
+    "nndet-l": "linksim.detectors.nndet:NNDetDetector",
+    "nndet-p": "linksim.detectors.nndet:NNDetDetector",
+    "oampnet": "linksim.detectors.oampnet:OAMPNetDetector",
+    "oampnet2": "linksim.detectors.oampnet:OAMPNet2Detector",
     "sionna-lmmse": "linksim.link.sionna_detectors:lmmse",
     "sionna-kbest": "linksim.link.sionna_detectors:kbest",
     "sionna-ep": "linksim.link.sionna_detectors:ep",
@@ -29,10 +48,85 @@ _DETECTORS = {
     "sionna-ml": "linksim.link.sionna_detectors:maximum_likelihood",
 }
 
+# Names that are a class with some of its options set, and what they stand for
+_PRESETS = {
+    "eqnet-l": {"num_blocks": 1, "features": "raw"},
+    "eqnet-p": {"num_blocks": 3, "features": "raw"},
+    "eqnet-l-qr": {"num_blocks": 1, "features": "qr"},
+    "eqnet-p-qr": {"num_blocks": 3, "features": "qr"},
+    "nndet-l": {"num_blocks": 3},
+    "nndet-p": {"num_blocks": 4},
+}
+_LEARNED = (*_PRESETS, "oampnet", "oampnet2")
+
 
 def list_detectors():
     """Names that `create_detector` accepts, linksim's own first."""
     return list(_DETECTORS)
+
+
+# Stands for the quantizer of a detector's own latents
+LATENT = "latent"
+
+
+class ReceiverSpec(NamedTuple):
+    """What `parse_receiver` reads from a text."""
+
+    detector: str
+    detector_model: str | None  # configuration of its weights
+    quantizer: str | None
+    quantizer_model: str | None
+    bits: int | tuple | str | None  # "none": the transform without quantization
+
+
+def parse_receiver(text):
+    """A detector with an optional quantizer of its LLRs.
+
+    Args:
+        text: `DETECTOR[@MODEL][+QUANTIZER[@MODEL][:BITS]]`. MODEL is the configuration
+            of the weights, where not the one that fits best is wanted. BITS is one
+            number, or several with dashes between, one per component, or "none" for
+            a learned quantizer's networks without quantization. The quantizer
+            "latent" quantizes the latents of an EQ-Net detector (joint estimation
+            and quantization).
+
+    Returns:
+        A `ReceiverSpec`.
+
+    Raises:
+        InvalidInput: for unknown names, or bits that are not numbers.
+
+    Example:
+        >>> parse_receiver("ml+eqnet:6").bits
+        6
+    """
+    detector, plus, rest = text.partition("+")
+    detector, _, detector_model = detector.partition("@")
+    check_choice("detector", detector, _DETECTORS)
+    if detector_model and not is_learned(detector):
+        raise InvalidInput(f"detector: {detector} has no weights to choose from, got {text!r}")
+    if not plus:
+        return ReceiverSpec(detector, detector_model or None, None, None, None)
+    quantizer, _, bits = rest.partition(":")
+    quantizer, _, quantizer_model = quantizer.partition("@")
+    check_choice("quantizer", quantizer, (*list_quantizers(), LATENT))
+    if quantizer == LATENT and not detector.startswith("eqnet-"):
+        raise InvalidInput(f"quantizer: {detector} has no latents to quantize")
+    return ReceiverSpec(
+        detector, detector_model or None, quantizer, quantizer_model or None, _bits(bits, text)
+    )
+
+
+def _bits(bits, text):
+    if bits in ("", "none"):
+        return bits or None
+    try:
+        numbers = tuple(int(b) for b in bits.split("-"))
+    except ValueError:
+        raise InvalidInput(
+            f"quantizer: got {text!r}, expected bits such as :6, :6-6-5 or :none"
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def describe_detector(name):
@@ -59,7 +153,8 @@ def create_detector(
         name: one of `list_detectors()`.
         num_streams: K, number of transmitted streams.
         num_bits_per_symbol: bits of a QAM symbol; 1 is BPSK.
-        pretrained: load shipped weights (learned detectors only).
+        pretrained: load shipped weights (learned detectors only): True for the first
+            trained configuration that fits, or the name of one.
         options: keywords of the detector, such as `output="symbol"`,
             `hard_out=True`, `demapping_method="maxlog"`, `k=32`.
 
@@ -75,8 +170,13 @@ def create_detector(
         >>> llr = detector(y, h, no)  # [..., 4, 4]
     """
     factory = _load(name)
-    if pretrained:
+    if pretrained and not is_learned(name):
         raise InvalidInput(f"pretrained: {name} is a classical detector, without weights")
+    if pretrained:
+        configuration = None if pretrained is True else pretrained
+        path, card = find_model(name, num_streams, num_bits_per_symbol, configuration)
+        options = {**card["options"], **options}
+    options = {**_PRESETS.get(name, {}), **options}
     allowed = _options(factory)
     unknown = sorted(set(options) - allowed)
     if unknown:
@@ -84,9 +184,39 @@ def create_detector(
             f"{name}: unknown option {', '.join(unknown)}; expected some of: "
             f"{', '.join(sorted(allowed))}"
         )
-    return factory(
+    layer = factory(
         num_streams=num_streams, num_bits_per_symbol=num_bits_per_symbol, **options
     )
+    if pretrained:
+        load_detector(layer, path, card)
+    return layer
+
+
+def is_learned(name):
+    """Whether a detector has weights that are trained."""
+    return name in _LEARNED
+
+
+def build_detector(layer, num_rx):
+    """Create the weights of a detector, by one call.
+
+    Args:
+        layer: the `Detector`.
+        num_rx: M, receive antennas.
+    """
+    h = np.ones((1, num_rx, layer.num_streams), np.complex64)
+    h += np.eye(num_rx, layer.num_streams, dtype=np.complex64)
+    layer(np.ones((1, num_rx), np.complex64), h, np.ones(1, np.float32))
+
+
+def load_detector(layer, path, card):
+    """Give a new detector the weights of a trained model, "<model>/<configuration>"."""
+    if getattr(layer, "latent_bits", None) is not None:
+        quantizer = card["autoencoder"]
+        arrays = read_weights(quantizer, list_models()[quantizer])
+        layer.set_codebook(*codebook_of(arrays, layer.latent_bits, quantizer))
+    build_detector(layer, card["num_rx"])
+    assign_weights(layer, read_weights(path, card), path)
 
 
 def _options(factory):

@@ -49,6 +49,7 @@ with quiet_start():
 
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.link.scenario import CODES, list_scenarios, load_scenario
+from linksim.quantization.registry import describe_quantizer, list_quantizers
 from linksim.registry import describe_detector, list_detectors
 
 DEFAULT_SCENARIO = "cdl-c-8x4-qam16"
@@ -63,6 +64,12 @@ def parse_arguments(argv):
     add = parser.add_argument
     add("--scenario", default=DEFAULT_SCENARIO, metavar="NAME|FILE")
     add("--detectors", metavar="A,B,C", help="default: those of the scenario")
+    add(
+        "--quantizer",
+        metavar="NAME[:BITS]",
+        help="quantize the LLRs of every detector; BITS per LLR of a scalar "
+        "quantizer, per latent of a learned one. For one detector: A+NAME:BITS",
+    )
     add("--snr", metavar="START:STOP:STEP|LIST", help="points in dB, 4:12:2 or 4,6,8")
     add("--target-block-errors", type=int, metavar="N", help="enough errors at a point")
     add("--max-blocks", type=int, metavar="N", help="enough blocks at a point")
@@ -89,6 +96,7 @@ def parse_arguments(argv):
     )
     add("--list-scenarios", action="store_true")
     add("--list-detectors", action="store_true")
+    add("--list-quantizers", action="store_true")
     return parser.parse_args(argv)
 
 
@@ -130,6 +138,15 @@ def chosen_scenario(args):
             code={"type": args.code, "num_info_bits": info, "num_coded_bits": coded}
         )
     return scenario.replace(name=name)
+
+
+def chosen_detectors(args, scenario):
+    """Names of the detectors, with the quantizer asked for behind each."""
+    names = args.detectors.split(",") if args.detectors else scenario.run.detectors
+    if args.quantizer:
+        # A detector that names its own quantizer keeps it
+        names = [n if "+" in n else f"{n}+{args.quantizer}" for n in names]
+    return list(names)
 
 
 class GracefulStop:
@@ -232,6 +249,10 @@ def main(argv=None):
         for name in list_detectors():
             console.print(f"[bold]{name:16}[/] {describe_detector(name)}", soft_wrap=True)
         return 0
+    if args.list_quantizers:
+        for name in list_quantizers():
+            console.print(f"[bold]{name:16}[/] {describe_quantizer(name)}", soft_wrap=True)
+        return 0
     try:
         return run(args, console)
     except (InvalidInput, ResultFileError) as error:
@@ -268,7 +289,7 @@ def run(args, console):
         )
         return 0
 
-    detectors = args.detectors.split(",") if args.detectors else None
+    detectors = chosen_detectors(args, scenario)
     console.print(f"[bold]{scenario.name}[/]: {scenario.description}", soft_wrap=True)
     view = LiveView(console, run_points(scenario, points))
 

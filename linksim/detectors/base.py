@@ -104,6 +104,15 @@ class Detector(keras.layers.Layer):
         """
         raise NotImplementedError
 
+    def detect_llrs(self, y, h, no):
+        """LLRs [B, K, m]; override where they do not come from PAM logits."""
+        return self._llrs(self.detect(y, h, no))
+
+    def detect_both(self, y, h, no):
+        """LLRs [B, K, m] and symbol indices int32 [B, K] of one detection."""
+        logits = self.detect(y, h, no)
+        return self._llrs(logits), self._symbols(logits)
+
     def symbol_logits(self, y, h, no):
         """Symbol logits [B, K, 2^m]; override where the two PAMs are not
         independent a posteriori."""
@@ -116,7 +125,7 @@ class Detector(keras.layers.Layer):
     def call(self, y, h, s):
         y, h, no, lead = self._to_real(y, h, s)
         if self.output_type == "bit":
-            out = self._llrs(self.detect(y, h, no))
+            out = self.detect_llrs(y, h, no)
             if self.hard_out:
                 out = ops.cast(out > 0, "float32")
         elif self.hard_out:
@@ -132,8 +141,7 @@ class Detector(keras.layers.Layer):
             LLRs float32 [..., K, m] and symbol indices int32 [..., K].
         """
         y, h, no, lead = self._to_real(y, h, s)
-        logits = self.detect(y, h, no)
-        llrs, symbols = self._llrs(logits), self._symbols(logits)
+        llrs, symbols = self.detect_both(y, h, no)
         return (
             ops.reshape(llrs, lead + tuple(llrs.shape[1:])),
             ops.reshape(symbols, lead + (self.num_streams,)),

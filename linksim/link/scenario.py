@@ -7,17 +7,13 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib
-
 from linksim.channels.base import list_channels
 from linksim.constellation import pam_num_bits
 from linksim.data import scenario_folder
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
-from linksim.registry import list_detectors
+from linksim.registry import parse_receiver
 from linksim.snr import SNR_DEFINITIONS
+from linksim.tables import dataclass_from_table, read_toml
 
 CODES = ("none", "802.11n", "5g")
 CSI_TYPES = ("perfect", "noisy", "ls")
@@ -153,9 +149,9 @@ class Run:
         if not self.detectors:
             raise InvalidInput("run.detectors: empty, expected at least one name")
         for name in self.detectors:
-            check_choice("run.detectors", name, list_detectors())
+            parse_receiver(name)
         if self.reference:
-            check_choice("run.reference", self.reference, list_detectors())
+            parse_receiver(self.reference)
         check_int("run.batch_size", self.batch_size)
         check_int("run.target_block_errors", self.target_block_errors)
         check_int("run.max_blocks", self.max_blocks)
@@ -273,7 +269,7 @@ def scenario_from_dict(data):
     parsed = {}
     for table, kind in _TABLES.items():
         if table in data:
-            parsed[table] = _table(table, kind, data[table])
+            parsed[table] = dataclass_from_table(table, kind, data[table])
     if not isinstance(data["channel"], dict):
         raise InvalidInput(f"channel: got {data['channel']!r}, expected a table")
     return Scenario(
@@ -282,27 +278,6 @@ def scenario_from_dict(data):
         channel=dict(data["channel"]),
         **parsed,
     )
-
-
-def _table(name, kind, values):
-    if not isinstance(values, dict):
-        raise InvalidInput(f"{name}: got {values!r}, expected a table")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise InvalidInput(
-            f"[{name}]: unknown key {', '.join(unknown)}; expected some of: "
-            f"{', '.join(fields)}"
-        )
-    required = {
-        n
-        for n, f in fields.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    }
-    missing = sorted(required - set(values))
-    if missing:
-        raise InvalidInput(f"[{name}]: missing key {', '.join(missing)}")
-    return kind(**values)
 
 
 def list_scenarios():
@@ -327,12 +302,7 @@ def load_scenario(name_or_path):
                 f"{', '.join(list_scenarios())}"
             )
         path = scenario_folder() / f"{name_or_path}.toml"
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"scenario: cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"scenario: {path} is not valid TOML: {error}") from None
+    data = read_toml(path, "scenario")
     if "name" in data:
         raise InvalidInput(f"{path.name}: unknown key name; the file's name is the name")
     try:

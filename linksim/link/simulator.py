@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from linksim.errors import InvalidInput, check_choice
 from linksim.link.link import Link
-from linksim.registry import create_detector
+from linksim.link.receiver import Receiver
 
 XLA_MODES = ("auto", "on", "off")
 
@@ -31,6 +31,7 @@ class LinkSimulator:
         self._xla = xla
         self.gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
         self._detect = {}
+        self.weights = {}  # {detector: {model: SHA-256}}
         self._cold = set()  # detectors whose first, compiling, call is to come
         self._draw = tf.function(self.link.draw, autograph=False)
         self._count = tf.function(
@@ -38,28 +39,19 @@ class LinkSimulator:
         )
 
     def add_detector(self, name):
-        """Build and compile a detector of the registry, once."""
+        """Build and compile `DETECTOR[+QUANTIZER[:bits]]` (see `Receiver`), once."""
         if name in self._detect:
             return
-        detector = create_detector(
-            name,
-            num_streams=self.link.num_streams,
-            num_bits_per_symbol=self.link.num_bits_per_symbol,
-        )
-        rows = self.link.num_rx * (2 if self.link.num_bits_per_symbol == 1 else 1)
-        if detector.needs_full_column_rank and rows < self.link.num_streams:
-            raise InvalidInput(
-                f"{name}: {self.link.num_rx} receive antennas for "
-                f"{self.link.num_streams} streams; this detector needs at least as "
-                "many antennas as streams"
-            )
-        function = _soft_and_hard(detector)
+        receiver = Receiver(name, self.scenario)
+        detector = receiver.detector
+        function = receiver.__call__
         if not detector.eager_only:
             use_xla = self._xla == "on" or (
                 self._xla == "auto" and (detector.xla_on_cpu or bool(self.gpus))
             )
             function = tf.function(function, autograph=False, jit_compile=use_xla)
         self._detect[name] = function
+        self.weights[name] = receiver.weights
         if not detector.eager_only:
             self._cold.add(name)
 
@@ -107,17 +99,3 @@ class LinkSimulator:
     def _count_batch(self, bits, symbols, llrs, decided):
         finite = tf.logical_not(tf.reduce_any(tf.math.is_nan(llrs)))
         return *self.link.count_errors(bits, symbols, llrs, decided), finite
-
-
-def _soft_and_hard(detector):
-    """A function (y, h, no) -> LLRs and symbol indices."""
-    if hasattr(detector, "llrs_and_symbols"):
-        return detector.llrs_and_symbols
-    weights = 2 ** np.arange(detector.num_bits_per_symbol - 1, -1, -1)
-
-    def from_llrs(y, h, no):
-        llrs = detector(y, h, no)
-        bits = tf.cast(llrs > 0, tf.int32)
-        return llrs, tf.reduce_sum(bits * weights.astype(np.int32), axis=-1)
-
-    return from_llrs

@@ -59,6 +59,12 @@ class SionnaDetector(Block):
             return self.detector(y, h, s, tf.zeros(shape, tf.float32))
         return self.detector(y, h, s)
 
+    def llrs_and_symbols(self, y, h, s):
+        """LLRs [..., K, m] and the symbol indices of their signs, int32 [..., K]."""
+        llrs = self(y, h, s)
+        weights = 2 ** tf.range(self.num_bits_per_symbol - 1, -1, -1)
+        return llrs, tf.reduce_sum(tf.cast(llrs > 0, tf.int32) * weights, axis=-1)
+
 
 def _keywords(output, hard_out, demapping_method):
     check_choice("output", output, OUTPUTS)

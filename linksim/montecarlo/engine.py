@@ -1,5 +1,6 @@
 """The Monte-Carlo engine: shared draws, adaptive stop, resume."""
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -17,7 +18,7 @@ from linksim.link.scenario import Scenario, load_scenario
 from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.statistics import Counts, paired_gaps
 from linksim.montecarlo.store import BatchResult, CountStore
-from linksim.registry import list_detectors
+from linksim.registry import parse_receiver
 
 _PACKAGES = ("tensorflow", "keras", "sionna", "numpy", "scipy")
 
@@ -91,7 +92,8 @@ def simulate(
 
     Args:
         scenario: a `Scenario`, a name of `list_scenarios()`, or a TOML path.
-        detectors: names; default those of the scenario.
+        detectors: names, each `DETECTOR` or `DETECTOR+QUANTIZER[:bits]`; default
+            those of the scenario.
         snr_db: SNR points in dB; default those of the scenario.
         target_block_errors, max_blocks, relative_width: the stop rule at each
             point; defaults of the scenario, and no width rule.
@@ -143,7 +145,8 @@ def simulate(
     }
     started = time.perf_counter()
     complete = True
-    with CountStore(store_path, identity, fresh=fresh) as store:
+    keys = {name: _store_key(name, simulator.weights[name]) for name in detectors}
+    with CountStore(store_path, identity, fresh=fresh, keys=keys) as store:
 
         def results():
             return {
@@ -168,6 +171,14 @@ def simulate(
         except KeyboardInterrupt:
             complete = False
         return results()
+
+
+def _store_key(name, weights):
+    """What results of a detector stand under: with other weights, another name."""
+    digests = "".join(sorted(weights.values()))
+    if not digests:
+        return name
+    return f"{name}@{hashlib.sha256(digests.encode()).hexdigest()[:12]}"
 
 
 def _run_point(simulator, store, rule, names, point, seed, on_progress):
@@ -200,7 +211,7 @@ def _names(detectors, default):
     if not names:
         raise InvalidInput("detectors: empty, expected at least one name")
     for name in names:
-        check_choice("detector", name, list_detectors())
+        parse_receiver(name)
     return list(dict.fromkeys(names))
 
 
@@ -276,7 +287,7 @@ def _provenance(simulator, seed, xla, started, complete):
         "seed": seed,
         "batch_size": scenario.run.batch_size,
         "xla": xla,
-        "weights": {},
+        "weights": {name: w for name, w in simulator.weights.items() if w},
         "wall_seconds": round(time.perf_counter() - started, 1),
         "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "complete": complete,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from linksim.files import write_atomically
 from linksim.link.scenario import scenario_from_dict
-from linksim.montecarlo.store import write_atomically
 from linksim.snr import SNR_DEFINITIONS
 
 _RATES = {"bler": "Block error rate", "ber": "Bit error rate", "ser": "Symbol error rate"}

@@ -7,7 +7,6 @@ is dropped on the next start. Nothing in the file is ever rewritten.
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,15 +35,19 @@ class CountStore:
         identity: dictionary that says which draws these are (fingerprint, seed,
             batch size); an existing file must carry the same.
         fresh: set an existing file aside, under a new name, and start anew.
+        keys: {detector: name in the file} of detectors whose results depend on more
+            than their name, such as trained weights.
 
     Raises:
         ResultFileError: the file is corrupted, or belongs to other draws. It is
             left as it is.
     """
 
-    def __init__(self, path, identity, fresh=False):
+    def __init__(self, path, identity, fresh=False, keys=None):
         self._path = None if path is None else Path(path)
         self._identity = {"format": FORMAT, **identity}
+        self._names = {key: name for name, key in (keys or {}).items()}
+        self._keys = keys or {}
         # {detector: {snr_db: {batch: BatchResult}}}
         self._results = {}
         self._totals = {}  # {(detector, snr_db): Counts}
@@ -88,7 +91,8 @@ class CountStore:
                     self._check_identity(line)
                 else:
                     entry = json.loads(line)
-                    for detector, snr_db, batch, result in _parse(entry):
+                    for key, snr_db, batch, result in _parse(entry):
+                        detector = self._names.get(key, key)
                         self._insert(detector, snr_db, batch, result)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ResultFileError(
@@ -128,7 +132,10 @@ class CountStore:
         """Add {detector: `BatchResult`} of one batch, all of them or none."""
         if self._path is not None:
             packed = {
-                name: [*r.counts.astuple(), np.packbits(r.failed).tobytes().hex()]
+                self._keys.get(name, name): [
+                    *r.counts.astuple(),
+                    np.packbits(r.failed).tobytes().hex(),
+                ]
                 for name, r in results.items()
             }
             self._write([snr_db, batch, packed])
@@ -209,19 +216,3 @@ def _unused_name(path):
         if not candidate.exists():
             return candidate
         number += 1
-
-
-def write_atomically(path, text):
-    """Replace a text file in one step, so that it is never half written."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -1,0 +1,207 @@
+"""EQ-Net: estimation of all LLRs by one feed-forward network.
+
+Paper: 004_979a1825df3dec03.txt, Section IV and Fig. 4. An estimation encoder f_E
+maps (y, H, N0) to the latent vector of an autoencoder of ML LLRs, whose decoder g
+gives the LLRs.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from linksim.constellation import (
+    llrs_to_symbol_logits,
+    pam_logits_to_llrs,
+    pam_posterior,
+)
+from linksim.detectors.base import Detector
+from linksim.detectors.linear import mmse_estimate
+from linksim.detectors.real import interleaved_qr, matched_filter
+from linksim.errors import InvalidInput, check_choice, check_int
+from linksim.quantization.autoencoder import BranchedDecoder, default_latent_dim
+from linksim.quantization.codebook import ScalarCodebook
+
+FEATURES = ("raw", "qr")
+# Real parts beyond this are cut where they enter the network: zero forcing through
+# a nearly singular channel gives estimates of any size
+_CLIP = 3.0
+
+
+@keras.saving.register_keras_serializable("linksim")
+class EQNetDetector(Detector):
+    """EQ-Net as a detector: f_E, then g; not iterative, soft output.
+
+    Args:
+        num_blocks: residual blocks of f_E: 1 is EQ-Net-L, 3 is EQ-Net-P. A block is
+            twice three dense layers; the output of the first of three is added to
+            that of the third.
+        features: what f_E sees. "raw", the paper's: y, H and sigma, each through a
+            dense layer of its own. "qr", a variant: the QR-reduced system of both
+            stream orders, zero-forcing estimates, and MMSE LLRs as tanh(llr/2).
+        width: of f_E; default 16 K m.
+        latent_dim: D; default 3 K.
+        decoder_width: of each branch of g; default 4 K m.
+        latent_bits: None, or bits (one number, or D) of each latent component: joint
+            estimation and quantization. The codebook is set by `set_codebook`, or
+            comes with `pretrained=True`.
+
+    With `features="raw"` the weights are for one number of receive antennas.
+    """
+
+    demapping_methods = ("app",)
+
+    def __init__(
+        self,
+        *args,
+        num_blocks=1,
+        features="raw",
+        width=None,
+        latent_dim=None,
+        decoder_width=None,
+        latent_bits=None,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        check_int("num_blocks", num_blocks)
+        check_choice("features", features, FEATURES)
+        if self.is_real:
+            raise InvalidInput("num_bits_per_symbol: EQ-Net needs QAM, got 1 (BPSK)")
+        self.num_blocks = num_blocks
+        self.features = features
+        num_llrs = self.num_streams * self.num_bits_per_symbol
+        self.width = width or 16 * num_llrs
+        self.latent_dim = latent_dim or default_latent_dim(self.num_streams)
+        self.decoder_width = decoder_width or 4 * num_llrs
+        for name in ("width", "latent_dim", "decoder_width"):
+            check_int(name, getattr(self, name))
+        dense = keras.layers.Dense
+        num_inputs = 3 if features == "raw" else 2
+        self._inputs = [dense(self.width, activation="relu") for _ in range(num_inputs)]
+        self._hidden = [dense(self.width, activation="relu") for _ in range(6 * num_blocks)]
+        self._output = dense(self.latent_dim)
+        self.decoder = BranchedDecoder(
+            self.num_streams,
+            self.num_bits_per_symbol,
+            self.latent_dim,
+            width=self.decoder_width,
+        )
+        self._num_rows = None  # 2 M that raw weights were made for
+        self.codebook = None
+        self.latent_bits = None
+        if latent_bits is not None:
+            self.codebook = ScalarCodebook(
+                self.latent_dim, latent_bits, owner=type(self).__name__
+            )
+            self.latent_bits = self.codebook.bits
+
+    def set_codebook(self, thresholds, levels):
+        """Set the codebook of the latents (see `ScalarCodebook.set`)."""
+        if self.codebook is None:
+            raise InvalidInput("latent_bits: None, there is no codebook to set")
+        self.codebook.set(thresholds, levels)
+
+    @property
+    def trained_weights(self):
+        """Weights of f_E and g, without the codebook of the latents."""
+        layers = [*self._inputs, *self._hidden, self._output, self.decoder]
+        return [weight for layer in layers for weight in layer.weights]
+
+    # --- network ----------------------------------------------------------------
+
+    def inputs(self, y, h, no):
+        """What the input layers of f_E see: a list of float32 [B, ...]."""
+        if self.features == "raw":
+            if self._num_rows not in (None, y.shape[-1]):
+                raise InvalidInput(
+                    f"y: {y.shape[-1] // 2} receive antennas; these weights are for "
+                    f"{self._num_rows // 2}"
+                )
+            self._num_rows = y.shape[-1]
+            h = h[:, :, : self.num_streams]
+            h = ops.reshape(h, (-1, h.shape[1] * h.shape[2]))
+            return [y, h, ops.sqrt(no)[:, None]]
+        return [self._reduced(y, h, no), self._linear_llrs(y, h, no)]
+
+    def latents(self, y, h, no):
+        """f_E: latent vectors [B, D] of a real system (see `Detector.detect`)."""
+        return self.latents_of_inputs(self.inputs(y, h, no))
+
+    def latents_of_inputs(self, inputs):
+        """f_E after its inputs were formed."""
+        x = ops.concatenate(
+            [layer(part) for layer, part in zip(self._inputs, inputs)], axis=-1
+        )
+        for first in range(0, len(self._hidden), 3):
+            a, b, c = self._hidden[first : first + 3]
+            skip = a(x)
+            x = c(b(skip)) + skip
+        return self._output(x)
+
+    def _reduced(self, y, h, no):
+        """Features of the QR decomposition with the streams in both orders."""
+        k = self.num_streams
+        sigma = ops.sqrt(no)[:, None]
+        features = []
+        for order in (np.arange(k), np.arange(k)[::-1]):
+            columns = np.concatenate([order, k + order])
+            z, r = interleaved_qr(y, ops.take(h, columns, axis=-1), k, False)
+            diagonal = ops.diagonal(r, axis1=-2, axis2=-1)
+            sign = ops.where(diagonal < 0, -1.0, 1.0)
+            z, r = z * sign, r * sign[..., None]
+            diagonal = ops.maximum(ops.abs(diagonal), 1e-6)
+            last = z[:, -2:] / diagonal[:, -2:]  # interference-free stream
+            rows, columns = np.triu_indices(k, 1)
+            complex_r = ops.take(r, np.arange(0, 2 * k, 2), axis=-1)
+            upper = [
+                complex_r[:, 2 * i + part, j] for i, j in zip(rows, columns) for part in (0, 1)
+            ]
+            features += [
+                z,
+                ops.clip(last, -_CLIP, _CLIP),
+                diagonal[:, ::2],
+                ops.log(diagonal[:, ::2] / sigma),
+            ]
+            if upper:
+                features.append(ops.stack(upper, axis=-1))
+        return ops.concatenate(features + [ops.log(sigma)], axis=-1)
+
+    def _linear_llrs(self, y, h, no):
+        """tanh(llr/2) of linear MMSE, [B, K m]."""
+        hty, gram = matched_filter(y, h)
+        z, variance = mmse_estimate(hty, gram, no, self.pam_energy)
+        logits = pam_posterior(z, variance, self.points)[0]
+        llrs = pam_logits_to_llrs(logits, self.num_bits_per_symbol)
+        return ops.tanh(
+            ops.reshape(llrs, (-1, self.num_streams * self.num_bits_per_symbol)) / 2.0
+        )
+
+    # --- detector ---------------------------------------------------------------
+
+    def detect_llrs(self, y, h, no):
+        z = self.latents(y, h, no)
+        if self.codebook is not None:
+            z = self.codebook(z)
+        return self.decoder(z)
+
+    def detect_both(self, y, h, no):
+        llrs = self.detect_llrs(y, h, no)
+        weights = 2 ** np.arange(self.num_bits_per_symbol - 1, -1, -1)
+        bits = ops.cast(llrs > 0, "int32")
+        return llrs, ops.sum(bits * weights.astype(np.int32), axis=-1)
+
+    def detect(self, y, h, no):
+        # PAM logits of independent bits: their LLRs are those of g again
+        llrs = self.detect_llrs(y, h, no)
+        real, imag = llrs[..., 0::2], llrs[..., 1::2]
+        return llrs_to_symbol_logits(ops.concatenate([real, imag], axis=1))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_blocks": self.num_blocks,
+            "features": self.features,
+            "width": self.width,
+            "latent_dim": self.latent_dim,
+            "decoder_width": self.decoder_width,
+            "latent_bits": None if self.latent_bits is None else list(self.latent_bits),
+        }

@@ -1,0 +1,185 @@
+"""NN-Det: an unfolded detector of dense layers, trained on symbol labels."""
+
+import keras
+from keras import ops
+
+from linksim.detectors.base import Detector
+from linksim.detectors.real import diagonal, matched_filter, matvec
+from linksim.errors import InvalidInput, check_choice, check_int, check_real
+
+STRUCTURES = ("highway", "residual")
+
+
+@keras.saving.register_keras_serializable("linksim")
+class NNDetDetector(Detector):
+    """NN-Det (Sholev et al., WCNC 2020), as reimplemented for comparison with EQ-Net.
+
+    Unfolded blocks refine a soft estimate x of the symbols, in real dimensions and
+    starting at 0. Block k sees H'y, H'H x and x; per hidden size it has Dense, batch
+    normalisation, ReLU and, but for the last, dropout; a Dense layer then gives the
+    logits of the PAM levels of each dimension, whose expectation is E. LLRs sum
+    the probabilities of the last block's levels (004_979a1825df3dec03.txt,
+    Section V-B: hidden sizes 250 and 150, 3 blocks for NN-Det-L and 4 for NN-Det-P at
+    2x2 64-QAM, 10 at 4x4 16-QAM).
+
+    The paper says no more than that. What follows is from the code published with
+    EQ-Net (github.com/utcsilab/eq-net): the block above; dropout 0.2; highway
+    connections between blocks, x <- T E + (1 - C) x with T = sigmoid(A x) and
+    C = sigmoid(B x), A and B learned, without bias; no noise variance among the
+    inputs, so that LLRs are scaled for the SNR of the training; and as loss the
+    cross-entropy of the last block. The start x = 0 is different: the code draws it
+    from CN(0, 1) at every call, but detection must be reproducible.
+
+    The weights fit any M but one K and one modulation.
+
+    Args:
+        num_blocks: unfolded blocks.
+        hidden_sizes: widths of the hidden layers of a block.
+        dropout: dropout rate, in [0, 1).
+        structure: "highway", as published; "residual", which suits a loss on every
+            block, has x <- E, adds each block's logits to those of the blocks before,
+            sees also a running feature vector as DetNet does (2N entries, linear in
+            the last hidden layer, 0 at the start), and has dropout after every
+            hidden layer.
+        normalize: divide H'y and H'H by the gain g = tr(H'H)/N + N0/2, and add
+            log(2g/N0) to the inputs. One network then serves any SNR and scale;
+            the default, as published, leaves both alone.
+
+    Raises:
+        InvalidInput: (a `ValueError`) for options out of range.
+    """
+
+    xla_on_cpu = True
+
+    def __init__(
+        self,
+        *args,
+        num_blocks=4,
+        hidden_sizes=(250, 150),
+        dropout=0.2,
+        structure="highway",
+        normalize=False,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        check_int("num_blocks", num_blocks)
+        if not isinstance(hidden_sizes, (list, tuple)) or not hidden_sizes:
+            raise InvalidInput(
+                f"hidden_sizes: got {hidden_sizes!r}, expected a list of integers"
+            )
+        for size in hidden_sizes:
+            check_int("hidden_sizes", size)
+        check_real("dropout", dropout, low=0, high=0.999)
+        check_choice("structure", structure, STRUCTURES)
+        if not isinstance(normalize, bool):
+            raise InvalidInput(f"normalize: got {normalize!r}, expected True or False")
+        self.num_blocks = int(num_blocks)
+        self.hidden_sizes = tuple(int(size) for size in hidden_sizes)
+        self.dropout = float(dropout)
+        self.structure = structure
+        self.normalize = normalize
+        dims, levels, last = self.num_dims, len(self.points), self.hidden_sizes[-1]
+        residual = structure == "residual"
+        num_inputs = (5 if residual else 3) * dims + (1 if normalize else 0)
+        rates = [self.dropout] * len(hidden_sizes)
+        if not residual:
+            rates[-1] = 0.0
+        # All weights are created here: no size depends on the data, and a detector
+        # that was never called can load them
+        self.blocks = [
+            _Block(self.hidden_sizes, rates, dims * levels, name=f"block_{k}")
+            for k in range(self.num_blocks)
+        ]
+        for block in self.blocks:
+            block.build((None, num_inputs))
+        between = range(self.num_blocks - 1)
+        if residual:
+            self.features = [_dense(last, 2 * dims, name=f"features_{k}") for k in between]
+        else:
+            gate = {"activation": "sigmoid", "use_bias": False}
+            self.admit = [_dense(dims, dims, name=f"admit_{k}", **gate) for k in between]
+            self.forget = [_dense(dims, dims, name=f"forget_{k}", **gate) for k in between]
+        self.built = True
+
+    def detect(self, y, h, no):
+        return self.all_logits(y, h, no)[-1]
+
+    def all_logits(self, y, h, no, training=None):
+        """PAM logits of every block, for losses averaged over blocks.
+
+        Args:
+            y, h, no: real tensors, as in `detect`.
+            training: whether batch normalisation and dropout train. The default is
+                the flag of the layer or model within whose call this is run, and
+                False outside any.
+
+        Returns:
+            list of float32 [B, N, L], log-probabilities up to a constant.
+        """
+        # An explicit None would hide the flag of the outer layer
+        flag = {} if training is None else {"training": training}
+        hty, gram = matched_filter(y, h)
+        inputs = []
+        if self.normalize:
+            half_no = no[:, None] / 2.0
+            gain = ops.mean(diagonal(gram), axis=-1, keepdims=True) + half_no
+            hty, gram = hty / gain, gram / gain[..., None]
+            inputs = [ops.log(gain / half_no)]
+        x = ops.zeros_like(hty)
+        residual = self.structure == "residual"
+        memory = [x, x] if residual else []
+        every = []
+        for k, block in enumerate(self.blocks):
+            seen = ops.concatenate([hty, matvec(gram, x), x] + memory + inputs, axis=-1)
+            logits, hidden = block(seen, **flag)
+            logits = ops.reshape(logits, (-1, self.num_dims, len(self.points)))
+            every.append(every[-1] + logits if residual and every else logits)
+            if k == self.num_blocks - 1:
+                break
+            mean = ops.sum(ops.softmax(every[-1]) * self.points, axis=-1)
+            if residual:
+                x, memory = mean, [self.features[k](hidden)]
+            else:
+                x = self.admit[k](x) * mean + (1.0 - self.forget[k](x)) * x
+        return every
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_blocks": self.num_blocks,
+            "hidden_sizes": self.hidden_sizes,
+            "dropout": self.dropout,
+            "structure": self.structure,
+            "normalize": self.normalize,
+        }
+
+
+class _Block(keras.layers.Layer):
+    """Hidden layers of one block and the logits that they give."""
+
+    def __init__(self, hidden_sizes, rates, num_logits, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = [keras.layers.Dense(size) for size in hidden_sizes]
+        self.norms = [keras.layers.BatchNormalization() for _ in hidden_sizes]
+        self.drops = [keras.layers.Dropout(rate) for rate in rates]
+        self.logits = keras.layers.Dense(num_logits)
+
+    def build(self, shape):
+        for dense, norm in zip(self.hidden, self.norms):
+            dense.build(shape)
+            shape = (None, dense.units)
+            norm.build(shape)
+        self.logits.build(shape)
+        self.built = True
+
+    def call(self, x, training=None):
+        # Keras hands `training` on to the layers called here
+        for dense, norm, drop in zip(self.hidden, self.norms, self.drops):
+            x = drop(ops.relu(norm(dense(x))))
+        return self.logits(x), x
+
+
+def _dense(num_inputs, units, **options):
+    layer = keras.layers.Dense(units, **options)
+    layer.build((None, num_inputs))
+    return layer

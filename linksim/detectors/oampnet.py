@@ -1,0 +1,157 @@
+"""OAMP-Net and OAMP-Net2: orthogonal AMP with a few learned scalars per iteration."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from linksim.constellation import pam_posterior
+from linksim.detectors.base import Detector
+from linksim.detectors.oamp import linear_step, matched_system
+from linksim.errors import InvalidInput, check_choice, check_int, check_real
+
+# gamma, theta, phi, xi; with these the network is OAMP
+_INITIAL = (1.0, 1.0, 1.0, 0.0)
+
+
+@keras.saving.register_keras_serializable("linksim")
+class OAMPNetDetector(Detector):
+    """OAMP-Net (He et al., GlobalSIP 2018): OAMP with two learned scalars a layer.
+
+    Per layer, in real dimensions: r, tau2 = `linksim.detectors.oamp.linear_step`
+    with the layer's gamma and theta; x <- phi (E[x | r, tau2] - xi r), where OAMP-Net
+    has phi = 1 and xi = 0 and OAMP-Net2 (He et al., IEEE TSP 68, 2020; the baseline of
+    000_6f68bbc11e3dc672.txt, Section V, and 004_979a1825df3dec03.txt, Section V-B)
+    learns them too. The output is the posterior of the last layer at r and tau2, so
+    the last phi and xi act on `estimate` alone.
+
+    An untrained network is `OAMPDetector` exactly. The scalars do not depend on
+    M and K, and permuting the streams permutes the result.
+
+    Args:
+        num_iterations: layers.
+        num_parameters: 2 (gamma, theta) or 4 (gamma, theta, phi, xi) per layer.
+        lagged_variance: use v2 of the previous layer in W, as the published code of
+            OAMP-Net2 does; the papers, and the default, use the current one.
+        no_grid: N0 values in ascending order, each with its own set of scalars;
+            every vector uses the set whose N0 is nearest to its own on a log scale.
+            EQ-Net (Section V-B) learns "separate step sizes for each particular SNR
+            value". The default, one set for all, is that of the other papers.
+
+    Weights:
+        scalars: float32 [num_iterations, num_parameters], or
+            [len(no_grid), num_iterations, num_parameters].
+
+    Raises:
+        InvalidInput: (a `ValueError`) for options out of range.
+    """
+
+    def __init__(
+        self,
+        *args,
+        num_iterations=10,
+        num_parameters=2,
+        lagged_variance=False,
+        no_grid=None,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        check_int("num_iterations", num_iterations)
+        check_choice("num_parameters", num_parameters, (2, 4))
+        if not isinstance(lagged_variance, bool):
+            raise InvalidInput(
+                f"lagged_variance: got {lagged_variance!r}, expected True or False"
+            )
+        self.num_iterations = int(num_iterations)
+        self.num_parameters = int(num_parameters)
+        self.lagged_variance = lagged_variance
+        self.no_grid = _check_grid(no_grid)
+        points = () if self.no_grid is None else (len(self.no_grid),)
+        self.scalars = self.add_weight(
+            name="scalars",
+            shape=points + (self.num_iterations, self.num_parameters),
+            initializer=_initial_scalars,
+            autocast=False,
+        )
+        self.built = True  # no weight depends on the data
+
+    def detect(self, y, h, no):
+        return self._unfold(y, h, no)[0]
+
+    def estimate(self, y, h, no):
+        """The x of the last layer, for the mean squared error that trains OAMP-Net.
+
+        Args:
+            y, h, no: real tensors, as in `detect`.
+
+        Returns:
+            float32 [B, N], real parts of all streams, then imaginary parts.
+        """
+        return self._unfold(y, h, no)[1]
+
+    def _unfold(self, y, h, no):
+        s2, matched = matched_system(y, h, no)
+        x = ops.zeros_like(matched[0])
+        v2 = self.pam_energy * ops.ones_like(s2)
+        scalars = self._scalars_at(no)
+        logits = None
+        for t in range(self.num_iterations):
+            gamma, theta, *correction = [
+                scalars[:, t, i : i + 1] for i in range(self.num_parameters)
+            ]
+            lagged = v2 if self.lagged_variance else None
+            r, tau2, v2 = linear_step(y, h, s2, matched, x, lagged, gamma, theta)
+            logits, x, _ = pam_posterior(r, tau2, self.points)
+            if correction:
+                phi, xi = correction
+                x = phi * (x - xi * r)
+        return logits, x
+
+    def _scalars_at(self, no):
+        """The scalars of every vector, [B, T, p]; [1, T, p] when all share them."""
+        scalars = ops.convert_to_tensor(self.scalars)
+        if self.no_grid is None:
+            return scalars[None]
+        grid = ops.convert_to_tensor(np.log(self.no_grid), dtype="float32")
+        distance = ops.abs(ops.log(no)[:, None] - grid)
+        # A product, whose gradient is dense: that of a gather is not on TensorFlow
+        nearest = ops.one_hot(ops.argmin(distance, axis=-1), len(self.no_grid))
+        return ops.einsum("bg,gtp->btp", nearest, scalars)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_iterations": self.num_iterations,
+            "num_parameters": self.num_parameters,
+            "lagged_variance": self.lagged_variance,
+            "no_grid": self.no_grid,
+        }
+
+
+@keras.saving.register_keras_serializable("linksim")
+class OAMPNet2Detector(OAMPNetDetector):
+    """OAMP-Net2 (He et al., IEEE TSP 68, 2020): OAMP with four learned scalars a layer.
+
+    `OAMPNetDetector` with `num_parameters=4`; see there.
+    """
+
+    def __init__(self, *args, num_parameters=4, **kwargs):
+        super().__init__(*args, num_parameters=num_parameters, **kwargs)
+
+
+def _initial_scalars(shape, dtype=None):
+    values = ops.convert_to_tensor(_INITIAL[: shape[-1]], dtype=dtype)
+    return ops.broadcast_to(values, shape)
+
+
+def _check_grid(no_grid):
+    if no_grid is None:
+        return None
+    if not isinstance(no_grid, (list, tuple)) or not no_grid:
+        raise InvalidInput(
+            f"no_grid: got {no_grid!r}, expected a list of noise variances N0, or None"
+        )
+    for value in no_grid:
+        check_real("no_grid", value, low=0, open_low=True)
+    if any(a >= b for a, b in zip(no_grid, no_grid[1:])):
+        raise InvalidInput(f"no_grid: got {no_grid!r}, expected ascending values")
+    return tuple(float(value) for value in no_grid)

@@ -1,0 +1,83 @@
+"""What stands between the channel and the decoder: a detector, perhaps a quantizer."""
+
+from linksim.errors import InvalidInput
+from linksim.models import find_model
+from linksim.quantization.registry import create_quantizer
+from linksim.registry import LATENT, create_detector, is_learned, parse_receiver
+
+
+class Receiver:
+    """A detector of the registry, with a quantizer of its LLRs where one is named.
+
+    Trained detectors and quantizers come with their shipped weights: those trained
+    on a scenario of this name if there are, else the first that fit the system.
+
+    Args:
+        name: `DETECTOR[+QUANTIZER[:BITS]]` (see `parse_receiver`).
+        scenario: the `Scenario`.
+
+    Attributes:
+        detector: the layer.
+        quantizer: the layer, or None.
+        weights: {"<model>/<configuration>": SHA-256} of all weights in use.
+
+    Raises:
+        InvalidInput: unknown names, no weights that fit, more streams than receive
+            antennas for a detector that cannot take that.
+    """
+
+    def __init__(self, name, scenario):
+        system = scenario.system
+        args = {
+            "num_streams": system.num_streams,
+            "num_bits_per_symbol": system.num_bits_per_symbol,
+        }
+        spec = parse_receiver(name)
+        self.weights = {}
+        self.quantizer = None
+        options = {}
+        if is_learned(spec.detector):
+            model = self._model(spec.detector, spec.detector_model, args, scenario)
+            options["pretrained"] = model
+        if spec.quantizer == LATENT:
+            options["latent_bits"] = 6 if spec.bits is None else spec.bits
+            card = find_model(spec.detector, *args.values(), configuration=model)[1]
+            self._model(*card["autoencoder"].split("/"), args, scenario)
+        elif spec.quantizer is not None:
+            self._set_quantizer(spec, args, scenario)
+        self.detector = create_detector(spec.detector, **args, **options)
+        rows = system.num_rx * (2 if system.num_bits_per_symbol == 1 else 1)
+        if self.detector.needs_full_column_rank and rows < system.num_streams:
+            raise InvalidInput(
+                f"{spec.detector}: {system.num_rx} receive antennas for "
+                f"{system.num_streams} streams; this detector needs at least as many "
+                "antennas as streams"
+            )
+
+    def _set_quantizer(self, spec, args, scenario):
+        model = self._model(spec.quantizer, spec.quantizer_model, args, scenario)
+        if spec.bits != "none":
+            self.quantizer = create_quantizer(
+                spec.quantizer, bits=spec.bits, pretrained=model, **args
+            )
+            return
+        layer = create_quantizer(spec.quantizer, pretrained=model, **args)
+        self.quantizer = lambda llrs: layer.decode(layer.encode(llrs))
+
+    def _model(self, name, configuration, args, scenario):
+        """Configuration of the weights to use, noted in `weights`."""
+        path, card = find_model(
+            name, *args.values(), configuration=configuration, preferred=scenario.name
+        )
+        self.weights[path] = card["sha256"]
+        return path.split("/")[1]
+
+    def __call__(self, y, h, no):
+        """LLRs [..., K, m], quantized where asked for, and symbol decisions [..., K].
+
+        The decisions are those of the detector.
+        """
+        llrs, symbols = self.detector.llrs_and_symbols(y, h, no)
+        if self.quantizer is not None:
+            llrs = self.quantizer(llrs)
+        return llrs, symbols

@@ -1,0 +1,143 @@
+"""Trained models: folders of weights, each with its recipe and card.
+
+`models/<model>/<configuration>/` holds `recipe.toml`, what was trained and how;
+`weights.npz`; `card.json`, what the weights are, with their hash; `card.md`, the
+same for people; `history.csv` and `curve.png`, how training went.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from linksim.data import model_folder
+from linksim.errors import InvalidInput, ResultFileError
+from linksim.files import load_arrays, save_arrays, write_atomically
+
+
+def list_models(name=None):
+    """Cards of all trained models, or of those of one name.
+
+    Returns:
+        {"<model>/<configuration>": card}, cards as in `card.json`.
+    """
+    cards = {}
+    for path in sorted(model_folder().glob(f"{name or '*'}/*/card.json")):
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ResultFileError(f"{path}: damaged ({error})") from None
+        cards[f"{path.parent.parent.name}/{path.parent.name}"] = card
+    return cards
+
+
+def find_model(
+    name, num_streams, num_bits_per_symbol, configuration=None, preferred=None
+):
+    """The trained model of a name that fits a system.
+
+    Args:
+        name: of the detector or quantizer.
+        num_streams, num_bits_per_symbol: of the system.
+        configuration: None for the first that fits, or its name.
+        preferred: configuration to take if it is among those that fit.
+
+    Returns:
+        "<model>/<configuration>" and its card.
+
+    Raises:
+        InvalidInput: nothing fits; the message lists what exists.
+    """
+    cards = list_models(name)
+    for path, card in sorted(
+        cards.items(), key=lambda item: item[0] != f"{name}/{preferred}"
+    ):
+        system = (card["num_streams"], card["num_bits_per_symbol"])
+        if system != (num_streams, num_bits_per_symbol):
+            continue
+        if configuration in (None, path.split("/")[1]):
+            return path, card
+    existing = "; ".join(
+        f"{path.split('/')[1]} (num_streams={c['num_streams']}, "
+        f"num_bits_per_symbol={c['num_bits_per_symbol']}, num_rx={c['num_rx']})"
+        for path, c in cards.items()
+    )
+    wanted = f" called {configuration}" if configuration else ""
+    raise InvalidInput(
+        f"pretrained: no weights of {name}{wanted} for num_streams={num_streams}, "
+        f"num_bits_per_symbol={num_bits_per_symbol}; there are: {existing or 'none'}"
+    )
+
+
+def read_weights(path, card):
+    """Arrays of a model, checked against the hash in its card."""
+    file = model_folder() / path / "weights.npz"
+    arrays, _, digest = load_arrays(file)
+    if digest != card["sha256"]:
+        raise ResultFileError(f"{file}: not the weights that {path}/card.json describes")
+    return arrays
+
+
+def assign_weights(layer, arrays, path):
+    """Set a built layer's trained weights, `w0`, `w1`, ... of a model."""
+    variables = trained_weights(layer)
+    values = [arrays[f"w{i}"] for i in range(sum(k[1:].isdigit() for k in arrays))]
+    shapes = [tuple(v.shape) for v in variables]
+    stored = [v.shape for v in values]
+    if shapes != stored:
+        raise InvalidInput(
+            f"pretrained: the weights of {path} do not fit this layer's options: "
+            f"{_first_difference(stored, shapes)}"
+        )
+    for variable, value in zip(variables, values):
+        variable.assign(value.astype(np.float32))
+
+
+def _first_difference(stored, shapes):
+    if len(stored) != len(shapes):
+        return f"they are {len(stored)} arrays, the layer has {len(shapes)}"
+    index = next(i for i, (a, b) in enumerate(zip(stored, shapes)) if a != b)
+    return f"array {index} has shape {stored[index]}, the layer's {shapes[index]}"
+
+
+def trained_weights(layer):
+    """The weights that training makes, without codebooks that are fitted later."""
+    weights = getattr(layer, "trained_weights", None)
+    return layer.weights if weights is None else weights
+
+
+def codebook_of(arrays, bits, path):
+    """Thresholds and levels of each component, from the arrays of a model file.
+
+    Args:
+        bits: of each component; mixed ones take each row from its own codebook.
+    """
+    there = sorted(int(k.split("_")[1]) for k in arrays if k.startswith("levels_"))
+    for b in bits:
+        if b not in there:
+            raise InvalidInput(
+                f"bits: got {b}; {path} has codebooks of: {', '.join(map(str, there))} bits"
+            )
+    thresholds = [arrays[f"thresholds_{b}"][d] for d, b in enumerate(bits)]
+    return thresholds, [arrays[f"levels_{b}"][d] for d, b in enumerate(bits)]
+
+
+def write_model(folder, layer, card, extra_arrays=None, half=True):
+    """Write `weights.npz` and `card.json` of a trained layer.
+
+    Args:
+        folder: `models/<model>/<configuration>`.
+        card: dictionary; the hash is added.
+        half: store float16, where that loses nothing that matters.
+    """
+    folder = Path(folder)
+    arrays = {}
+    for index, variable in enumerate(trained_weights(layer)):
+        value = np.asarray(variable)
+        fits = half and np.all(np.abs(value) < 6e4)
+        arrays[f"w{index}"] = value.astype(np.float16) if fits else value
+    arrays.update(extra_arrays or {})
+    digest = save_arrays(folder / "weights.npz", arrays, {"model": card["model"]})
+    text = json.dumps({**card, "sha256": digest}, indent=1) + "\n"
+    write_atomically(folder / "card.json", text)
+    return digest

@@ -1,0 +1,199 @@
+"""Exact low-dimensional representations of ZF-SIC and ML solutions.
+
+EQ-Net (004_979a1825df3dec03.txt), Theorems 1 and 2 with Appendices A and B: the LLRs
+of one channel use are a function of 3 K (ZF-SIC) or K (K + 2) (ML) real numbers,
+whatever the modulation and the number of antennas. The noise variance is no further
+number: everything is divided by sqrt(N0).
+"""
+
+import numpy as np
+from keras import ops
+
+from linksim.constellation import (
+    nearest_pam,
+    pam_logits_to_llrs,
+    pam_num_bits,
+    pam_points,
+)
+from linksim.detectors.base import Detector
+from linksim.detectors.ml import MaximumLikelihoodDetector
+from linksim.detectors.real import interleaved_qr
+from linksim.detectors.sic import ZFSICDetector
+from linksim.errors import InvalidInput, check_int
+
+
+def zf_sic_dimension(num_streams):
+    """d_ZF-SIC = 3 K (Theorem 1)."""
+    check_int("num_streams", num_streams)
+    return 3 * num_streams
+
+
+def ml_dimension(num_streams):
+    """d_ML = K (K + 2) (Theorem 2)."""
+    check_int("num_streams", num_streams)
+    return num_streams * (num_streams + 2)
+
+
+def zf_sic_representation(y, h, no, num_bits_per_symbol):
+    """What determines the LLRs of ZF-SIC (Appendix A).
+
+    Of each stream: the observation after interference cancellation, real and
+    imaginary part (zero for BPSK), and the diagonal entry of R, all over sqrt(N0).
+
+    Args:
+        y: complex64 [..., M].
+        h: complex64 [..., M, K], M >= K.
+        no: float32 [...], N0, or a noise covariance; see `Detector`.
+        num_bits_per_symbol: m, because cancelling takes decisions.
+
+    Returns:
+        float32 [..., 3 K]; the three numbers of a stream are neighbours.
+
+    Raises:
+        InvalidInput: as a detector does.
+    """
+    detector = ZFSICDetector(_num_streams(h), num_bits_per_symbol)
+    y, h, no, lead = detector._to_real(y, h, no)
+    y, r = _scaled_qr(y, h, no, detector.num_streams, detector.is_real)
+    points, dims = detector.points, detector.num_dims
+    observations, decided = [], []
+    for i in reversed(range(dims)):
+        z = y[:, i]
+        for j, x in zip(range(dims - 1, i, -1), decided):
+            z = z - r[:, i, j] * x
+        gain = r[:, i, i]
+        observations.insert(0, z)
+        power = ops.maximum(ops.square(gain), 1e-30)
+        decided.append(nearest_pam(gain * z / power, points))
+    per_stream = dims // detector.num_streams
+    columns = []
+    for k in range(0, dims, per_stream):
+        imaginary = ops.zeros_like(observations[k])
+        if per_stream == 2:
+            imaginary = observations[k + 1]
+        columns += [observations[k], imaginary, r[:, k, k]]
+    z = ops.stack(columns, axis=-1)
+    return ops.reshape(z, lead + (len(columns),))
+
+
+def zf_sic_llrs(z, num_bits_per_symbol):
+    """The LLRs of the "zf-sic" detector, g(z) of Theorem 1.
+
+    Args:
+        z: float32 [..., 3 K] of `zf_sic_representation`.
+        num_bits_per_symbol: m.
+
+    Returns:
+        float32 [..., K, m].
+    """
+    pam_num_bits(num_bits_per_symbol)
+    z = ops.convert_to_tensor(z)
+    if len(z.shape) < 1 or not z.shape[-1] or z.shape[-1] % 3:
+        raise InvalidInput(f"z: got shape {tuple(z.shape)}, expected [..., 3 K]")
+    num_streams = z.shape[-1] // 3
+    z = ops.reshape(z, tuple(ops.shape(z)[:-1]) + (num_streams, 3))
+    observed = z[..., 0]
+    gain = z[..., 2]
+    if num_bits_per_symbol > 1:
+        observed = ops.concatenate([observed, z[..., 1]], axis=-1)
+        gain = ops.concatenate([gain, gain], axis=-1)
+    levels = ops.convert_to_tensor(pam_points(num_bits_per_symbol))
+    logits = -ops.square(observed[..., None] - gain[..., None] * levels)
+    return pam_logits_to_llrs(logits, num_bits_per_symbol)
+
+
+def ml_representation(y, h, no):
+    """What determines the exact LLRs (Appendix B): the complex QR decomposition.
+
+    Args:
+        y: complex64 [..., M].
+        h: complex64 [..., M, K], of full rank.
+        no: float32 [...], N0, or a noise covariance; see `Detector`.
+
+    Returns:
+        float32 [..., K (K + 2)]: Re Q'y, Im Q'y and the diagonal of R (K each), then
+        real and imaginary parts of the entries above the diagonal, row by row
+        (K (K - 1)/2 each), all over sqrt(N0).
+
+    Raises:
+        InvalidInput: as a detector does.
+    """
+    num_streams = _num_streams(h)
+    # Any complex modulation has the same real system
+    y, h, no, lead = Detector(num_streams, 2)._to_real(y, h, no)
+    y, r = _scaled_qr(y, h, no, num_streams, is_real=False)
+    # Interleaved order: a complex entry a + jb is the block [[a, -b], [b, a]]
+    real, imag = r[:, 0::2, 0::2], r[:, 1::2, 0::2]
+    above = np.flatnonzero(np.triu(np.ones((num_streams, num_streams)), 1))
+    parts = [y[:, 0::2], y[:, 1::2], ops.diagonal(real, axis1=-2, axis2=-1)]
+    for part in (real, imag):
+        flat = ops.reshape(part, (-1, num_streams**2))
+        parts.append(ops.take(flat, above, axis=-1))
+    z = ops.concatenate(parts, axis=-1)
+    return ops.reshape(z, lead + (ml_dimension(num_streams),))
+
+
+def ml_llrs(z, num_streams, num_bits_per_symbol):
+    """The LLRs of the "ml" detector, g(z) of Theorem 2.
+
+    Args:
+        z: float32 [..., K (K + 2)] of `ml_representation`.
+        num_streams: K.
+        num_bits_per_symbol: m.
+
+    Returns:
+        float32 [..., K, m].
+    """
+    detector = MaximumLikelihoodDetector(num_streams, num_bits_per_symbol)
+    z = ops.convert_to_tensor(z)
+    size = ml_dimension(num_streams)
+    if len(z.shape) < 1 or z.shape[-1] != size:
+        raise InvalidInput(
+            f"z: got shape {tuple(z.shape)}, expected [..., {size}] for {num_streams} "
+            "streams"
+        )
+    lead = tuple(ops.shape(z)[:-1])
+    z = ops.reshape(z, (-1, size))
+    y, rest = z[:, : 2 * num_streams], z[:, 2 * num_streams :]
+    diagonal, above = rest[:, :num_streams], rest[:, num_streams:]
+    half = above.shape[-1] // 2
+    real = _upper_triangle(diagonal, above[:, :half])
+    imag = _upper_triangle(ops.zeros_like(diagonal), above[:, half:])
+    top = ops.concatenate([real, -imag], axis=-1)
+    r = ops.concatenate([top, ops.concatenate([imag, real], axis=-1)], axis=-2)
+    if detector.is_real:
+        r = r[..., :num_streams]
+    logits = detector.detect(y, r, ops.ones_like(z[:, 0]))
+    llrs = pam_logits_to_llrs(logits, num_bits_per_symbol)
+    return ops.reshape(llrs, lead + (num_streams, num_bits_per_symbol))
+
+
+def _num_streams(h):
+    h = ops.convert_to_tensor(h)
+    if len(h.shape) < 2 or not h.shape[-1]:
+        raise InvalidInput(f"h: got shape {tuple(h.shape)}, expected [..., M, K]")
+    return h.shape[-1]
+
+
+def _scaled_qr(y, h, no, num_streams, is_real):
+    """`Q'y` and R over sqrt(N0), interleaved, the diagonal of R not negative.
+
+    That choice of signs makes R unique: the two real dimensions of a stream have the
+    same diagonal entry, which is the real one of the complex decomposition.
+    """
+    y, r = interleaved_qr(y, h, num_streams, is_real)
+    diagonal = ops.diagonal(r, axis1=-2, axis2=-1)
+    scale = ops.where(diagonal < 0, -1.0, 1.0) / ops.sqrt(no)[:, None]
+    return y * scale, r * scale[..., None]
+
+
+def _upper_triangle(diagonal, above):
+    """Matrices [B, K, K] of diagonals [B, K] and the entries above [B, K(K-1)/2]."""
+    size = diagonal.shape[-1]
+    entries = ops.concatenate(
+        [diagonal, above, ops.zeros_like(diagonal[:, :1])], axis=-1
+    )
+    source = np.full((size, size), entries.shape[-1] - 1)
+    source[np.diag_indices(size)] = np.arange(size)
+    source[np.triu_indices(size, 1)] = size + np.arange(above.shape[-1])
+    return ops.reshape(ops.take(entries, source.reshape(-1), axis=-1), (-1, size, size))

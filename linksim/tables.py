@@ -1,0 +1,50 @@
+"""TOML files and their tables, read into dataclasses; unknown keys are refused."""
+
+import dataclasses
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+from linksim.errors import InvalidInput
+
+
+def read_toml(path, what):
+    """The nested dictionary of a TOML file.
+
+    Raises:
+        InvalidInput: unreadable file or invalid TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"{what}: cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{what}: {path} is not valid TOML: {error}") from None
+
+
+def dataclass_from_table(name, kind, values):
+    """A dataclass from a dictionary of its fields.
+
+    Raises:
+        InvalidInput: not a table, an unknown key, or a missing one.
+    """
+    if not isinstance(values, dict):
+        raise InvalidInput(f"{name}: got {values!r}, expected a table")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise InvalidInput(
+            f"[{name}]: unknown key {', '.join(unknown)}; expected some of: "
+            f"{', '.join(fields)}"
+        )
+    required = {
+        n
+        for n, f in fields.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    missing = sorted(required - set(values))
+    if missing:
+        raise InvalidInput(f"[{name}]: missing key {', '.join(missing)}")
+    return kind(**values)

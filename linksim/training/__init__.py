@@ -1,0 +1,1 @@
+"""Training: data drawn on the fly, tasks, and one loop for all of them."""

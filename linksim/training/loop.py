@@ -1,0 +1,262 @@
+"""The training loop: one for all tasks, resumed to the bit."""
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from linksim.errors import InvalidInput, ResultFileError, check_real
+from linksim.files import load_arrays, save_arrays, write_atomically
+from linksim.training.source import TRAINING, VALIDATION, VectorSource
+
+
+def compiled(function):
+    """`function` traced once; without XLA, where LAPACK is faster on CPU."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False)
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
+
+
+class Trainer:
+    """Trains a task on a source by a recipe.
+
+    Args:
+        recipe: the `Recipe`.
+        task: the `Task`; its layers are built.
+        scenario: the `Scenario` that data are drawn from.
+        folder: of the checkpoint, history and logs; None writes nothing.
+        budget: fraction of the recipe's steps.
+        on_step: called as `f(step, steps, loss)` after every step.
+        on_validation: called as `f(entry)` with every new entry of the history.
+        tensorboard: write TensorBoard logs to `folder`/tensorboard (needs
+            TensorFlow).
+
+    The state after step `n` is a function of the recipe and `n` alone. It is saved at
+    every validation, and a later `run` continues from there.
+
+    Raises:
+        InvalidInput: a value out of range.
+        ResultFileError: the folder holds another training.
+    """
+
+    def __init__(
+        self,
+        recipe,
+        task,
+        scenario,
+        folder=None,
+        *,
+        budget=1.0,
+        on_step=None,
+        on_validation=None,
+        tensorboard=False,
+    ):
+        check_real("budget", budget, low=0, open_low=True)
+        self.recipe, self.task = recipe, task
+        self.steps = max(1, round(recipe.steps * budget))
+        self.folder = None if folder is None else Path(folder)
+        self._on_step = on_step
+        self._on_validation = on_validation
+        self._tensorboard = tensorboard and self.folder is not None
+        data = recipe.data
+        self._source = VectorSource(
+            scenario,
+            data.snr_db,
+            data.batch_size,
+            teacher=data.teacher or None,
+            seed=recipe.seed,
+            copies=data.copies,
+        )
+        if task.needs_teacher and not data.teacher:
+            raise InvalidInput(f"data.teacher: missing, the task {recipe.task} needs one")
+        self._draw = compiled(lambda keys: task.prepare(self._source.draw(keys)))
+        self.step = 0
+        self.seconds = 0.0
+        self.history = []  # one dictionary per validation
+        self.best = None  # (loss, step, weights)
+        self._rate = recipe.optimizer.learning_rate
+        self._stale = 0  # validations without improvement, of the plateau schedule
+        self._validation = [
+            self._draw(self._source.keys(VALIDATION, i))
+            for i in range(recipe.validation_batches)
+        ]
+        task.calibrate(self._validation[0])
+        task(self._validation[0])  # builds what is not built yet
+        options = {"learning_rate": self._rate}
+        if recipe.optimizer.clip_norm:
+            options["global_clipnorm"] = recipe.optimizer.clip_norm
+        self._optimizer = keras.optimizers.Adam(**options)
+        task.compile(
+            optimizer=self._optimizer,
+            jit_compile=recipe.jit_compile,
+        )
+        self._optimizer.build(task.trainable_variables)
+        self._measures = compiled(task.measures)
+        self._identity = {
+            "recipe": json.loads(json.dumps(recipe.to_dict())),
+            "steps": self.steps,
+        }
+
+    # --- running ------------------------------------------------------------------
+
+    def run(self, stop=None):
+        """Train to the end of the budget.
+
+        Args:
+            stop: called after every step; an exception that it raises ends the
+                training, which continues later from its last validation.
+
+        Returns:
+            The history: a list of {step, seconds, learning_rate, train_loss, and the
+            task's validation measures}. The task holds the best weights seen.
+        """
+        self._resume()
+        started = time.perf_counter() - self.seconds
+        if self.step == 0:
+            self._validate(float("nan"))
+        losses = []
+        while self.step < self.steps:
+            self._set_rate()
+            batch = self._draw(self._source.keys(TRAINING, self.step))
+            self.task.reset_metrics()
+            losses.append(float(self.task.train_on_batch(batch)))
+            self.step += 1
+            self.seconds = time.perf_counter() - started
+            if not np.isfinite(losses[-1]):
+                raise FloatingPointError(
+                    f"{self.recipe.name}: the loss is {losses[-1]} at step {self.step}"
+                )
+            if self._on_step is not None:
+                self._on_step(self.step, self.steps, losses[-1])
+            if self.step == self.steps or self.step % self.recipe.validate_every == 0:
+                self._validate(float(np.mean(losses)))
+                losses = []
+                self.save()
+            if stop is not None:
+                stop()
+        self._load_weights(self.best[2])
+        return self.history
+
+    def _set_rate(self):
+        settings = self.recipe.optimizer
+        if settings.schedule == "cosine":
+            progress = self.step / self.steps
+            span = settings.learning_rate - settings.final_rate
+            self._rate = settings.final_rate + span * (1 + np.cos(np.pi * progress)) / 2
+        self._optimizer.learning_rate.assign(self._rate)
+
+    def _validate(self, train_loss):
+        rows = [self._measures(batch) for batch in self._validation]
+        values = {
+            name: float(np.mean([float(ops.convert_to_numpy(row[name])) for row in rows]))
+            for name in rows[0]
+        }
+        entry = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "learning_rate": float(self._rate),
+            "train_loss": train_loss,
+            **values,
+        }
+        self.history.append(entry)
+        improved = self.best is None or values["loss"] < self.best[0]
+        if improved:
+            self.best = (values["loss"], self.step, self._weights())
+            self._stale = 0
+        else:
+            self._stale += 1
+            settings = self.recipe.optimizer
+            if settings.schedule == "plateau" and self._stale >= settings.patience:
+                self._rate *= settings.factor
+                self._stale = 0
+        self._log(entry)
+        if self._on_validation is not None:
+            self._on_validation(entry)
+
+    # --- state --------------------------------------------------------------------
+
+    def _weights(self):
+        return [np.array(ops.convert_to_numpy(w)) for w in self.task.variables]
+
+    def _load_weights(self, weights):
+        for variable, value in zip(self.task.variables, weights):
+            variable.assign(value)
+
+    @property
+    def _state_file(self):
+        return self.folder / "state.npz"
+
+    def save(self):
+        """Write the state, so that `run` can continue from here."""
+        if self.folder is None:
+            return
+        arrays = {f"task_{i}": w for i, w in enumerate(self._weights())}
+        arrays.update({f"best_{i}": w for i, w in enumerate(self.best[2])})
+        for i, variable in enumerate(self._optimizer.variables):
+            arrays[f"optimizer_{i}"] = np.array(ops.convert_to_numpy(variable))
+        header = {
+            **self._identity,
+            "step": self.step,
+            "seconds": self.seconds,
+            "rate": self._rate,
+            "stale": self._stale,
+            "best": self.best[:2],
+            "history": self.history,
+        }
+        save_arrays(self._state_file, arrays, header)
+        write_atomically(self.folder / "history.csv", self.history_csv())
+
+    def _resume(self):
+        if self.folder is None or not self._state_file.exists():
+            return
+        arrays, header, _ = load_arrays(self._state_file)
+        for key, value in self._identity.items():
+            if header.get(key) != value:
+                raise ResultFileError(
+                    f"{self._state_file}: belongs to a training with another {key}; "
+                    "choose another output folder, or start anew"
+                )
+        count = len(self.task.variables)
+        self._load_weights([arrays[f"task_{i}"] for i in range(count)])
+        best = [arrays[f"best_{i}"] for i in range(count)]
+        for i, variable in enumerate(self._optimizer.variables):
+            variable.assign(arrays[f"optimizer_{i}"])
+        self.step, self.seconds = header["step"], header["seconds"]
+        self._rate, self._stale = header["rate"], header["stale"]
+        self.best = (*header["best"], best)
+        self.history = header["history"]
+
+    # --- logs ---------------------------------------------------------------------
+
+    def history_csv(self):
+        """The history as CSV text."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.history)
+        return text.getvalue()
+
+    def _log(self, entry):
+        if not self._tensorboard:
+            return
+        import tensorflow as tf
+
+        if not hasattr(self, "_writer"):
+            self._writer = tf.summary.create_file_writer(str(self.folder / "tensorboard"))
+        with self._writer.as_default(step=entry["step"]):
+            for name, value in entry.items():
+                if name not in ("step", "seconds") and np.isfinite(value):
+                    tf.summary.scalar(name, value)
+        self._writer.flush()

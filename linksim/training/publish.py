@@ -1,0 +1,183 @@
+"""From a finished training to a shipped model: weights, card, curve."""
+
+import io
+import platform
+
+import keras
+import numpy as np
+from keras import ops
+
+import linksim
+from linksim.data import model_folder
+from linksim.files import write_atomically
+from linksim.models import trained_weights, write_model
+from linksim.quantization.registry import codebook_arrays
+from linksim.training.loop import compiled
+from linksim.training.source import VALIDATION, VectorSource
+
+CODEBOOK_BITS = tuple(range(1, 9))
+# A scalar quantizer of more bits than this loses nothing that can be measured
+_SCALAR_BITS = tuple(range(1, 7))
+# Channel uses that codebooks are fitted to
+_CODEBOOK_USES = 2**17
+
+
+def publish(recipe, trainer, scenario):
+    """Write `models/<model>/<configuration>/` from a finished training.
+
+    Returns:
+        The folder.
+    """
+    layer = trainer.task.product
+    extra = {}
+    if recipe.task == "autoencoder":
+        extra = _codebooks(recipe, layer, scenario)
+    loss, step = trainer.best[:2]
+    entry = next(e for e in trainer.history if e["step"] == step)
+    training = {
+        "steps": trainer.steps,
+        "steps_of_recipe": recipe.steps,
+        "seconds": round(trainer.seconds),
+        "best_step": step,
+        "validation": {k: v for k, v in entry.items() if k not in _NOT_MEASURED},
+    }
+    card = make_card(recipe, scenario, layer, training)
+    folder = model_folder() / recipe.name
+    write_model(folder, layer, card, extra)
+    write_atomically(folder / "history.csv", trainer.history_csv())
+    write_atomically(folder / "card.md", card_text(card))
+    plot_curve(trainer.history, card, folder / "curve.png")
+    return folder
+
+
+def publish_codebook(recipe, layer, scenario):
+    """Fit a quantizer without networks and write `models/<model>/<configuration>/`."""
+    card = make_card(recipe, scenario, layer, {})
+    folder = model_folder() / recipe.name
+    write_model(folder, layer, card, _codebooks(recipe, layer, scenario))
+    write_atomically(folder / "card.md", card_text(card))
+    return folder
+
+
+def _codebooks(recipe, layer, scenario):
+    data = recipe.data
+    source = VectorSource(
+        scenario, data.snr_db, data.batch_size, teacher=data.teacher, seed=recipe.seed
+    )
+    batches = -(-_CODEBOOK_USES // data.batch_size)
+    draw = compiled(lambda keys: source.draw(keys)["llr"])
+    # Validation draws beyond those that training was validated on
+    first = recipe.validation_batches
+    llrs = [
+        ops.convert_to_numpy(draw(source.keys(VALIDATION, first + i)))
+        for i in range(batches)
+    ]
+
+    def layer_of_bits(bits):
+        config = {**layer.get_config(), "bits": bits}
+        copy = type(layer).from_config(config)
+        for target, weight in zip(trained_weights(copy), trained_weights(layer)):
+            target.assign(weight)
+        return copy
+
+    all_bits = CODEBOOK_BITS if trained_weights(layer) else _SCALAR_BITS
+    return codebook_arrays(layer_of_bits, np.concatenate(llrs), all_bits)
+
+
+def make_card(recipe, scenario, layer, training):
+    """What there is to know about a trained model, as a dictionary."""
+    system = scenario.system
+    return {
+        "model": recipe.model_name,
+        "configuration": recipe.configuration,
+        "title": recipe.title,
+        "scenario": scenario.name,
+        "num_rx": system.num_rx,
+        "num_streams": system.num_streams,
+        "num_bits_per_symbol": system.num_bits_per_symbol,
+        "options": recipe.model,
+        "autoencoder": recipe.autoencoder,
+        "num_parameters": int(sum(np.prod(w.shape) for w in trained_weights(layer))),
+        "task": recipe.task,
+        "loss_terms": recipe.loss,
+        "snr_db": list(recipe.data.snr_db),
+        "snr_definition": scenario.snr.definition,
+        "teacher": recipe.data.teacher,
+        "start": recipe.start,
+        "batch_size": recipe.data.batch_size,
+        **training,
+        "made_with": {
+            "linksim": linksim.__version__,
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
+    }
+
+
+_NOT_MEASURED = ("step", "seconds", "learning_rate", "train_loss")
+
+
+def card_text(card):
+    """The card as Markdown."""
+    low, high = card["snr_db"]
+    teacher = f" LLRs to learn from: `{card['teacher']}`." if card["teacher"] else ""
+    return f"""# {card["model"]}, {card["configuration"]}
+
+{card["title"]}. {card["num_parameters"]} trained parameters, {card["num_streams"]} streams
+of {card["num_bits_per_symbol"]} bits, {card["num_rx"]} receive antennas.
+
+**Data.** Drawn on the fly from `{card["scenario"]}`, SNR uniform in [{low:g}, {high:g}] dB
+({card["snr_definition"]}).{teacher}
+
+{_training_text(card) if "steps" in card else _CODEBOOK_TEXT}
+**Not for** other numbers of streams or bits (refused), and not without checking for other
+channels or SNR than these: compare it with `mmse` on the link in question.
+
+`python simulations/train.py {card["model"]}/{card["configuration"]}` makes it again.
+"""
+
+
+_CODEBOOK_TEXT = """**Fitting.** One codebook per LLR position and number of bits.
+"""
+
+
+def _training_text(card):
+    budget = card["steps"] / card["steps_of_recipe"]
+    rows = "\n".join(f"| {k} | {v:.4g} |" for k, v in card["validation"].items())
+    terms = ", ".join(f"{w:g} x {name}" for name, w in card["loss_terms"].items())
+    start = f" Started from `{card['start']}`." if card["start"] else ""
+    stage = f" Decoder of `{card['autoencoder']}`." if card["autoencoder"] else ""
+    return f"""**Training.** Loss: {terms}. {card["steps"]} steps of {card["batch_size"]}
+channel uses, {budget:.3g} of the recipe's {card["steps_of_recipe"]}, in
+{card["seconds"] / 60:.0f} minutes; best at step {card["best_step"]}.{start}{stage}
+
+| held-out | value |
+|---|---|
+{rows}
+
+Losses are in nats or squared error per LLR; mutual information is in bits per coded bit.
+"""
+
+
+def plot_curve(history, card, path):
+    """Validation loss against steps, as a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.0, 3.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    rows = [r for r in history if r["step"]]
+    axes.plot([r["step"] for r in rows], [r["train_loss"] for r in rows], label="training")
+    axes.plot([r["step"] for r in rows], [r["loss"] for r in rows], label="validation")
+    axes.set_yscale("log")
+    axes.set_xlabel(f"Step of {card['batch_size']} channel uses")
+    axes.set_ylabel("Loss")
+    axes.set_title(f"{card['model']}, {card['configuration']}", fontsize=10)
+    axes.grid(True, which="both", color="0.9", linewidth=0.5)
+    axes.legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())

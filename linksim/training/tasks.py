@@ -1,0 +1,245 @@
+"""What is trained: layers, the losses they can have, and what is measured.
+
+A task is a Keras model called with a prepared batch and returning its loss, so that
+`train_on_batch` compiles the whole step on every backend.
+"""
+
+import keras
+from keras import ops
+
+from linksim.channels.random import StreamKey
+from linksim.detectors.real import complex_to_real_channel
+from linksim.errors import InvalidInput, check_real
+from linksim.training import losses
+
+
+class Task(keras.Model):
+    """Base class of all tasks.
+
+    Args:
+        weights_of_losses: {name of a term: its weight}; the loss is their sum.
+
+    A subclass implements `terms` and `soft_output`, and sets `terms_available`,
+    `needs_teacher` and `product`, the layer whose weights are the result.
+    """
+
+    terms_available = ()
+    needs_teacher = False
+
+    def __init__(self, weights_of_losses):
+        super().__init__()
+        if not weights_of_losses:
+            raise InvalidInput("loss: empty, expected at least one term")
+        for name, weight in weights_of_losses.items():
+            if name not in self.terms_available:
+                raise InvalidInput(
+                    f"loss: unknown term {name!r}; expected some of: "
+                    f"{', '.join(self.terms_available)}"
+                )
+            check_real(f"loss.{name}", weight, low=0)
+        self.loss_weights_by_term = dict(weights_of_losses)
+
+    def build(self, input_shape=None):
+        """The layers are built before they become a task."""
+
+    def prepare(self, batch):
+        """What the training step needs of a `VectorSource` batch.
+
+        Runs outside of the compiled step: on CPU, LAPACK is faster there.
+        """
+        return batch
+
+    def calibrate(self, batch):
+        """Look at a prepared validation batch before training starts."""
+
+    def terms(self, batch, training):
+        """{name: scalar} of the losses in use."""
+        raise NotImplementedError
+
+    def soft_output(self, batch):
+        """LLRs [B, K, m] of a prepared batch, as in use after training."""
+        raise NotImplementedError
+
+    def call(self, batch, training=False):
+        terms = self.terms(batch, training)
+        return sum(w * terms[name] for name, w in self.loss_weights_by_term.items())
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return y_pred
+
+    def measures(self, batch):
+        """Validation measures of a prepared batch: scalars by name."""
+        llr = self.soft_output(batch)
+        values = {
+            "loss": self(batch, training=False),
+            "mutual_information": losses.mutual_information(llr, batch["bits"]),
+        }
+        if "llr" in batch:
+            values["divergence"] = losses.bit_divergence(llr, batch["llr"])
+        return values
+
+
+class AutoencoderTask(Task):
+    """Stage 1 of EQ-Net: f_Q and g on the LLRs of a teacher.
+
+    Terms: "weighted-squared-error" (eq. 7, the paper's) and "divergence".
+
+    Args:
+        quantizer: an `EQNetQuantizer`.
+        noise: standard deviation of the noise that stands for quantization (eq. 8).
+    """
+
+    terms_available = ("weighted-squared-error", "divergence")
+    needs_teacher = True
+
+    def __init__(self, quantizer, weights_of_losses, noise=1e-3):
+        super().__init__(weights_of_losses)
+        check_real("noise", noise, low=0)
+        self.product = quantizer
+        self._noise = noise
+        self._bit_weights = None
+
+    def prepare(self, batch):
+        return {name: batch[name] for name in ("llr", "bits", "key")}
+
+    def calibrate(self, batch):
+        # w_i: the mean magnitude of LLR i in the data
+        magnitude = ops.mean(ops.abs(ops.tanh(batch["llr"] / 2.0)), axis=0)
+        self._bit_weights = ops.convert_to_numpy(magnitude / ops.mean(magnitude))
+
+    def terms(self, batch, training):
+        z = self.product.encode(batch["llr"])
+        if training:
+            z = z + self._noise * keras.random.normal(
+                ops.shape(z), seed=StreamKey(batch["key"])
+            )
+        llr = self.product.decode(z)
+        return {
+            "weighted-squared-error": losses.weighted_squared_error(
+                llr, batch["llr"], ops.convert_to_tensor(self._bit_weights)
+            ),
+            "divergence": losses.bit_divergence(llr, batch["llr"]),
+        }
+
+    def soft_output(self, batch):
+        return self.product.decode(self.product.encode(batch["llr"]))
+
+
+class EstimatorTask(Task):
+    """Stage 2 of EQ-Net: f_E, with f_Q and g as stage 1 left them.
+
+    Terms: "latent" (mean absolute error to the latents of f_Q, eq. 9), and through
+    g "divergence" to the teacher, "weighted-squared-error" (eq. 7) and
+    "cross-entropy" to the sent bits.
+
+    Args:
+        detector: an `EQNetDetector`.
+        quantizer: the `EQNetQuantizer` of stage 1, whose decoder the detector takes.
+        joint: train f_E and g together from scratch instead (the paper's baseline,
+            Section IV-C).
+    """
+
+    terms_available = ("latent", "divergence", "weighted-squared-error", "cross-entropy")
+    needs_teacher = True
+
+    def __init__(self, detector, quantizer, weights_of_losses, joint=False):
+        super().__init__(weights_of_losses)
+        self.product = detector
+        self._encoder = None
+        self._bit_weights = None
+        if joint:
+            if "latent" in weights_of_losses:
+                raise InvalidInput("loss: joint training has no latents to learn from")
+            return
+        self._encoder = quantizer.encoder
+        self._encoder.trainable = False
+        detector.decoder.set_weights(quantizer.decoder.get_weights())
+        detector.decoder.trainable = False
+
+    def prepare(self, batch):
+        y, h = complex_to_real_channel(batch["y"], batch["h"])
+        inputs = self.product.inputs(y, h, batch["no"])
+        prepared = {f"input_{i}": value for i, value in enumerate(inputs)}
+        prepared.update(llr=batch["llr"], bits=batch["bits"])
+        if self._encoder is not None:
+            prepared["latent"] = self._encoder(batch["llr"])
+        return prepared
+
+    def calibrate(self, batch):
+        magnitude = ops.mean(ops.abs(ops.tanh(batch["llr"] / 2.0)), axis=0)
+        self._bit_weights = ops.convert_to_numpy(magnitude / ops.mean(magnitude))
+
+    def _latents(self, batch):
+        count = sum(name.startswith("input_") for name in batch)
+        return self.product.latents_of_inputs([batch[f"input_{i}"] for i in range(count)])
+
+    def terms(self, batch, training):
+        z = self._latents(batch)
+        values = {}
+        if "latent" in self.loss_weights_by_term:
+            values["latent"] = ops.mean(ops.abs(z - batch["latent"]))
+        if set(self.loss_weights_by_term) - {"latent"}:
+            llr = self.product.decoder(z)
+            values["divergence"] = losses.bit_divergence(llr, batch["llr"])
+            values["cross-entropy"] = losses.bit_cross_entropy(llr, batch["bits"])
+            values["weighted-squared-error"] = self._squared_error(llr, batch)
+        return values
+
+    def _squared_error(self, llr, batch):
+        weights = ops.convert_to_tensor(self._bit_weights)
+        return losses.weighted_squared_error(llr, batch["llr"], weights)
+
+    def measures(self, batch):
+        # Whatever the loss, the one that all kinds of training are compared by
+        error = self._squared_error(self.soft_output(batch), batch)
+        return {**super().measures(batch), "weighted-squared-error": error}
+
+    def soft_output(self, batch):
+        return self.product.decoder(self._latents(batch))
+
+
+class DetectorTask(Task):
+    """Any detector with PAM logits, on the sent symbols.
+
+    Terms: "cross-entropy" of the PAM levels and "squared-error" of their posterior
+    mean, of the last layer or, with `all_layers`, averaged over all of them.
+    """
+
+    terms_available = ("cross-entropy", "squared-error")
+
+    def __init__(self, detector, weights_of_losses, all_layers=False):
+        super().__init__(weights_of_losses)
+        if all_layers and not hasattr(detector, "all_logits"):
+            raise InvalidInput(f"all_layers: {detector.name} has no logits per layer")
+        self.product = detector
+        self._all_layers = all_layers
+
+    def prepare(self, batch):
+        y, h = complex_to_real_channel(batch["y"], batch["h"])
+        if self.product.is_real:
+            h = h[..., : self.product.num_streams]
+        return {
+            "y": y,
+            "h": h,
+            "no": batch["no"],
+            "bits": batch["bits"],
+            "symbols": batch["symbols"],
+        }
+
+    def terms(self, batch, training):
+        y, h, no = batch["y"], batch["h"], batch["no"]
+        if self._all_layers:
+            layers = self.product.all_logits(y, h, no)
+        else:
+            layers = [self.product.detect(y, h, no)]
+        m, points = self.product.num_bits_per_symbol, self.product.points
+        symbols = batch["symbols"]
+        entropy = sum(losses.pam_cross_entropy(x, symbols, m) for x in layers)
+        error = sum(losses.pam_squared_error(x, symbols, m, points) for x in layers)
+        return {
+            "cross-entropy": entropy / len(layers),
+            "squared-error": error / len(layers),
+        }
+
+    def soft_output(self, batch):
+        return self.product.detect_llrs(batch["y"], batch["h"], batch["no"])

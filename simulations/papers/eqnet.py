@@ -1,0 +1,326 @@
+#!/usr/bin/env python3
+"""Every figure and table of the EQ-Net paper (004_979a1825df3dec03.txt).
+
+Writes results/papers/eqnet/<figure>/ (results.json, results.csv, bler.png, ber.png) for
+the simulated figures, fig3.png from the training histories, latency.json and tables.md.
+Detectors without shipped weights are left out, and named.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if __package__ in (None, ""):  # run as a script: prefer the checkout around it
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+from rich.console import Console
+
+from linksim.data import model_folder
+from linksim.errors import InvalidInput
+from linksim.files import write_atomically
+from linksim.link.scenario import load_scenario
+from linksim.models import find_model, list_models
+from linksim.registry import is_learned, parse_receiver
+
+RAYLEIGH_2X2, RAYLEIGH_4X4 = "rayleigh-2x2-qam64", "rayleigh-4x4-qam16"
+CDL = "cdl-a-2x2-qam64"
+CLASSICAL = ["ml", "ep", "mmse", "zf-sic"]
+# The paper's error of Fig. 10 is a variance; ours a ratio to the channel's power, dB
+CSI_ERRORS_DB = (40, 30, 25, 20, 15)
+FIG10_SNR_DB = 14.35
+
+# Figure: scenario, detectors, SNR points in dB
+FIGURES = {
+    "fig1": (
+        RAYLEIGH_2X2,
+        ["ml", "zf-sic", "mmse"]
+        + [f"ml+eqnet@{RAYLEIGH_2X2}-d{d}:none" for d in (2, 4, 5)]
+        + ["ml+eqnet:none"]
+        + [f"ml+eqnet@{RAYLEIGH_2X2}-d8:none"],
+        [10, 11, 12, 13, 14, 15, 16, 17, 18],
+    ),
+    "fig5": (
+        RAYLEIGH_2X2,
+        CLASSICAL
+        + ["eqnet-l", "eqnet-p", "eqnet-l-qr", "eqnet-p-qr", "nndet-l", "nndet-p"]
+        + ["oampnet2", "eqnet-p-qr+latent:6"],
+        [10, 11, 12, 13, 14, 15, 16, 17, 18],
+    ),
+    "fig6": (
+        RAYLEIGH_4X4,
+        CLASSICAL + ["eqnet-l", "eqnet-l-qr", "nndet-p", "oampnet2"],
+        [3, 4, 5, 6, 7, 8, 9, 10],
+    ),
+    "fig7": (
+        RAYLEIGH_2X2,
+        ["ml", "mmse", "ml+eqnet:6", "ml+eqnet:5", "ml+eqnet-mi:6", "ml+eqnet-mi:5"]
+        + ["ml+deep-stream:6", "ml+deep-stream:7", "ml+max-mi:3", "ml+max-mi:2"]
+        + ["ml+uniform:3"],
+        [11, 12, 13, 14, 15, 16],
+    ),
+    "fig8": (
+        CDL,
+        ["ml", "ep", "mmse", "zf-sic", "ml+eqnet:none", "ml+eqnet:6", "ml+eqnet-mi:6"],
+        [12, 14, 16, 18, 20, 22, 24, 26],
+    ),
+    "fig9": (
+        CDL,
+        CLASSICAL + ["eqnet-l", "eqnet-l-qr", "eqnet-p-qr", "nndet-p", "oampnet2"],
+        [12, 14, 16, 18, 20, 22, 24, 26],
+    ),
+}
+FIG10 = ["ml", "ep", "mmse", "eqnet-l", "eqnet-l-qr", "nndet-p"]
+LATENCY_BATCHES = (1, 16, 256, 8192)
+TABLES = {
+    "table1": (
+        RAYLEIGH_2X2,
+        ["eqnet-l", "eqnet-p", "eqnet-l-qr", "eqnet-p-qr", "nndet-l", "nndet-p"]
+        + ["oampnet2", "mmse", "ep", "ml"],
+    ),
+    "table2": (
+        RAYLEIGH_4X4,
+        ["eqnet-l", "eqnet-l-qr", "nndet-p", "oampnet2", "mmse", "ep"],
+    ),
+}
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    names = [*FIGURES, "fig3", "fig10", "latency"]
+    add("--only", choices=names, action="append", help="one figure; may be repeated")
+    add("--output", default="results/papers/eqnet", metavar="DIR")
+    add("--target-block-errors", type=int, default=200, metavar="N")
+    add("--max-blocks", type=int, default=4000, metavar="N")
+    add("--seed", type=int, default=0, metavar="N")
+    add("--fresh", action="store_true", help="set earlier counts aside")
+    return parser.parse_args(argv)
+
+
+def available(detectors, scenario, console):
+    """Those detectors whose weights exist; the others are named on the console."""
+    system = scenario.system
+    kept = []
+    for name in detectors:
+        try:
+            spec = parse_receiver(name)
+            args = (system.num_streams, system.num_bits_per_symbol)
+            if is_learned(spec.detector):
+                find_model(spec.detector, *args, configuration=spec.detector_model)
+            if spec.quantizer not in (None, "latent"):
+                find_model(spec.quantizer, *args, configuration=spec.quantizer_model)
+        except InvalidInput as error:
+            console.print(f"left out: {name}: {error}", soft_wrap=True)
+            continue
+        kept.append(name)
+    return kept
+
+
+def simulate_figure(name, args, console):
+    from linksim.montecarlo.engine import simulate
+    from linksim.montecarlo.output import gap_table, write_results
+
+    scenario_name, detectors, points = FIGURES[name]
+    scenario = load_scenario(scenario_name)
+    folder = Path(args.output) / name
+    results = simulate(
+        scenario,
+        available(detectors, scenario, console),
+        snr_db=points,
+        target_block_errors=args.target_block_errors,
+        max_blocks=args.max_blocks,
+        seed=args.seed,
+        # Raw counts are not committed; figures of one scenario share them
+        store_path=Path("results/runs/papers/eqnet") / f"{scenario_name}-{args.seed}.jsonl",
+        fresh=args.fresh,
+        reference="ml",
+        on_point=lambda r: write_results(r, folder),
+    )
+    write_results(results, folder)
+    table = gap_table(results)
+    if table is not None:
+        console.print(table)
+    return results
+
+
+def training_histories(path):
+    """The history of a trained model, a list of dictionaries of floats."""
+    file = model_folder() / path / "history.csv"
+    if not file.exists():
+        return None
+    rows = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))
+    return [{k: float(v) for k, v in row.items()} for row in rows]
+
+
+def figure3(args, console):
+    """Validation loss of two-stage and of joint training, against steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.5), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    labels = {
+        f"eqnet/{RAYLEIGH_2X2}": "stage 1: f_Q and g",
+        f"eqnet-l/{RAYLEIGH_2X2}": "stage 2: f_E of EQ-Net-L, g frozen",
+        f"eqnet-l/{RAYLEIGH_2X2}-joint": "joint: f_E and g together",
+    }
+    for path, label in labels.items():
+        rows = training_histories(path)
+        if rows is None:
+            console.print(f"left out: {path} has no history")
+            continue
+        key = "weighted-squared-error" if "eqnet-l" in path else "loss"
+        rows = [r for r in rows if r["step"]]
+        axes.plot([r["step"] for r in rows], [r[key] for r in rows], label=label)
+    axes.set_yscale("log")
+    axes.set_xlabel("Steps of 4096 channel uses")
+    axes.set_ylabel("Validation loss (eq. 7)")
+    axes.grid(True, which="both", color="0.9", linewidth=0.5)
+    axes.legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "fig3.png", buffer.getvalue())
+
+
+def figure10(args, console):
+    """BLER at 14.35 dB against the CSI error."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from linksim.montecarlo.engine import simulate
+
+    base = load_scenario(RAYLEIGH_2X2)
+    detectors = available(FIG10, base, console)
+    records = []
+    for error_db in CSI_ERRORS_DB:
+        scenario = base.replace(
+            name=f"{RAYLEIGH_2X2}+csi{error_db}db",
+            csi={"type": "noisy", "error_snr_db": float(error_db)},
+        )
+        results = simulate(
+            scenario,
+            detectors,
+            snr_db=[FIG10_SNR_DB],
+            target_block_errors=args.target_block_errors,
+            max_blocks=args.max_blocks,
+            seed=args.seed,
+            store_path=Path("results/runs/papers/eqnet") / f"{scenario.name}.jsonl",
+            fresh=args.fresh,
+        )
+        records += [{"csi_error_snr_db": error_db, **r} for r in results["records"]]
+    folder = Path(args.output) / "fig10"
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {"provenance": results["provenance"], "records": records}
+    write_atomically(folder / "results.json", json.dumps(data, indent=1) + "\n")
+    figure = Figure(figsize=(7.0, 4.5), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name in detectors:
+        rows = [r for r in records if r["detector"] == name and r["bler"] > 0]
+        bler = np.array([r["bler"] for r in rows])
+        low = bler - [r["bler_low"] for r in rows]
+        high = [r["bler_high"] for r in rows] - bler
+        x = [r["csi_error_snr_db"] for r in rows]
+        axes.errorbar(x, bler, yerr=[low, high], marker="o", capsize=2, label=name)
+    axes.invert_xaxis()
+    axes.set_yscale("log")
+    axes.set_xlabel(r"CSI accuracy, $E\|H\|^2/E\|W\|^2$ (dB)")
+    axes.set_ylabel(f"Block error rate at SNR = {FIG10_SNR_DB} dB")
+    axes.grid(True, which="both", color="0.9", linewidth=0.5)
+    axes.legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(folder / "bler.png", buffer.getvalue())
+
+
+def latency(args, console, repeats=30):
+    """Median time of a call, all detectors interleaved, as ratios to EQ-Net-L."""
+    import tensorflow as tf
+
+    from linksim.link.receiver import Receiver
+
+    tables = {}
+    for table, (scenario_name, detectors) in TABLES.items():
+        scenario = load_scenario(scenario_name)
+        system = scenario.system
+        functions = {}
+        for name in available(detectors, scenario, console):
+            receiver = Receiver(name, scenario)
+            functions[name] = tf.function(receiver.__call__, autograph=False)
+        rows = {}
+        rng = np.random.default_rng(args.seed)
+        for batch in LATENCY_BATCHES:
+            shape = (batch, system.num_rx, system.num_streams)
+            h = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+            y = h.sum(-1).astype(np.complex64)
+            inputs = [
+                tf.constant(v) for v in (y, h.astype(np.complex64), np.full(batch, 0.1, "f"))
+            ]
+            seconds = {name: [] for name in functions}
+            for name, function in functions.items():
+                function(*inputs)
+            for _ in range(repeats):
+                for name, function in functions.items():
+                    start = time.perf_counter()
+                    function(*inputs)[0].numpy()
+                    seconds[name].append(time.perf_counter() - start)
+            for name, values in seconds.items():
+                rows.setdefault(name, {})[str(batch)] = {
+                    "median_ms": 1e3 * float(np.median(values)),
+                    "low_ms": 1e3 * float(np.quantile(values, 0.25)),
+                    "high_ms": 1e3 * float(np.quantile(values, 0.75)),
+                }
+        tables[table] = {"scenario": scenario_name, "rows": rows}
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "latency.json", json.dumps(tables, indent=1) + "\n")
+    write_atomically(folder / "tables.md", latency_text(tables))
+
+
+def latency_text(tables):
+    """Tables I and II as Markdown: medians, and ratios to the first detector."""
+    lines = ["# Latency (Tables I and II)", ""]
+    lines.append("Median milliseconds of a call in graph mode on CPU, interleaved repeats;")
+    lines.append("in brackets the ratio to EQ-Net-L (or its stand-in, the first row).")
+    for number, table in enumerate(tables.values(), 1):
+        rows = table["rows"]
+        first = next(iter(rows))
+        lines += ["", f"## Table {'I' * number}: {table['scenario']}", ""]
+        lines.append("| detector | " + " | ".join(f"B={b}" for b in LATENCY_BATCHES) + " |")
+        lines.append("|---" * (1 + len(LATENCY_BATCHES)) + "|")
+        for name, cells in rows.items():
+            texts = []
+            for batch in map(str, LATENCY_BATCHES):
+                value = cells[batch]["median_ms"]
+                texts.append(f"{value:.2f} ({value / rows[first][batch]['median_ms']:.2f})")
+            lines.append(f"| `{name}` | " + " | ".join(texts) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    console = Console()
+    chosen = args.only or [*FIGURES, "fig3", "fig10", "latency"]
+    console.print(f"trained models: {', '.join(list_models())}", soft_wrap=True)
+    special = {"fig3": figure3, "fig10": figure10, "latency": latency}
+    for name in chosen:
+        console.print(f"[bold]{name}[/]")
+        if name in special:
+            special[name](args, console)
+        else:
+            simulate_figure(name, args, console)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

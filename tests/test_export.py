@@ -11,7 +11,7 @@ from linksim.registry import create_detector, list_detectors
 from tests.conftest import draw_system
 
 TRACED = [n for n in list_detectors() if not n.startswith("sionna-") and n != "sdr"]
-QUICK = ["mmse", "ml", "ep", "vblast-mmse", "kbest"]
+QUICK = ["mmse", "ml", "ep", "vblast-mmse", "kbest", "eqnet-l", "eqnet-l-qr", "oampnet2"]
 OPTIONS = {"kbest": {"k": 16}, "amp": {"num_iterations": 8}}
 
 LOAD = """

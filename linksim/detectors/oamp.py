@@ -14,7 +14,7 @@ from linksim.detectors.real import (
 from linksim.errors import InvalidInput, check_int
 
 _MIN_VARIANCE = 1e-9
-# Relative to N0/2: what is received from a weaker channel is taken as noise
+# Relative to N0/2: what is received through a weaker channel is taken as noise
 _MIN_GAIN = 1e-8
 # Relative to the mean of the diagonal: what LU factors of a singular H'H need
 _RIDGE = 5e-7
@@ -23,8 +23,8 @@ _RIDGE = 5e-7
 def matched_system(y, h, no):
     """What every iteration uses.
 
-    A channel too weak to say anything, such as a zero channel, becomes H'y = 0 and
-    H'H = s2 I: the posterior is then nearly uniform, and its gradients finite.
+    A channel 80 dB below the noise, such as a zero channel, is replaced by H'y = 0 and
+    H'H = 1e-8 s2 I: the posterior is then uniform, and its gradients finite.
 
     Args:
         y: float32 [B, 2M].
@@ -36,9 +36,10 @@ def matched_system(y, h, no):
     """
     hty, gram = matched_filter(y, h)
     s2 = no[:, None] / 2.0
-    weak = ops.mean(diagonal(gram), axis=-1, keepdims=True) <= _MIN_GAIN * s2
+    gain = _MIN_GAIN * s2
+    weak = ops.mean(diagonal(gram), axis=-1, keepdims=True) <= gain
     hty = ops.where(weak, 0.0, hty)
-    gram = ops.where(weak[..., None], s2[..., None] * ops.eye(gram.shape[-1]), gram)
+    gram = ops.where(weak[..., None], gain[..., None] * ops.eye(gram.shape[-1]), gram)
     return s2, (hty, gram)
 
 

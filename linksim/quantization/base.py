@@ -71,7 +71,7 @@ class LLRQuantizer(keras.layers.Layer):
     `call` are named `quantize_llrs` and `dequantize`.
     """
 
-    def __init__(self, num_streams, num_bits_per_symbol, bits, **kwargs):
+    def __init__(self, num_streams, num_bits_per_symbol, bits=3, **kwargs):
         # Without autocast a policy of lower precision does not round the LLRs
         super().__init__(autocast=False, **kwargs)
         check_int("num_streams", num_streams)

@@ -26,7 +26,7 @@ class UniformQuantizer(LLRQuantizer):
         num_streams, num_bits_per_symbol, bits: see `LLRQuantizer`.
     """
 
-    def __init__(self, num_streams, num_bits_per_symbol, bits, clip=None, **kwargs):
+    def __init__(self, num_streams, num_bits_per_symbol, bits=3, clip=None, **kwargs):
         super().__init__(num_streams, num_bits_per_symbol, bits, **kwargs)
         self.clip = clip
         if clip is not None:

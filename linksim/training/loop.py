@@ -105,7 +105,7 @@ class Trainer:
         self._optimizer.build(task.trainable_variables)
         self._measures = compiled(task.measures)
         self._identity = {
-            "recipe": json.loads(json.dumps(recipe.to_dict())),
+            "recipe": _settings(json.loads(json.dumps(recipe.to_dict()))),
             "steps": self.steps,
         }
 
@@ -222,6 +222,7 @@ class Trainer:
         if self.folder is None or not self._state_file.exists():
             return
         arrays, header, _ = load_arrays(self._state_file)
+        header["recipe"] = _settings(header["recipe"])
         for key, value in self._identity.items():
             if header.get(key) != value:
                 raise ResultFileError(
@@ -260,3 +261,8 @@ class Trainer:
                 if name not in ("step", "seconds") and np.isfinite(value):
                     tf.summary.scalar(name, value)
         self._writer.flush()
+
+
+def _settings(recipe):
+    """What of a recipe shapes its training: all but the texts."""
+    return {k: v for k, v in recipe.items() if k not in ("title", "source")}

@@ -19,7 +19,7 @@ CODEBOOK_BITS = tuple(range(1, 9))
 # A scalar quantizer of more bits than this loses nothing that can be measured
 _SCALAR_BITS = tuple(range(1, 7))
 # Channel uses that codebooks are fitted to
-_CODEBOOK_USES = 2**17
+_CODEBOOK_USES = 2**15
 
 
 def publish(recipe, trainer, scenario):

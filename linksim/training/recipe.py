@@ -79,7 +79,7 @@ class Recipe:
     loss: dict = field(default_factory=dict)
     optimizer: Optimizer = field(default_factory=Optimizer)
     validate_every: int = 500
-    validation_batches: int = 4
+    validation_batches: int = 16
     seed: int = 1
     model: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)

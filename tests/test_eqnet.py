@@ -1,0 +1,219 @@
+"""EQ-Net's networks against NumPy versions of their equations, and their contracts."""
+
+import keras
+import numpy as np
+import pytest
+
+from linksim.detectors.eqnet import EQNetDetector
+from linksim.errors import InvalidInput
+from linksim.quantization import DeepStreamQuantizer, EQNetQuantizer
+from linksim.quantization.autoencoder import BranchedDecoder, LatentEncoder
+from tests.conftest import draw_system
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def numpy_of(x):
+    return np.asarray(keras.ops.convert_to_numpy(x))
+
+
+def numpy_encoder(encoder, llr):
+    x = np.tanh(llr.reshape(len(llr), -1) / 2)
+    weights = [numpy_of(w) for w in encoder.weights]
+    for kernel, bias in zip(weights[::2][:-1], weights[1::2][:-1]):
+        x = relu(x @ kernel + bias)
+    return np.tanh(x @ weights[-2] + weights[-1])
+
+
+def numpy_decoder(decoder, z, shape):
+    weights = [numpy_of(w) for w in decoder.weights]
+    outputs = []
+    for branch in range(weights[0].shape[0]):
+        x = z
+        for layer in range(0, len(weights), 2):
+            x = x @ weights[layer][branch] + weights[layer + 1][branch]
+            x = relu(x) if layer < len(weights) - 2 else x
+        outputs.append(2 * np.arctanh(np.tanh(x[:, 0].astype(np.float64))))
+    return np.stack(outputs, -1).reshape(len(z), *shape)
+
+
+def with_random_biases(layer, rng):
+    for weight in layer.weights:
+        if weight.shape[-2:-1] == (1,) or len(weight.shape) == 1:
+            weight.assign(rng.normal(size=weight.shape) * 0.1)
+    return layer
+
+
+@pytest.mark.parametrize("k, m, dim", [(2, 6, None), (4, 4, 5), (1, 2, 3)])
+def test_encoder_and_decoder_are_their_equations(rng, k, m, dim):
+    encoder = LatentEncoder(k, m, latent_dim=dim, width=20)
+    encoder.build()
+    decoder = BranchedDecoder(k, m, latent_dim=dim, width=10)
+    decoder.build()
+    llr = rng.normal(size=(30, k, m)).astype(np.float32) * 5
+    z = numpy_of(with_random_biases(encoder, rng)(llr))
+    assert z.shape == (30, dim or 3 * k)
+    np.testing.assert_allclose(z, numpy_encoder(encoder, llr), rtol=1e-4, atol=1e-5)
+    out = numpy_of(with_random_biases(decoder, rng)(z))
+    np.testing.assert_allclose(out, numpy_decoder(decoder, z, (k, m)), rtol=1e-3, atol=1e-4)
+
+
+def test_sizes_of_the_paper():
+    quantizer = EQNetQuantizer(2, 6)
+    shapes = [tuple(w.shape) for w in quantizer.encoder.weights[::2]]
+    assert shapes == [(12, 48)] + [(48, 48)] * 4 + [(48, 6)]
+    shapes = [tuple(w.shape) for w in quantizer.decoder.weights[::2]]
+    assert shapes == [(12, 6, 48)] + [(12, 48, 48)] * 4 + [(12, 48, 1)]
+    assert quantizer.bits_per_llr == 3
+    assert EQNetQuantizer(2, 6, bits=5).bits_per_llr == 2.5
+    assert EQNetQuantizer(4, 4, latent_dim=7, bits=4).bits_per_use == 28
+
+
+def test_estimation_encoder_is_its_equations(rng):
+    _, y, h, no = draw_system(rng, 12, 3, 2, 4, 0.1)
+    detector = EQNetDetector(2, 4, num_blocks=2, width=24)
+    got = numpy_of(detector(y, h, no))
+    assert len(detector._hidden) == 12
+    inputs = [
+        np.concatenate([y.real, y.imag], -1),
+        np.concatenate([h.real, h.imag], 1).reshape(12, -1),
+        np.sqrt(no)[:, None],
+    ]
+    dense = [[numpy_of(w) for w in layer.weights] for layer in detector._inputs]
+    x = np.concatenate([relu(v @ w + b) for v, (w, b) in zip(inputs, dense)], -1)
+    hidden = [[numpy_of(w) for w in layer.weights] for layer in detector._hidden]
+    for first in range(0, 12, 3):
+        skip = relu(x @ hidden[first][0] + hidden[first][1])
+        x = relu(skip @ hidden[first + 1][0] + hidden[first + 1][1])
+        x = relu(x @ hidden[first + 2][0] + hidden[first + 2][1]) + skip
+    w, b = (numpy_of(v) for v in detector._output.weights)
+    expected = numpy_decoder(detector.decoder, x @ w + b, (2, 4))
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_widths_of_the_paper(rng):
+    _, y, h, no = draw_system(rng, 2, 2, 2, 6, 0.1)
+    light, full = EQNetDetector(2, 6, num_blocks=1), EQNetDetector(2, 6, num_blocks=3)
+    for detector, hidden in ((light, 6), (full, 18)):
+        detector(y, h, no)
+        assert len(detector._hidden) == hidden
+        assert {layer.units for layer in detector._hidden} == {192}
+
+
+@pytest.mark.parametrize("num_rx, k, m", [(2, 2, 6), (5, 3, 2), (4, 1, 4)])
+def test_reduced_inputs_do_not_see_the_antennas(rng, num_rx, k, m):
+    """A unitary transform of y and H changes nothing, nor do more antennas of noise."""
+    _, y, h, no = draw_system(rng, 20, num_rx, k, m, 0.05)
+    detector = EQNetDetector(k, m, features="qr")
+    plain = numpy_of(detector(y, h, no))
+    mix = rng.normal(size=(2, num_rx, num_rx))
+    q = np.linalg.qr(mix[0] + 1j * mix[1])[0].astype(np.complex64)
+    turned = numpy_of(detector(y @ q.T, np.einsum("ij,bjk->bik", q, h), no))
+    np.testing.assert_allclose(turned, plain, rtol=2e-2, atol=2e-3)
+    more = [np.concatenate([v, np.zeros_like(v)], axis=1) for v in (y, h)]
+    np.testing.assert_allclose(
+        numpy_of(detector(*more, no)), plain, rtol=2e-2, atol=2e-3
+    )
+
+
+@pytest.mark.parametrize("features", ["raw", "qr"])
+def test_outputs_agree(rng, features):
+    _, y, h, no = draw_system(rng, 30, 3, 2, 4, 0.1)
+    detector = EQNetDetector(2, 4, features=features)
+    llr = numpy_of(detector(y, h, no))
+    both, symbols = (numpy_of(x) for x in detector.llrs_and_symbols(y, h, no))
+    np.testing.assert_allclose(both, llr, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal((llr > 0) @ (8, 4, 2, 1), symbols)
+
+    def variant(**options):
+        layer = EQNetDetector(2, 4, features=features, **options)
+        layer(y, h, no)
+        layer.set_weights(detector.get_weights())
+        return numpy_of(layer(y, h, no))
+
+    np.testing.assert_array_equal(variant(hard_out=True), llr > 0)
+    np.testing.assert_array_equal(variant(output="symbol", hard_out=True), symbols)
+    from linksim.constellation import logits_to_llrs
+
+    logits = variant(output="symbol")
+    assert logits.shape == (30, 2, 16)
+    np.testing.assert_allclose(numpy_of(logits_to_llrs(logits)), llr, rtol=1e-3, atol=1e-3)
+    lead = numpy_of(
+        detector(y.reshape(5, 6, 3), h.reshape(5, 6, 3, 2), no.reshape(5, 6))
+    )
+    np.testing.assert_allclose(lead.reshape(30, 2, 4), llr, rtol=1e-4, atol=1e-4)
+
+
+def test_zero_channels_and_extreme_noise_are_finite(rng):
+    _, y, h, no = draw_system(rng, 6, 2, 2, 4, 0.1)
+    h[:2] = 0
+    for features in ("raw", "qr"):
+        detector = EQNetDetector(2, 4, features=features)
+        for scale in (1e-6, 1.0, 1e4):
+            assert np.isfinite(numpy_of(detector(y, h, no * scale))).all()
+
+
+def test_bad_options_and_antennas_are_refused(rng):
+    for options in (
+        {"num_blocks": 0},
+        {"features": "all"},
+        {"width": -1},
+        {"latent_bits": 0},
+        {"latent_bits": (3, 3)},
+    ):
+        with pytest.raises(InvalidInput):
+            EQNetDetector(2, 4, **options)
+    with pytest.raises(InvalidInput, match="BPSK"):
+        EQNetDetector(2, 1)
+    detector = EQNetDetector(2, 4)
+    detector(*draw_system(rng, 2, 2, 2, 4, 0.1)[1:])
+    with pytest.raises(InvalidInput, match="these weights are for 2"):
+        detector(*draw_system(rng, 2, 3, 2, 4, 0.1)[1:])
+    with pytest.raises(InvalidInput, match="no codebook"):
+        detector.set_codebook([], [])
+
+
+def test_streams_are_quantized_each_on_their_own(rng):
+    quantizer = DeepStreamQuantizer(3, 4, bits=3)
+    llr = rng.normal(size=(500, 3, 4)).astype(np.float32) * 4
+    quantizer.fit(llr)
+    assert quantizer.num_components == 9 and quantizer.bits_per_use == 27
+    whole = numpy_of(quantizer.encode(llr))
+    for k in range(3):
+        alone = numpy_of(quantizer.encoder(llr[:, k, None]))
+        np.testing.assert_allclose(whole[:, 3 * k : 3 * k + 3], alone, atol=1e-6)
+    changed = llr.copy()
+    changed[:, 0] += 1
+    difference = numpy_of(quantizer(changed)) - numpy_of(quantizer(llr))
+    assert np.abs(difference[:, 1:]).max() == 0 and np.abs(difference[:, 0]).max() > 0
+    assert numpy_of(quantizer(llr[0])).shape == (3, 4)
+
+
+def test_kmeans_levels_are_means_of_their_cells(rng):
+    from linksim.quantization.eqnet import kmeans_codebook
+
+    samples = rng.normal(size=4000)
+    thresholds, levels = kmeans_codebook(samples, 3)
+    assert np.all(np.diff(levels) > 0) and len(levels) == 8
+    cells = np.searchsorted(thresholds, samples)
+    means = [samples[cells == c].mean() for c in range(8)]
+    np.testing.assert_allclose(levels, means, atol=0.03)
+    # Max's table: the least squared error of 8 levels on a normal is 0.03454
+    assert np.mean((samples - levels[cells]) ** 2) == pytest.approx(0.0345, rel=0.06)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow graphs")
+@pytest.mark.parametrize("features", ["raw", "qr"])
+def test_eager_graph_and_xla_agree(rng, features):
+    import tensorflow as tf
+
+    _, y, h, no = draw_system(rng, 12, 3, 2, 4, 0.1)
+    detector = EQNetDetector(2, 4, features=features)
+    args = [tf.constant(x) for x in (y, h, no)]
+    eager = detector(*args).numpy()
+    unknown = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in args]
+    for options in ({}, {"jit_compile": True}, {"input_signature": unknown}):
+        function = tf.function(lambda *a: detector(*a), autograph=False, **options)
+        np.testing.assert_allclose(function(*args).numpy(), eager, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,220 @@
+"""Shipped models: each is found, is what its card says, and works on its scenario."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from linksim.errors import InvalidInput
+from linksim.link.receiver import Receiver
+from linksim.link.scenario import load_scenario
+from linksim.models import find_model, list_models, read_weights, trained_weights
+from linksim.montecarlo.engine import simulate
+from linksim.quantization.registry import create_quantizer, list_quantizers
+from linksim.registry import create_detector, is_learned, list_detectors, parse_receiver
+from linksim.training.recipe import load_recipe
+from tests.conftest import draw_system
+
+CARDS = list_models()
+DETECTORS = [path for path in CARDS if path.split("/")[0] in list_detectors()]
+QUANTIZERS = [path for path in CARDS if path.split("/")[0] in list_quantizers()]
+# Far above the waterfall
+HIGH_SNR_DB = {"rayleigh-2x2-qam64": 22.0, "rayleigh-4x4-qam16": 15.0}
+
+
+def system(card):
+    return {
+        "num_streams": card["num_streams"],
+        "num_bits_per_symbol": card["num_bits_per_symbol"],
+    }
+
+
+def test_the_promised_models_are_there():
+    for name in ("eqnet-mi", "max-mi", "uniform"):
+        assert f"{name}/rayleigh-2x2-qam64" in QUANTIZERS
+    assert "eqnet-l-qr/rayleigh-2x2-qam64" in DETECTORS
+
+
+@pytest.mark.parametrize("path", CARDS)
+def test_cards_are_those_of_their_recipes_and_weights(path):
+    card, recipe = CARDS[path], load_recipe(path)
+    assert card["scenario"] == recipe.data.scenario
+    assert card["options"] == recipe.model
+    assert card["loss_terms"] == recipe.loss
+    assert card["steps_of_recipe"] == recipe.steps if recipe.steps else "steps" not in card
+    assert len(card["sha256"]) == 64
+    arrays = read_weights(path, card)
+    assert all(np.isfinite(a).all() for a in arrays.values())
+
+
+@pytest.mark.parametrize("path", DETECTORS)
+def test_detectors_decode_above_the_waterfall(path):
+    name, configuration = path.split("/")
+    card = CARDS[path]
+    results = simulate(
+        card["scenario"],
+        [f"{name}@{configuration}"],
+        snr_db=HIGH_SNR_DB[card["scenario"]],
+        max_blocks=100,
+    )
+    record = results["records"][0]
+    assert record["blocks"] == 100 and record["ber"] < 0.02
+    weights = results["provenance"]["weights"][f"{name}@{configuration}"]
+    assert weights == {path: card["sha256"]}
+
+
+@pytest.mark.parametrize("path", QUANTIZERS)
+def test_quantizers_store_llrs(path, rng):
+    name, configuration = path.split("/")
+    card = CARDS[path]
+    quantizer = create_quantizer(name, pretrained=configuration, **system(card))
+    _, y, h, no = draw_system(
+        rng, 50, card["num_rx"], card["num_streams"], card["num_bits_per_symbol"], 0.03
+    )
+    llr = create_detector("ml", **system(card))(y, h, no)
+    data = quantizer.store(llr)
+    restored = quantizer.restore(data)
+    np.testing.assert_allclose(restored, np.asarray(quantizer(llr)), atol=1e-5)
+    payload = 50 * quantizer.bits_per_use / 8
+    assert payload <= len(data) <= payload + 64
+    sure = np.abs(np.asarray(llr)) > 3
+    if card["num_rx"] == card["num_streams"] and name != "uniform":
+        assert np.mean(np.sign(restored[sure]) == np.sign(np.asarray(llr)[sure])) > 0.97
+
+
+def test_receivers_chain_detector_and_quantizer(rng):
+    scenario = load_scenario("rayleigh-2x2-qam64")
+    _, y, h, no = draw_system(rng, 20, 2, 2, 6, 0.03)
+    receiver = Receiver("ml+max-mi:4", scenario)
+    llr, symbols = receiver(y, h, no)
+    args = {"num_streams": 2, "num_bits_per_symbol": 6}
+    plain, decided = create_detector("ml", **args).llrs_and_symbols(y, h, no)
+    quantizer = create_quantizer("max-mi", bits=4, pretrained=True, **args)
+    np.testing.assert_allclose(np.asarray(llr), np.asarray(quantizer(plain)), atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(symbols), np.asarray(decided))
+    assert set(receiver.weights) == {"max-mi/rayleigh-2x2-qam64"}
+    # The transform alone
+    whole, _ = Receiver("ml+eqnet-mi:none", scenario)(y, h, no)
+    layer = create_quantizer("eqnet-mi", pretrained=True, **args)
+    expected = layer.decode(layer.encode(plain))
+    np.testing.assert_allclose(np.asarray(whole), np.asarray(expected), atol=1e-4)
+
+
+def test_latents_are_quantized_in_joint_mode(rng):
+    scenario = load_scenario("rayleigh-2x2-qam64")
+    _, y, h, no = draw_system(rng, 400, 2, 2, 6, 0.03)
+    plain, _ = Receiver("eqnet-l-qr", scenario)(y, h, no)
+    joint = Receiver("eqnet-l-qr+latent:8", scenario)
+    fine, _ = joint(y, h, no)
+    coarse, _ = Receiver("eqnet-l-qr+latent:2", scenario)(y, h, no)
+    error = [np.mean(np.abs(np.asarray(x) - np.asarray(plain))) for x in (fine, coarse)]
+    assert 0 < error[0] < 0.3 * error[1]
+    assert len(np.unique(np.asarray(joint.detector.codebook.levels)[0])) == 256
+    assert len(joint.weights) == 2
+
+
+@pytest.mark.parametrize(
+    "text, fields",
+    [
+        ("ml", ("ml", None, None, None, None)),
+        ("ml+eqnet", ("ml", None, "eqnet", None, None)),
+        ("ml+eqnet:6", ("ml", None, "eqnet", None, 6)),
+        ("ml+eqnet@x-2:6-5-4", ("ml", None, "eqnet", "x-2", (6, 5, 4))),
+        ("eqnet-l@x+latent:none", ("eqnet-l", "x", "latent", None, "none")),
+    ],
+)
+def test_receivers_are_parsed(text, fields):
+    assert tuple(parse_receiver(text)) == fields
+
+
+@pytest.mark.parametrize(
+    "text", ["mml", "ml+nothing", "ml+eqnet:x", "ml+eqnet:", "mmse+latent:6", "ml@x", ""]
+)
+def test_bad_receivers_are_refused(text):
+    if text == "ml+eqnet:":
+        assert parse_receiver(text).bits is None
+        return
+    with pytest.raises(InvalidInput):
+        parse_receiver(text)
+
+
+def test_what_does_not_fit_is_refused_with_what_exists():
+    with pytest.raises(InvalidInput, match="rayleigh-2x2-qam64"):
+        create_detector("eqnet-l-qr", num_streams=3, num_bits_per_symbol=4, pretrained=True)
+    with pytest.raises(InvalidInput, match="called nowhere"):
+        find_model("eqnet-l-qr", 2, 6, configuration="nowhere")
+    with pytest.raises(InvalidInput, match="codebooks of"):
+        create_quantizer(
+            "max-mi", num_streams=2, num_bits_per_symbol=6, bits=9, pretrained=True
+        )
+    for name in list_detectors():
+        if not is_learned(name):
+            with pytest.raises(InvalidInput, match="classical"):
+                create_detector(
+                    name, num_streams=2, num_bits_per_symbol=6, pretrained=True
+                )
+
+
+LOAD = """
+import sys
+import numpy as np
+import tensorflow as tf
+assert "linksim" not in sys.modules and "sionna" not in sys.modules
+data = np.load(sys.argv[1] + ".npz")
+model = tf.saved_model.load(sys.argv[1])
+inputs = tuple(data[k] for k in ("y", "h", "no") if k in data) or data["llr"]
+got = model.serve(inputs).numpy()
+np.testing.assert_allclose(got, data["out"], rtol=1e-3, atol=1e-3)
+print("equal")
+"""
+
+
+@pytest.mark.parametrize("mode", ["estimate", "estimate and quantize", "quantize"])
+def test_the_three_modes_are_exported(mode, rng, tmp_path):
+    args = {"num_streams": 2, "num_bits_per_symbol": 6, "pretrained": True}
+    _, y, h, no = draw_system(rng, 9, 2, 2, 6, 0.03)
+    path = tmp_path / "saved"
+    if mode == "quantize":
+        llr = np.asarray(create_detector("ml", **{**args, "pretrained": False})(y, h, no))
+        layer = create_quantizer("eqnet-mi", **args)
+        inputs = keras.Input((2, 6), name="llr")
+        model, arrays = keras.Model(inputs, layer(inputs)), {"llr": llr}
+        out = layer(llr)
+    else:
+        bits = {"latent_bits": 6} if mode != "estimate" else {}
+        layer = create_detector("eqnet-l-qr", **args, **bits)
+        inputs = (
+            keras.Input((2,), dtype="complex64", name="y"),
+            keras.Input((2, 2), dtype="complex64", name="h"),
+            keras.Input((), dtype="float32", name="no"),
+        )
+        model, arrays = keras.Model(inputs, layer(*inputs)), {"y": y, "h": h, "no": no}
+        out = layer(y, h, no)
+    model.export(path, verbose=False)
+    np.savez(f"{path}.npz", out=np.asarray(out), **arrays)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(path)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]
+
+
+def test_weights_are_stored_small():
+    """Half precision, and no model of more than a few megabytes."""
+    for path, card in CARDS.items():
+        arrays = read_weights(path, card)
+        trained = [v for k, v in arrays.items() if k.startswith("w")]
+        assert all(v.dtype == np.float16 or v.size < 10000 for v in trained), path
+        assert sum(v.nbytes for v in arrays.values()) < 16e6
+
+
+def test_layers_say_which_weights_are_trained():
+    args = {"num_streams": 2, "num_bits_per_symbol": 6, "pretrained": True}
+    layer = create_detector("eqnet-l-qr", latent_bits=4, **args)
+    card = find_model("eqnet-l-qr", 2, 6)[1]
+    count = sum(int(np.prod(w.shape)) for w in trained_weights(layer))
+    assert count == card["num_parameters"]
+    assert len(layer.weights) > len(trained_weights(layer))
+    json.dumps(layer.get_config())

@@ -10,6 +10,9 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "create_detector": "linksim.registry",
     "list_detectors": "linksim.registry",
+    "create_quantizer": "linksim.quantization.registry",
+    "list_quantizers": "linksim.quantization.registry",
+    "list_models": "linksim.models",
     "load_scenario": "linksim.link.scenario",
     "list_scenarios": "linksim.link.scenario",
     "simulate": "linksim.montecarlo.engine",

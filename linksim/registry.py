@@ -36,7 +36,8 @@ _DETECTORS = {
     "eqnet-l": "linksim.detectors.eqnet:EQNetDetector",
     "eqnet-p": "linksim.detectors.eqnet:EQNetDetector",
     "eqnet-l-qr": "linksim.detectors.eqnet:EQNetDetector",
-    "eqnet-p-qr": "linksim.detectors.eqnet:EQNetDetector",
+    "eqnet-l-sic": "linksim.detectors.eqnet:EQNetDetector",
+    "eqnet-p-sic": "linksim.detectors.eqnet:EQNetDetector",
     "nndet-l": "linksim.detectors.nndet:NNDetDetector",
     "nndet-p": "linksim.detectors.nndet:NNDetDetector",
     "oampnet": "linksim.detectors.oampnet:OAMPNetDetector",
@@ -53,7 +54,8 @@ _PRESETS = {
     "eqnet-l": {"num_blocks": 1, "features": "raw"},
     "eqnet-p": {"num_blocks": 3, "features": "raw"},
     "eqnet-l-qr": {"num_blocks": 1, "features": "qr"},
-    "eqnet-p-qr": {"num_blocks": 3, "features": "qr"},
+    "eqnet-l-sic": {"num_blocks": 1, "features": "sic"},
+    "eqnet-p-sic": {"num_blocks": 3, "features": "sic"},
     "nndet-l": {"num_blocks": 3},
     "nndet-p": {"num_blocks": 4},
 }
@@ -79,7 +81,7 @@ class ReceiverSpec(NamedTuple):
     bits: int | tuple | str | None  # "none": the transform without quantization
 
 
-def parse_receiver(text):
+def parse_receiver(text, what="detector"):
     """A detector with an optional quantizer of its LLRs.
 
     Args:
@@ -89,6 +91,7 @@ def parse_receiver(text):
             a learned quantizer's networks without quantization. The quantizer
             "latent" quantizes the latents of an EQ-Net detector (joint estimation
             and quantization).
+        what: the argument that errors name.
 
     Returns:
         A `ReceiverSpec`.
@@ -102,9 +105,9 @@ def parse_receiver(text):
     """
     detector, plus, rest = text.partition("+")
     detector, _, detector_model = detector.partition("@")
-    check_choice("detector", detector, _DETECTORS)
+    check_choice(what, detector, _DETECTORS)
     if detector_model and not is_learned(detector):
-        raise InvalidInput(f"detector: {detector} has no weights to choose from, got {text!r}")
+        raise InvalidInput(f"{what}: {detector} has no weights to choose from, got {text!r}")
     if not plus:
         return ReceiverSpec(detector, detector_model or None, None, None, None)
     quantizer, _, bits = rest.partition(":")

@@ -217,12 +217,7 @@ class Detector(keras.layers.Layer):
                 f"{who}: y has shape {tuple(y.shape)} and h {tuple(h.shape)}: "
                 "their leading dimensions differ"
             )
-        rows = 2 * y.shape[-1] if self.is_real else y.shape[-1]
-        if self.needs_full_column_rank and rows < self.num_streams:
-            raise InvalidInput(
-                f"{who}: {y.shape[-1]} receive antennas for {self.num_streams} "
-                "streams; this detector needs at least as many antennas as streams"
-            )
+        check_column_rank(self, y.shape[-1], who)
         return covariance
 
     def _check_values(self, y, h, no):
@@ -258,6 +253,16 @@ class Detector(keras.layers.Layer):
             "hard_out": self.hard_out,
             "demapping_method": self.demapping_method,
         }
+
+
+def check_column_rank(detector, num_rx, who):
+    """Raise `InvalidInput` if a detector needs more receive antennas than `num_rx`."""
+    rows = 2 * num_rx if detector.num_bits_per_symbol == 1 else num_rx
+    if detector.needs_full_column_rank and rows < detector.num_streams:
+        raise InvalidInput(
+            f"{who}: {num_rx} receive antennas for {detector.num_streams} streams; "
+            "this detector needs at least as many antennas as streams"
+        )
 
 
 def concrete(x):

@@ -11,17 +11,19 @@ from keras import ops
 
 from linksim.constellation import (
     llrs_to_symbol_logits,
+    logits_to_llrs,
     pam_logits_to_llrs,
     pam_posterior,
 )
 from linksim.detectors.base import Detector
 from linksim.detectors.linear import mmse_estimate
 from linksim.detectors.real import interleaved_qr, matched_filter
+from linksim.detectors.sic import successive_cancellation
 from linksim.errors import InvalidInput, check_choice, check_int
 from linksim.quantization.autoencoder import BranchedDecoder, default_latent_dim
 from linksim.quantization.codebook import ScalarCodebook
 
-FEATURES = ("raw", "qr")
+FEATURES = ("raw", "qr", "sic")
 # Real parts beyond this are cut where they enter the network: zero forcing through
 # a nearly singular channel gives estimates of any size
 _CLIP = 3.0
@@ -36,8 +38,9 @@ class EQNetDetector(Detector):
             twice three dense layers; the output of the first of three is added to
             that of the third.
         features: what f_E sees. "raw", the paper's: y, H and sigma, each through a
-            dense layer of its own. "qr", a variant: the QR-reduced system of both
-            stream orders, zero-forcing estimates, and MMSE LLRs as tanh(llr/2).
+            dense layer of its own. "qr", a variant: the QR-reduced systems of the
+            streams in both orders, and MMSE LLRs as tanh(llr/2). "sic": also the LLRs
+            of successive cancellation in both orders.
         width: of f_E; default 16 K m.
         latent_dim: D; default 3 K.
         decoder_width: of each branch of g; default 4 K m.
@@ -75,7 +78,7 @@ class EQNetDetector(Detector):
         for name in ("width", "latent_dim", "decoder_width"):
             check_int(name, getattr(self, name))
         dense = keras.layers.Dense
-        num_inputs = 3 if features == "raw" else 2
+        num_inputs = 2 if features == "qr" else 3
         self._inputs = [dense(self.width, activation="relu") for _ in range(num_inputs)]
         self._hidden = [dense(self.width, activation="relu") for _ in range(6 * num_blocks)]
         self._output = dense(self.latent_dim)
@@ -120,7 +123,11 @@ class EQNetDetector(Detector):
             h = h[:, :, : self.num_streams]
             h = ops.reshape(h, (-1, h.shape[1] * h.shape[2]))
             return [y, h, ops.sqrt(no)[:, None]]
-        return [self._reduced(y, h, no), self._linear_llrs(y, h, no)]
+        systems = self._reduced_systems(y, h)
+        inputs = [self._reduced(systems, no), self._linear_llrs(y, h, no)]
+        if self.features == "sic":
+            inputs.append(self._cancelled_llrs(systems, no))
+        return inputs
 
     def latents(self, y, h, no):
         """f_E: latent vectors [B, D] of a real system (see `Detector.detect`)."""
@@ -137,19 +144,29 @@ class EQNetDetector(Detector):
             x = c(b(skip)) + skip
         return self._output(x)
 
-    def _reduced(self, y, h, no):
-        """Features of the QR decomposition with the streams in both orders."""
+    def _reduced_systems(self, y, h):
+        """QR decompositions with the streams in both orders: pairs of Q'y and R.
+
+        The diagonal of R is positive.
+        """
         k = self.num_streams
-        sigma = ops.sqrt(no)[:, None]
-        features = []
+        systems = []
         for order in (np.arange(k), np.arange(k)[::-1]):
             columns = np.concatenate([order, k + order])
             z, r = interleaved_qr(y, ops.take(h, columns, axis=-1), k, False)
+            sign = ops.where(ops.diagonal(r, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
+            systems.append((z * sign, r * sign[..., None]))
+        return systems
+
+    def _reduced(self, systems, no):
+        """Q'y, R, interference-free estimates and SNRs of both orders."""
+        k = self.num_streams
+        sigma = ops.sqrt(no)[:, None]
+        features = []
+        for z, r in systems:
             diagonal = ops.diagonal(r, axis1=-2, axis2=-1)
-            sign = ops.where(diagonal < 0, -1.0, 1.0)
-            z, r = z * sign, r * sign[..., None]
-            diagonal = ops.maximum(ops.abs(diagonal), 1e-6)
-            last = z[:, -2:] / diagonal[:, -2:]  # interference-free stream
+            diagonal = ops.maximum(diagonal, 1e-6)
+            last = z[:, -2:] / diagonal[:, -2:]
             rows, columns = np.triu_indices(k, 1)
             complex_r = ops.take(r, np.arange(0, 2 * k, 2), axis=-1)
             upper = [
@@ -164,6 +181,15 @@ class EQNetDetector(Detector):
             if upper:
                 features.append(ops.stack(upper, axis=-1))
         return ops.concatenate(features + [ops.log(sigma)], axis=-1)
+
+    def _cancelled_llrs(self, systems, no):
+        """tanh(llr/2) of successive cancellation in both orders, [B, 2 K m]."""
+        llrs = []
+        for z, r in systems:
+            logits = successive_cancellation(z, r, no, self.points)
+            llrs.append(logits_to_llrs(ops.stack(logits, axis=1)))
+        llrs = ops.concatenate(llrs, axis=1)
+        return ops.tanh(ops.reshape(llrs, (-1, llrs.shape[1] * llrs.shape[2])) / 2.0)
 
     def _linear_llrs(self, y, h, no):
         """tanh(llr/2) of linear MMSE, [B, K m]."""

@@ -28,21 +28,39 @@ class ZFSICDetector(Detector):
 
     def detect(self, y, h, no):
         y, r = interleaved_qr(y, h, self.num_streams, self.is_real)
-        half_no = no / 2.0
-        decided, logits = [], []
-        for i in reversed(range(self.num_dims)):
-            residual = y[:, i]
-            for j, x in zip(range(self.num_dims - 1, i, -1), decided):
-                residual = residual - r[:, i, j] * x
-            gain = r[:, i, i]
-            power = ops.maximum(ops.square(gain), 1e-30)
-            z = gain * residual / power
-            logits.append(pam_posterior(z, half_no / power, self.points)[0])
-            decided.append(nearest_pam(z, self.points))
+        logits = successive_cancellation(y, r, no, self.points)
         # Back from interleaved to stacked order
         order = interleaved_order(self.num_streams, self.is_real)
-        by_dim = dict(zip(order, reversed(logits)))
+        by_dim = dict(zip(order, logits))
         return ops.stack([by_dim[i] for i in range(self.num_dims)], axis=1)
+
+
+def successive_cancellation(y, r, no, points):
+    """PAM logits of a triangular system, from its last dimension to its first.
+
+    Each dimension is demapped with the hard decisions of those after it taken away.
+
+    Args:
+        y: float32 [B, N].
+        r: float32 [B, N, N], upper triangular.
+        no: float32 [B], N0.
+        points: PAM levels, [L].
+
+    Returns:
+        list of N tensors [B, L], in the order of the dimensions.
+    """
+    num_dims, half_no = y.shape[-1], no / 2.0
+    decided, logits = {}, {}
+    for i in reversed(range(num_dims)):
+        residual = y[:, i]
+        for j, x in decided.items():
+            residual = residual - r[:, i, j] * x
+        gain = r[:, i, i]
+        power = ops.maximum(ops.square(gain), 1e-30)
+        z = gain * residual / power
+        logits[i] = pam_posterior(z, half_no / power, points)[0]
+        decided[i] = nearest_pam(z, points)
+    return [logits[i] for i in range(num_dims)]
 
 
 class VBLASTDetector(Detector):

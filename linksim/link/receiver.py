@@ -1,6 +1,6 @@
 """What stands between the channel and the decoder: a detector, perhaps a quantizer."""
 
-from linksim.errors import InvalidInput
+from linksim.detectors.base import check_column_rank
 from linksim.models import find_model
 from linksim.quantization.registry import create_quantizer
 from linksim.registry import LATENT, create_detector, is_learned, parse_receiver
@@ -46,13 +46,7 @@ class Receiver:
         elif spec.quantizer is not None:
             self._set_quantizer(spec, args, scenario)
         self.detector = create_detector(spec.detector, **args, **options)
-        rows = system.num_rx * (2 if system.num_bits_per_symbol == 1 else 1)
-        if self.detector.needs_full_column_rank and rows < system.num_streams:
-            raise InvalidInput(
-                f"{spec.detector}: {system.num_rx} receive antennas for "
-                f"{system.num_streams} streams; this detector needs at least as many "
-                "antennas as streams"
-            )
+        check_column_rank(self.detector, system.num_rx, spec.detector)
 
     def _set_quantizer(self, spec, args, scenario):
         model = self._model(spec.quantizer, spec.quantizer_model, args, scenario)

@@ -149,9 +149,9 @@ class Run:
         if not self.detectors:
             raise InvalidInput("run.detectors: empty, expected at least one name")
         for name in self.detectors:
-            parse_receiver(name)
+            parse_receiver(name, "run.detectors")
         if self.reference:
-            parse_receiver(self.reference)
+            parse_receiver(self.reference, "run.reference")
         check_int("run.batch_size", self.batch_size)
         check_int("run.target_block_errors", self.target_block_errors)
         check_int("run.max_blocks", self.max_blocks)

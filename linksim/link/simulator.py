@@ -28,7 +28,7 @@ class LinkSimulator:
         check_choice("xla", xla, XLA_MODES)
         self.scenario = scenario
         self.link = Link(scenario)
-        self._xla = xla
+        self.xla = xla
         self.gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
         self._detect = {}
         self.weights = {}  # {detector: {model: SHA-256}}
@@ -46,8 +46,8 @@ class LinkSimulator:
         detector = receiver.detector
         function = receiver.__call__
         if not detector.eager_only:
-            use_xla = self._xla == "on" or (
-                self._xla == "auto" and (detector.xla_on_cpu or bool(self.gpus))
+            use_xla = self.xla == "on" or (
+                self.xla == "auto" and (detector.xla_on_cpu or bool(self.gpus))
             )
             function = tf.function(function, autograph=False, jit_compile=use_xla)
         self._detect[name] = function

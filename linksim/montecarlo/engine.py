@@ -151,7 +151,7 @@ def simulate(
         def results():
             return {
                 "scenario": scenario.to_dict(),
-                "provenance": _provenance(simulator, seed, xla, started, complete),
+                "provenance": _provenance(simulator, seed, started, complete),
                 "records": _records(store, detectors, simulator.link),
                 "gaps": _gaps(store, detectors, reference, run.gap_bler),
             }
@@ -270,7 +270,7 @@ def _gaps(store, detectors, reference, target):
     ]
 
 
-def _provenance(simulator, seed, xla, started, complete):
+def _provenance(simulator, seed, started, complete):
     scenario = simulator.scenario
     versions = {p: importlib.metadata.version(p) for p in _PACKAGES if _installed(p)}
     return {
@@ -286,7 +286,7 @@ def _provenance(simulator, seed, xla, started, complete):
         "fingerprint": scenario.fingerprint(),
         "seed": seed,
         "batch_size": scenario.run.batch_size,
-        "xla": xla,
+        "xla": simulator.xla,
         "weights": {name: w for name, w in simulator.weights.items() if w},
         "wall_seconds": round(time.perf_counter() - started, 1),
         "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),

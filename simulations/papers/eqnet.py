@@ -49,13 +49,13 @@ FIGURES = {
     "fig5": (
         RAYLEIGH_2X2,
         CLASSICAL
-        + ["eqnet-l", "eqnet-p", "eqnet-l-qr", "eqnet-p-qr", "nndet-l", "nndet-p"]
-        + ["oampnet2", "eqnet-p-qr+latent:6"],
+        + ["eqnet-l", "eqnet-p", "eqnet-l-qr", "eqnet-l-sic", "eqnet-p-sic", "nndet-l", "nndet-p"]
+        + ["oampnet2", "eqnet-p-sic+latent:6"],
         [10, 11, 12, 13, 14, 15, 16, 17, 18],
     ),
     "fig6": (
         RAYLEIGH_4X4,
-        CLASSICAL + ["eqnet-l", "eqnet-l-qr", "nndet-p", "oampnet2"],
+        CLASSICAL + ["eqnet-l", "eqnet-l-sic", "nndet-p", "oampnet2"],
         [3, 4, 5, 6, 7, 8, 9, 10],
     ),
     "fig7": (
@@ -72,21 +72,21 @@ FIGURES = {
     ),
     "fig9": (
         CDL,
-        CLASSICAL + ["eqnet-l", "eqnet-l-qr", "eqnet-p-qr", "nndet-p", "oampnet2"],
+        CLASSICAL + ["eqnet-l", "eqnet-l-qr", "eqnet-l-sic", "eqnet-p-sic", "nndet-p", "oampnet2"],
         [12, 14, 16, 18, 20, 22, 24, 26],
     ),
 }
-FIG10 = ["ml", "ep", "mmse", "eqnet-l", "eqnet-l-qr", "nndet-p"]
+FIG10 = ["ml", "ep", "mmse", "eqnet-l", "eqnet-l-qr", "eqnet-p-sic", "nndet-p"]
 LATENCY_BATCHES = (1, 16, 256, 8192)
 TABLES = {
     "table1": (
         RAYLEIGH_2X2,
-        ["eqnet-l", "eqnet-p", "eqnet-l-qr", "eqnet-p-qr", "nndet-l", "nndet-p"]
+        ["eqnet-l", "eqnet-p", "eqnet-l-qr", "eqnet-l-sic", "eqnet-p-sic", "nndet-l", "nndet-p"]
         + ["oampnet2", "mmse", "ep", "ml"],
     ),
     "table2": (
         RAYLEIGH_4X4,
-        ["eqnet-l", "eqnet-l-qr", "nndet-p", "oampnet2", "mmse", "ep"],
+        ["eqnet-l", "eqnet-l-sic", "nndet-p", "oampnet2", "mmse", "ep"],
     ),
 }
 

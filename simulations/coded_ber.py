@@ -271,7 +271,6 @@ def run(args, console):
         folder = folder.with_name(f"{folder.name}-seed{args.seed}")
 
     # Loads Sionna: after everything that can be refused quickly
-    import linksim
     from linksim.montecarlo.engine import run_points, simulate
     from linksim.montecarlo.output import gap_table, rate_tables, write_results
     from linksim.montecarlo.replay import parse_replay, replay_block, save_replay

@@ -157,3 +157,28 @@ def test_wheel_works_elsewhere(tmp_path):
     )
     assert done.stdout.split()[-1] == "1", done.stderr
     assert str(target) in done.stdout
+
+
+def test_quantizers_stand_behind_detectors(tmp_path):
+    done = run(
+        "--scenario", "rayleigh-2x2-qam64", "--detectors", "mmse,ml+max-mi:2,eqnet-l-qr",
+        "--quantizer", "max-mi:3", "--snr", "20", "--max-blocks", 100, "--output", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "rayleigh-2x2-qam64"
+    results = json.loads((folder / "results.json").read_text())
+    names = [r["detector"] for r in results["records"]]
+    assert names == ["mmse+max-mi:3", "ml+max-mi:2", "eqnet-l-qr+max-mi:3"]
+    # Trained weights are part of what counts stand under
+    digest = results["provenance"]["weights"]["ml+max-mi:2"]
+    assert list(digest) == ["max-mi/rayleigh-2x2-qam64"]
+    counts = (folder / "counts.jsonl").read_text()
+    assert '"ml+max-mi:2@' in counts
+    for option, message in (
+        ("nothing:3", "quantizer: got 'nothing'"),
+        ("max-mi:x", "expected bits"),
+        ("max-mi:20", "bits"),
+    ):
+        done = run(*FAST, "--quantizer", option, "--output", tmp_path)
+        assert done.returncode == 2 and message in done.stderr
+    assert "latents" in run("--list-quantizers").stdout

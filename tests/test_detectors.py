@@ -8,7 +8,6 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from tests.conftest import draw_system
 from scipy.special import logsumexp
 
 from linksim.constellation import bit_labels, pam_points, qam_points
@@ -20,6 +19,7 @@ from linksim.registry import (
     is_learned,
     list_detectors,
 )
+from tests.conftest import draw_system
 
 # Networks that detect nothing before they are trained
 NETWORKS = [name for name in list_detectors() if name.startswith(("eqnet", "nndet"))]

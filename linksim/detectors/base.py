@@ -6,7 +6,6 @@ from keras import ops
 
 from linksim.constellation import (
     DEMAPPING_METHODS,
-    logits_to_llrs,
     pam_logits_to_llrs,
     pam_logits_to_symbol_indices,
     pam_logits_to_symbol_logits,

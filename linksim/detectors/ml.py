@@ -6,7 +6,6 @@ real and imaginary parts are independent. So |C|^(K-1) * 2 sqrt|C| terms replace
 the |C|^K of a brute-force search, with the same result.
 """
 
-import math
 
 import keras
 import numpy as np

@@ -102,14 +102,12 @@ def gap_table(results):
 
 def plot(results, rate, path):
     """Curves of one rate with their intervals, log axis, as a PNG file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    from linksim.figures import new_figure, save_figure
+
     scenario, records = results["scenario"], results["records"]
-    figure = Figure(figsize=(8.0, 5.6), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = new_figure(8.0, 5.6)
     detectors = list(dict.fromkeys(r["detector"] for r in records))
     lowest = 1.0
     for index, name in enumerate(detectors):
@@ -130,7 +128,7 @@ def plot(results, rate, path):
             capsize=2.5,
             linewidth=1.4,
             markersize=5,
-            **_style(index),
+            **curve_style(index),
         )
         lowest = min(lowest, *value)
     axes.set_yscale("log")
@@ -139,15 +137,9 @@ def plot(results, rate, path):
     axes.set_xlabel(SNR_DEFINITIONS[scenario["snr"]["definition"]].label)
     axes.set_ylabel(_RATES[rate])
     axes.set_title(scenario_from_dict(scenario).description, fontsize=11)
-    axes.grid(True, which="major", color="0.8", linewidth=0.7)
-    axes.grid(True, which="minor", color="0.92", linewidth=0.4)
     if detectors:
         figure.legend(loc="outside right upper", fontsize=9, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    temporary = Path(path).with_suffix(".png.part")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    save_figure(figure, path)
 
 
 _COLOURS = (
@@ -164,7 +156,8 @@ _MARKERS = "osD^vP*X<>"
 _LINES = ("-", "--", ":", "-.")
 
 
-def _style(index):
+def curve_style(index):
+    """Colour, marker and line of the curve number `index`."""
     # Colour, marker and dash change at different rates: curves that share one
     # differ in the others, also in grey
     return {

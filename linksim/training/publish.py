@@ -1,6 +1,5 @@
 """From a finished training to a shipped model: weights, card, curve."""
 
-import io
 import platform
 
 import keras
@@ -163,12 +162,9 @@ Losses are in nats or squared error per LLR; mutual information is in bits per c
 
 def plot_curve(history, card, path):
     """Validation loss against steps, as a PNG file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from linksim.figures import new_figure, save_figure
 
-    figure = Figure(figsize=(6.0, 3.6), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = new_figure(6.0, 3.6)
     rows = [r for r in history if r["step"]]
     axes.plot([r["step"] for r in rows], [r["train_loss"] for r in rows], label="training")
     axes.plot([r["step"] for r in rows], [r["loss"] for r in rows], label="validation")
@@ -176,8 +172,5 @@ def plot_curve(history, card, path):
     axes.set_xlabel(f"Step of {card['batch_size']} channel uses")
     axes.set_ylabel("Loss")
     axes.set_title(f"{card['model']}, {card['configuration']}", fontsize=10)
-    axes.grid(True, which="both", color="0.9", linewidth=0.5)
     axes.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(path, buffer.getvalue())
+    save_figure(figure, path)

@@ -1,0 +1,113 @@
+"""simulations/train.py: what a user of it sees."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent / "simulations" / "train.py"
+
+RECIPE = """
+title = "tiny"
+task = "autoencoder"
+steps = 1000
+validate_every = 5
+validation_batches = 1
+jit_compile = false
+
+[data]
+scenario = "rayleigh-2x2-qam64"
+snr_db = [9.0, 18.0]
+batch_size = 32
+teacher = "mmse"
+
+[loss]
+weighted-squared-error = 1.0
+
+[model]
+width = 8
+"""
+
+
+@pytest.fixture
+def main():
+    spec = importlib.util.spec_from_file_location("train", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    folder = tmp_path / "eqnet" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "recipe.toml").write_text(RECIPE)
+    return folder / "recipe.toml"
+
+
+def test_a_run_leaves_state_history_and_logs(main, recipe, tmp_path, capsys):
+    arguments = [str(recipe), "--budget", "0.01", "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    folder = tmp_path / "out" / "eqnet" / "tiny"
+    assert (folder / "history.csv").read_text().count("\n") == 4  # header, 0, 5, 10
+    assert list((folder / "tensorboard").glob("events*"))
+    first = capsys.readouterr().out
+    assert "step 10" in first and "best validation loss" in first
+    # A finished run has nothing left to do; a fresh one sets it aside
+    assert main(arguments) == 0
+    assert "train_loss" not in capsys.readouterr().out
+    assert main([*arguments, "--fresh", "--no-tensorboard"]) == 0
+    assert (tmp_path / "out" / "eqnet" / "tiny.1.old" / "state.npz").exists()
+    assert main([*arguments[:2], "0.02", *arguments[3:]]) == 2
+    assert "another steps" in capsys.readouterr().err
+
+
+def test_list_and_bad_arguments(main, recipe, capsys):
+    assert main(["--list"]) == 0
+    assert "eqnet-l/rayleigh-2x2-qam64" in capsys.readouterr().out
+    for arguments, message in (
+        ([], "RECIPE: missing"),
+        (["nothing/here"], "expected a .toml file or one of"),
+        ([str(recipe), "--budget", "-1"], "budget: got -1.0"),
+        (["eqnet-l/rayleigh-2x2-qam64.toml"], "cannot read"),
+    ):
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_killed_run_continues(recipe, tmp_path):
+    """SIGKILL in the middle, and the histories of whole and resumed run are equal."""
+
+    def start(output):
+        return subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(recipe), "--budget", "0.2"]
+            + ["--output", str(output), "--no-tensorboard"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        )
+
+    def history(output):
+        lines = (output / "eqnet/tiny/history.csv").read_text().splitlines()
+        keep = [i for i, name in enumerate(lines[0].split(",")) if name != "seconds"]
+        return [[row.split(",")[i] for i in keep] for row in lines]
+
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = start(killed)
+    state = killed / "eqnet/tiny/state.npz"
+    deadline = time.time() + 120
+    while not state.exists() and time.time() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert state.exists()
+    assert start(killed).wait(timeout=240) == 0
+    assert start(whole).wait(timeout=240) == 0
+    assert history(killed) == history(whole)
+    assert len(history(whole)) == 42

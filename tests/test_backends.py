@@ -28,6 +28,20 @@ def test_detectors_and_channels_on_jax():
     run_on_jax("test_detectors.py", "test_channels.py", "-k", f"{CORE} or covariance")
 
 
+def test_networks_and_quantizers_on_jax():
+    files = ("test_eqnet.py", "test_learned_detectors.py", "test_quantization.py")
+    chosen = "estimation_encoder or streams or kmeans or oampnet_is or resumed"
+    run_on_jax(*files, "test_training.py", "-k", chosen)
+
+
 @pytest.mark.slow
-def test_all_layer_tests_on_jax():
-    run_on_jax("test_detectors.py", "test_channels.py")
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("test_detectors.py", "test_channels.py"),
+        ("test_eqnet.py", "test_learned_detectors.py", "test_training.py"),
+        ("test_quantization.py", "test_theorems.py"),
+    ],
+)
+def test_all_layer_tests_on_jax(files):
+    run_on_jax(*files)

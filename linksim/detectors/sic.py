@@ -35,32 +35,46 @@ class ZFSICDetector(Detector):
         return ops.stack([by_dim[i] for i in range(self.num_dims)], axis=1)
 
 
-def successive_cancellation(y, r, no, points):
-    """PAM logits of a triangular system, from its last dimension to its first.
-
-    Each dimension is demapped with the hard decisions of those after it taken away.
+def successive_residuals(y, r, points):
+    """A triangular system solved from its last dimension to its first, by decisions.
 
     Args:
         y: float32 [B, N].
         r: float32 [B, N, N], upper triangular.
-        no: float32 [B], N0.
         points: PAM levels, [L].
 
     Returns:
-        list of N tensors [B, L], in the order of the dimensions.
+        list of N tensors [B]: each observation with the hard decisions of the
+        dimensions after it taken away.
     """
-    num_dims, half_no = y.shape[-1], no / 2.0
-    decided, logits = {}, {}
-    for i in reversed(range(num_dims)):
+    residuals, decided = {}, {}
+    for i in reversed(range(y.shape[-1])):
         residual = y[:, i]
         for j, x in decided.items():
             residual = residual - r[:, i, j] * x
-        gain = r[:, i, i]
-        power = ops.maximum(ops.square(gain), 1e-30)
-        z = gain * residual / power
-        logits[i] = pam_posterior(z, half_no / power, points)[0]
+        residuals[i] = residual
+        z, _ = _scalar_estimate(residual, r[:, i, i])
         decided[i] = nearest_pam(z, points)
-    return [logits[i] for i in range(num_dims)]
+    return [residuals[i] for i in range(y.shape[-1])]
+
+
+def successive_cancellation(y, r, no, points):
+    """PAM logits, a list of N tensors [B, L], of `successive_residuals`.
+
+    Args:
+        no: float32 [B], N0.
+    """
+    logits = []
+    for i, residual in enumerate(successive_residuals(y, r, points)):
+        z, power = _scalar_estimate(residual, r[:, i, i])
+        logits.append(pam_posterior(z, no / 2.0 / power, points)[0])
+    return logits
+
+
+def _scalar_estimate(residual, gain):
+    """residual/gain and gain^2, finite for a zero gain."""
+    power = ops.maximum(ops.square(gain), 1e-30)
+    return gain * residual / power, power
 
 
 class VBLASTDetector(Detector):

@@ -9,16 +9,11 @@ number: everything is divided by sqrt(N0).
 import numpy as np
 from keras import ops
 
-from linksim.constellation import (
-    nearest_pam,
-    pam_logits_to_llrs,
-    pam_num_bits,
-    pam_points,
-)
+from linksim.constellation import pam_logits_to_llrs, pam_num_bits, pam_points
 from linksim.detectors.base import Detector
 from linksim.detectors.ml import MaximumLikelihoodDetector
 from linksim.detectors.real import interleaved_qr
-from linksim.detectors.sic import ZFSICDetector
+from linksim.detectors.sic import ZFSICDetector, successive_residuals
 from linksim.errors import InvalidInput, check_int
 
 
@@ -55,16 +50,8 @@ def zf_sic_representation(y, h, no, num_bits_per_symbol):
     detector = ZFSICDetector(_num_streams(h), num_bits_per_symbol)
     y, h, no, lead = detector._to_real(y, h, no)
     y, r = _scaled_qr(y, h, no, detector.num_streams, detector.is_real)
-    points, dims = detector.points, detector.num_dims
-    observations, decided = [], []
-    for i in reversed(range(dims)):
-        z = y[:, i]
-        for j, x in zip(range(dims - 1, i, -1), decided):
-            z = z - r[:, i, j] * x
-        gain = r[:, i, i]
-        observations.insert(0, z)
-        power = ops.maximum(ops.square(gain), 1e-30)
-        decided.append(nearest_pam(gain * z / power, points))
+    dims = detector.num_dims
+    observations = successive_residuals(y, r, detector.points)
     per_stream = dims // detector.num_streams
     columns = []
     for k in range(0, dims, per_stream):

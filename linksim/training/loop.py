@@ -15,8 +15,13 @@ from linksim.files import load_arrays, save_arrays, write_atomically
 from linksim.training.source import TRAINING, VALIDATION, VectorSource
 
 
-def compiled(function):
-    """`function` traced once; without XLA, where LAPACK is faster on CPU."""
+def compiled(function, variables=()):
+    """`function` traced once; without XLA, where LAPACK is faster on CPU.
+
+    Args:
+        function: of tensors.
+        variables: that it reads and that change between calls.
+    """
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -25,7 +30,15 @@ def compiled(function):
     if backend == "jax":
         import jax
 
-        return jax.jit(function)
+        variables = list(variables)
+
+        # Traced as they are, variables would be constants
+        @jax.jit
+        def pure(values, *args):
+            with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+                return function(*args)
+
+        return lambda *args: pure([v.value for v in variables], *args)
     return function
 
 
@@ -103,7 +116,7 @@ class Trainer:
             jit_compile=recipe.jit_compile,
         )
         self._optimizer.build(task.trainable_variables)
-        self._measures = compiled(task.measures)
+        self._measures = compiled(task.measures, task.variables)
         self._identity = {
             "recipe": _settings(json.loads(json.dumps(recipe.to_dict()))),
             "steps": self.steps,

@@ -1,5 +1,5 @@
 """Channel generators; see `base.Channel`."""
 
-from linksim.channels.base import Channel, create_channel, list_channels
+from linksim.channels.base import Channel, channel_of, create_channel, list_channels
 
-__all__ = ["Channel", "create_channel", "list_channels"]
+__all__ = ["Channel", "channel_of", "create_channel", "list_channels"]

@@ -78,3 +78,12 @@ def create_channel(name, num_rx, num_streams, **options):
             f"{', '.join(allowed) or 'none'}"
         )
     return factory(num_rx, num_streams, **options)
+
+
+def channel_of(scenario):
+    """The channel of a scenario's [channel] and [system] tables."""
+    options = {k: v for k, v in scenario.channel.items() if k != "type"}
+    system = scenario.system
+    return create_channel(
+        scenario.channel["type"], system.num_rx, system.num_streams, **options
+    )

@@ -13,7 +13,7 @@ import tensorflow as tf
 from sionna.phy.mapping import Mapper
 from sionna.phy.ofdm import LSChannelEstimator, ResourceGrid, ResourceGridMapper
 
-from linksim.channels import create_channel
+from linksim.channels import channel_of
 from linksim.channels.random import complex_normal, random_bits, stream_keys
 from linksim.errors import InvalidInput, check_int
 from linksim.link.coding import create_code
@@ -56,10 +56,7 @@ class Link:
         self.num_streams = system.num_streams
         self.num_rx = system.num_rx
         self.num_bits_per_symbol = system.num_bits_per_symbol
-        options = {k: v for k, v in scenario.channel.items() if k != "type"}
-        self.channel = create_channel(
-            scenario.channel["type"], system.num_rx, system.num_streams, **options
-        )
+        self.channel = channel_of(scenario)
         bits_per_use = system.num_streams * system.num_bits_per_symbol
         if scenario.ofdm is not None:
             self.grid = Grid(scenario.ofdm, system.num_streams, self.channel)

@@ -16,8 +16,42 @@ def default_latent_dim(num_streams):
     return 3 * num_streams
 
 
+class _LLRNetwork(keras.layers.Layer):
+    """Sizes that both halves of the autoencoder share."""
+
+    def __init__(
+        self,
+        num_streams,
+        num_bits_per_symbol,
+        latent_dim=None,
+        width=None,
+        num_hidden=5,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_streams = num_streams
+        self.num_bits_per_symbol = num_bits_per_symbol
+        self.num_llrs = num_streams * num_bits_per_symbol
+        self.latent_dim = latent_dim or default_latent_dim(num_streams)
+        self.width = width or 4 * self.num_llrs
+        self.num_hidden = num_hidden
+        for name in ("num_streams", "num_bits_per_symbol", "latent_dim", "width"):
+            check_int(name, getattr(self, name))
+        check_int("num_hidden", num_hidden, minimum=0)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_streams": self.num_streams,
+            "num_bits_per_symbol": self.num_bits_per_symbol,
+            "latent_dim": self.latent_dim,
+            "width": self.width,
+            "num_hidden": self.num_hidden,
+        }
+
+
 @keras.saving.register_keras_serializable("linksim")
-class LatentEncoder(keras.layers.Layer):
+class LatentEncoder(_LLRNetwork):
     """f_Q: LLRs of a channel use to a latent vector in (-1, 1).
 
     `tanh(llr/2)`, then `num_hidden` dense layers of ReLU, then tanh.
@@ -37,58 +71,31 @@ class LatentEncoder(keras.layers.Layer):
         float32 [..., D].
     """
 
-    def __init__(
-        self,
-        num_streams,
-        num_bits_per_symbol,
-        latent_dim=None,
-        width=None,
-        num_hidden=5,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.num_streams = num_streams
-        self.num_bits_per_symbol = num_bits_per_symbol
-        self.num_llrs = num_streams * num_bits_per_symbol
-        self.latent_dim = latent_dim or default_latent_dim(num_streams)
-        self.width = width or 4 * self.num_llrs
-        self.num_hidden = num_hidden
-        for name in ("num_streams", "num_bits_per_symbol", "latent_dim", "width"):
-            check_int(name, getattr(self, name))
-        check_int("num_hidden", num_hidden, minimum=0)
-        self._layers_ = [
-            keras.layers.Dense(self.width, activation="relu") for _ in range(num_hidden)
-        ] + [keras.layers.Dense(self.latent_dim, activation="tanh")]
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        dense = keras.layers.Dense
+        hidden = [dense(self.width, activation="relu") for _ in range(self.num_hidden)]
+        self.dense = [*hidden, dense(self.latent_dim, activation="tanh")]
 
     def build(self, input_shape=None):
         size = self.num_llrs
-        for layer in self._layers_:
+        for layer in self.dense:
             layer.build((None, size))
             size = layer.units
 
     def call(self, llr):
         lead = tuple(ops.shape(llr)[:-2])
         x = ops.tanh(ops.reshape(llr, (-1, self.num_llrs)) / 2.0)
-        for layer in self._layers_:
+        for layer in self.dense:
             x = layer(x)
         return ops.reshape(x, lead + (self.latent_dim,))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[:-2]) + (self.latent_dim,)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_streams": self.num_streams,
-            "num_bits_per_symbol": self.num_bits_per_symbol,
-            "latent_dim": self.latent_dim,
-            "width": self.width,
-            "num_hidden": self.num_hidden,
-        }
-
 
 @keras.saving.register_keras_serializable("linksim")
-class BranchedDecoder(keras.layers.Layer):
+class BranchedDecoder(_LLRNetwork):
     """g: a latent vector to the LLRs, one small network per LLR.
 
     Every branch sees the whole latent vector and ends in tanh, which stands for
@@ -105,26 +112,6 @@ class BranchedDecoder(keras.layers.Layer):
     Returns:
         LLRs, float32 [..., K, m].
     """
-
-    def __init__(
-        self,
-        num_streams,
-        num_bits_per_symbol,
-        latent_dim=None,
-        width=None,
-        num_hidden=5,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.num_streams = num_streams
-        self.num_bits_per_symbol = num_bits_per_symbol
-        self.num_llrs = num_streams * num_bits_per_symbol
-        self.latent_dim = latent_dim or default_latent_dim(num_streams)
-        self.width = width or 4 * self.num_llrs
-        self.num_hidden = num_hidden
-        for name in ("num_streams", "num_bits_per_symbol", "latent_dim", "width"):
-            check_int(name, getattr(self, name))
-        check_int("num_hidden", num_hidden, minimum=0)
 
     def build(self, input_shape=None):
         sizes = [self.latent_dim] + [self.width] * self.num_hidden + [1]
@@ -162,13 +149,3 @@ class BranchedDecoder(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[:-1]) + (self.num_streams, self.num_bits_per_symbol)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_streams": self.num_streams,
-            "num_bits_per_symbol": self.num_bits_per_symbol,
-            "latent_dim": self.latent_dim,
-            "width": self.width,
-            "num_hidden": self.num_hidden,
-        }

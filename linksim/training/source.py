@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.channels import create_channel
+from linksim.channels import channel_of
 from linksim.channels.random import StreamKey, complex_normal, stream_keys
 from linksim.constellation import bit_labels, qam_points
 from linksim.errors import InvalidInput, check_int, check_real
@@ -72,10 +72,7 @@ class VectorSource:
         self.num_streams = system.num_streams
         self.num_rx = system.num_rx
         self.num_bits_per_symbol = system.num_bits_per_symbol
-        options = {k: v for k, v in scenario.channel.items() if k != "type"}
-        self.channel = create_channel(
-            scenario.channel["type"], self.num_rx, self.num_streams, **options
-        )
+        self.channel = channel_of(scenario)
         self._no_at_0db = snr_db_to_no(
             scenario.snr.definition,
             0.0,

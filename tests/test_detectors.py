@@ -508,7 +508,6 @@ def test_bad_input_is_named(rng, name):
     detector = make(name, 3, 4)
     cases = [
         ((y.real.copy(), h, no), "y has dtype float32, expected complex64"),
-        ((y.astype(complex), h, no), "y has dtype complex128"),
         ((y, h[0], no), "expected \\[..., M\\] and \\[..., M, K\\]"),
         ((y, h[:, :3], no), "h has shape \\(2, 3, 3\\)"),
         ((y, h[..., :2], no), "num_streams=3"),
@@ -520,6 +519,8 @@ def test_bad_input_is_named(rng, name):
         ((y * np.float32("nan"), h, no), "y contains NaN or inf"),
         ((y, h / np.float32(0), no), "contains NaN or inf"),
     ]
+    if keras.backend.backend() == "tensorflow":  # JAX rounds it to complex64 itself
+        cases.append(((y.astype(complex), h, no), "y has dtype complex128"))
     for args, message in cases:
         with np.errstate(all="ignore"), pytest.raises(InvalidInput, match=message):
             detector(*args)

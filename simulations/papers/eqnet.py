@@ -40,10 +40,8 @@ FIG10_SNR_DB = 14.35
 FIGURES = {
     "fig1": (
         RAYLEIGH_2X2,
-        ["ml", "zf-sic", "mmse"]
-        + [f"ml+eqnet@{RAYLEIGH_2X2}-d{d}:none" for d in (2, 4, 5)]
-        + ["ml+eqnet:none"]
-        + [f"ml+eqnet@{RAYLEIGH_2X2}-d8:none"],
+        ["ml", "zf-sic", "mmse", "ml+eqnet:none", "ml+eqnet-mi:none"]
+        + [f"ml+eqnet-mi@{RAYLEIGH_2X2}-d{d}:none" for d in (2, 4, 6, 8)],
         [10, 11, 12, 13, 14, 15, 16, 17, 18],
     ),
     "fig5": (

@@ -133,7 +133,7 @@ def test_lists():
 
 @pytest.mark.slow
 def test_wheel_works_elsewhere(tmp_path):
-    """Built, installed without the checkout, scenarios found."""
+    """Built, installed without the checkout, scenarios and trained models found."""
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT],
         check=True,
@@ -145,8 +145,9 @@ def test_wheel_works_elsewhere(tmp_path):
         check=True,
     )
     code = (
-        "import linksim; r = linksim.simulate('gauss-markov-4x2-qpsk', ['zf'], snr_db=0,"
-        "max_blocks=500); print(linksim.__file__, len(r['records']))"
+        "import linksim; r = linksim.simulate('rayleigh-2x2-qam64', "
+        "['eqnet-l-qr+max-mi:3'], snr_db=20, max_blocks=100); "
+        "print(linksim.__file__, len(r['records']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

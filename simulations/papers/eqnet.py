@@ -66,12 +66,12 @@ FIGURES = {
     "fig8": (
         CDL,
         ["ml", "ep", "mmse", "zf-sic", "ml+eqnet:none", "ml+eqnet:6", "ml+eqnet-mi:6"],
-        [12, 14, 16, 18, 20, 22, 24, 26],
+        [16, 19, 22, 25, 28, 31, 34],
     ),
     "fig9": (
         CDL,
         CLASSICAL + ["eqnet-l", "eqnet-l-qr", "eqnet-l-sic", "eqnet-p-sic", "nndet-p", "oampnet2"],
-        [12, 14, 16, 18, 20, 22, 24, 26],
+        [16, 19, 22, 25, 28, 31, 34],
     ),
 }
 FIG10 = ["ml", "ep", "mmse", "eqnet-l", "eqnet-l-qr", "eqnet-p-sic", "nndet-p"]

@@ -85,11 +85,18 @@ def test_quantizers_store_llrs(path, rng):
         assert np.mean(np.sign(restored[sure]) == np.sign(np.asarray(llr)[sure])) > 0.97
 
 
+def received(name, *args):
+    """LLRs and decisions of a receiver on the 2x2 64-QAM scenario."""
+    receiver = Receiver(name, load_scenario("rayleigh-2x2-qam64"))
+    llr, symbols = receiver.detector.llrs_and_symbols(*args)
+    if receiver.quantizer is not None:
+        llr = receiver.quantizer(llr)
+    return np.asarray(llr), np.asarray(symbols), receiver
+
+
 def test_receivers_chain_detector_and_quantizer(rng):
-    scenario = load_scenario("rayleigh-2x2-qam64")
     _, y, h, no = draw_system(rng, 20, 2, 2, 6, 0.03)
-    receiver = Receiver("ml+max-mi:4", scenario)
-    llr, symbols = receiver(y, h, no)
+    llr, symbols, receiver = received("ml+max-mi:4", y, h, no)
     args = {"num_streams": 2, "num_bits_per_symbol": 6}
     plain, decided = create_detector("ml", **args).llrs_and_symbols(y, h, no)
     quantizer = create_quantizer("max-mi", bits=4, pretrained=True, **args)
@@ -97,20 +104,18 @@ def test_receivers_chain_detector_and_quantizer(rng):
     np.testing.assert_array_equal(np.asarray(symbols), np.asarray(decided))
     assert set(receiver.weights) == {"max-mi/rayleigh-2x2-qam64"}
     # The transform alone
-    whole, _ = Receiver("ml+eqnet-mi:none", scenario)(y, h, no)
+    whole, _, _ = received("ml+eqnet-mi:none", y, h, no)
     layer = create_quantizer("eqnet-mi", pretrained=True, **args)
     expected = layer.decode(layer.encode(plain))
     np.testing.assert_allclose(np.asarray(whole), np.asarray(expected), atol=1e-4)
 
 
 def test_latents_are_quantized_in_joint_mode(rng):
-    scenario = load_scenario("rayleigh-2x2-qam64")
     _, y, h, no = draw_system(rng, 400, 2, 2, 6, 0.03)
-    plain, _ = Receiver("eqnet-l-qr", scenario)(y, h, no)
-    joint = Receiver("eqnet-l-qr+latent:8", scenario)
-    fine, _ = joint(y, h, no)
-    coarse, _ = Receiver("eqnet-l-qr+latent:2", scenario)(y, h, no)
-    error = [np.mean(np.abs(np.asarray(x) - np.asarray(plain))) for x in (fine, coarse)]
+    plain, _, _ = received("eqnet-l-qr", y, h, no)
+    fine, _, joint = received("eqnet-l-qr+latent:8", y, h, no)
+    coarse, _, _ = received("eqnet-l-qr+latent:2", y, h, no)
+    error = [np.mean(np.abs(x - plain)) for x in (fine, coarse)]
     assert 0 < error[0] < 0.3 * error[1]
     assert len(np.unique(np.asarray(joint.detector.codebook.levels)[0])) == 256
     assert len(joint.weights) == 2
@@ -218,3 +223,29 @@ def test_layers_say_which_weights_are_trained():
     assert count == card["num_parameters"]
     assert len(layer.weights) > len(trained_weights(layer))
     json.dumps(layer.get_config())
+
+
+def test_receivers_share_a_detection():
+    """The detector works once for all quantizers behind it, with equal results."""
+    from linksim.link.simulator import LinkSimulator
+
+    scenario = load_scenario("rayleigh-2x2-qam64").replace(run={"batch_size": 20})
+    names = ["mmse", "mmse+max-mi:2", "mmse+max-mi:4"]
+    together = LinkSimulator(scenario)
+    for name in names:
+        together.add_detector(name)
+    assert list(together._detect) == ["mmse"]
+    calls = []
+    original = together._detect["mmse"]
+    together._detect["mmse"] = lambda *args: calls.append(1) or original(*args)
+    warm_up, *draws = [together.draw(0, 15.0, b) for b in range(3)]
+    for name in names:  # the compiling calls
+        together.errors(name, warm_up)
+    calls.clear()
+    for draw in draws:
+        for name in names:
+            alone = LinkSimulator(scenario)
+            alone.add_detector(name)
+            for a, b in zip(together.errors(name, draw)[:2], alone.errors(name, draw)[:2]):
+                np.testing.assert_array_equal(a, b)
+    assert len(calls) == 2

@@ -18,7 +18,9 @@ class Receiver:
 
     Attributes:
         detector: the layer.
-        quantizer: the layer, or None.
+        quantizer: function of the LLRs, or None.
+        detection: name of the detection alone: receivers that differ in their
+            quantizer only have it in common.
         weights: {"<model>/<configuration>": SHA-256} of all weights in use.
 
     Raises:
@@ -33,6 +35,7 @@ class Receiver:
             "num_bits_per_symbol": system.num_bits_per_symbol,
         }
         spec = parse_receiver(name)
+        self.detection = name if spec.quantizer == LATENT else name.partition("+")[0]
         self.weights = {}
         self.quantizer = None
         options = {}
@@ -65,13 +68,3 @@ class Receiver:
         )
         self.weights[path] = card["sha256"]
         return path.split("/")[1]
-
-    def __call__(self, y, h, no):
-        """LLRs [..., K, m], quantized where asked for, and symbol decisions [..., K].
-
-        The decisions are those of the detector.
-        """
-        llrs, symbols = self.detector.llrs_and_symbols(y, h, no)
-        if self.quantizer is not None:
-            llrs = self.quantizer(llrs)
-        return llrs, symbols

@@ -30,27 +30,36 @@ class LinkSimulator:
         self.link = Link(scenario)
         self.xla = xla
         self.gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
-        self._detect = {}
-        self.weights = {}  # {detector: {model: SHA-256}}
-        self._cold = set()  # detectors whose first, compiling, call is to come
+        self._receivers = {}
+        self._detect = {}  # {detection: compiled function}
+        self._quantize = {}  # {receiver: compiled function}
+        self.weights = {}  # {receiver: {model: SHA-256}}
+        self._cold = set()  # what has its first, compiling, call still to come
+        # Results of detections that several receivers share, on the last batch
+        self._batch, self._results = None, {}
         self._draw = tf.function(self.link.draw, autograph=False)
         self._count = tf.function(
             self._count_batch, autograph=False, jit_compile=xla != "off"
         )
 
     def add_detector(self, name):
-        """Build and compile `DETECTOR[+QUANTIZER[:bits]]` (see `Receiver`), once."""
-        if name in self._detect:
+        """Build and compile `DETECTOR[+QUANTIZER[:BITS]]` (see `Receiver`), once."""
+        if name in self._receivers:
             return
         receiver = Receiver(name, self.scenario)
         detector = receiver.detector
-        function = receiver.__call__
-        if not detector.eager_only:
-            use_xla = self.xla == "on" or (
-                self.xla == "auto" and (detector.xla_on_cpu or bool(self.gpus))
-            )
-            function = tf.function(function, autograph=False, jit_compile=use_xla)
-        self._detect[name] = function
+        if receiver.detection not in self._detect:
+            function = detector.llrs_and_symbols
+            if not detector.eager_only:
+                use_xla = self.xla == "on" or (
+                    self.xla == "auto" and (detector.xla_on_cpu or bool(self.gpus))
+                )
+                function = tf.function(function, autograph=False, jit_compile=use_xla)
+            self._detect[receiver.detection] = function
+        if receiver.quantizer is not None:
+            function = tf.function(receiver.quantizer, autograph=False)
+            self._quantize[name] = function
+        self._receivers[name] = receiver
         self.weights[name] = receiver.weights
         if not detector.eager_only:
             self._cold.add(name)
@@ -73,25 +82,50 @@ class LinkSimulator:
         return result
 
     def detect(self, name, batch):
-        """LLRs [B, U, K, m] and symbol decisions [B, U, K] of a `LinkBatch`."""
-        return self._detect[name](batch.y, batch.h_hat, batch.no)
+        """LLRs [B, U, K, m], quantized if asked for, and symbol decisions [B, U, K].
+
+        The decisions are those of the detector.
+        """
+        llrs, symbols, _ = self._detection(name, batch)
+        if name in self._quantize:
+            llrs = self._quantize[name](llrs)
+        return llrs, symbols
+
+    def _detection(self, name, batch):
+        """LLRs, decisions and seconds of the detector alone."""
+        key = self._receivers[name].detection
+        if batch is not self._batch:
+            self._batch, self._results = batch, {}
+        if key in self._results:
+            return self._results[key]
+        start = time.perf_counter()
+        llrs, symbols = self._detect[key](batch.y, batch.h_hat, batch.no)
+        symbols.numpy()  # waits for a GPU
+        result = llrs, symbols, time.perf_counter() - start
+        users = [r for r in self._receivers.values() if r.detection == key]
+        if len(users) > 1:
+            self._results[key] = result
+        return result
 
     def errors(self, name, batch):
         """Bit and symbol errors of every block, and the time they took.
 
         Returns:
-            int64 [B], int64 [B] and the seconds of detection and decoding, without
-            compilation.
+            int64 [B], int64 [B] and the seconds of detection, quantization and
+            decoding, without compilation.
         """
         if name in self._cold:
             # Compilation is not part of what a detector costs
             self._count(batch.bits, batch.symbols, *self.detect(name, batch))
+            self._results = {}
             self._cold.discard(name)
+        llrs, symbols, seconds = self._detection(name, batch)
         start = time.perf_counter()
-        llrs, symbols = self.detect(name, batch)
+        if name in self._quantize:
+            llrs = self._quantize[name](llrs)
         bits, symbols, finite = self._count(batch.bits, batch.symbols, llrs, symbols)
         bits, symbols = bits.numpy().astype(int), symbols.numpy().astype(int)
-        seconds = time.perf_counter() - start
+        seconds += time.perf_counter() - start
         if not finite.numpy():
             raise RuntimeError(f"{name}: the LLRs contain NaN; please report this")
         return bits, symbols, seconds

@@ -53,7 +53,7 @@ FIGURES = {
     ),
     "fig6": (
         RAYLEIGH_4X4,
-        CLASSICAL + ["eqnet-l", "eqnet-l-sic", "nndet-p", "oampnet2"],
+        CLASSICAL + ["eqnet-l-sic", "eqnet-l-res", "nndet-p", "oampnet2"],
         [3, 4, 5, 6, 7, 8, 9, 10],
     ),
     "fig7": (
@@ -85,7 +85,7 @@ TABLES = {
     ),
     "table2": (
         RAYLEIGH_4X4,
-        ["eqnet-l", "eqnet-l-sic", "nndet-p", "oampnet2", "mmse", "ep"],
+        ["eqnet-l-sic", "eqnet-l-res", "nndet-p", "oampnet2", "mmse", "ep"],
     ),
 }
 
@@ -244,8 +244,8 @@ def latency(args, console, repeats=30):
         system = scenario.system
         functions = {}
         for name in available(detectors, scenario, console):
-            receiver = Receiver(name, scenario)
-            functions[name] = tf.function(receiver.__call__, autograph=False)
+            detector = Receiver(name, scenario).detector
+            functions[name] = tf.function(detector.llrs_and_symbols, autograph=False)
         rows = {}
         rng = np.random.default_rng(args.seed)
         for batch in LATENCY_BATCHES:

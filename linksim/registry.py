@@ -38,7 +38,6 @@ _DETECTORS = {
     "eqnet-l-qr": "linksim.detectors.eqnet:EQNetDetector",
     "eqnet-l-sic": "linksim.detectors.eqnet:EQNetDetector",
     "eqnet-p-sic": "linksim.detectors.eqnet:EQNetDetector",
-    "eqnet-l-res": "linksim.detectors.eqnet:EQNetDetector",
     "nndet-l": "linksim.detectors.nndet:NNDetDetector",
     "nndet-p": "linksim.detectors.nndet:NNDetDetector",
     "oampnet": "linksim.detectors.oampnet:OAMPNetDetector",
@@ -57,7 +56,6 @@ _PRESETS = {
     "eqnet-l-qr": {"num_blocks": 1, "features": "qr"},
     "eqnet-l-sic": {"num_blocks": 1, "features": "sic"},
     "eqnet-p-sic": {"num_blocks": 3, "features": "sic"},
-    "eqnet-l-res": {"num_blocks": 1, "features": "sic", "residual": True},
     "nndet-l": {"num_blocks": 3},
     "nndet-p": {"num_blocks": 4},
 }

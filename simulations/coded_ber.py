@@ -181,6 +181,7 @@ class LiveView:
     def __init__(self, console, points):
         self._console = console
         self._points = list(points)
+        self._snr_db = None  # of the point at work
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -204,6 +205,7 @@ class LiveView:
 
     def batch(self, snr_db, counts, active):
         """`on_progress` of `linksim.simulate`."""
+        self._snr_db = snr_db
         if not self._console.is_terminal:
             return
         table = Table(box=None, padding=(0, 2))
@@ -231,7 +233,8 @@ class LiveView:
 
     def point(self, results):
         """One line per finished point, also where there is no terminal."""
-        snr = max(r["snr_db"] for r in results["records"])
+        # A resumed run holds later points already
+        snr = self._snr_db
         rows = [r for r in results["records"] if r["snr_db"] == snr]
         rates = "  ".join(f"{r['detector']} {r['bler']:.1e}" for r in rows)
         self._console.print(f"{snr:g} dB  BLER  {rates}", soft_wrap=True)

@@ -34,8 +34,15 @@ def system(card):
 
 def test_the_promised_models_are_there():
     for name in ("eqnet-mi", "max-mi", "uniform"):
-        assert f"{name}/rayleigh-2x2-qam64" in QUANTIZERS
-    assert "eqnet-l-qr/rayleigh-2x2-qam64" in DETECTORS
+        for scenario in ("rayleigh-2x2-qam64", "rayleigh-4x4-qam16"):
+            assert f"{name}/{scenario}" in QUANTIZERS
+    for path in (
+        "eqnet-l-qr/rayleigh-2x2-qam64",
+        "eqnet-p-sic/rayleigh-2x2-qam64",
+        "oampnet2/rayleigh-2x2-qam64",
+        "eqnet-l-sic/rayleigh-4x4-qam16",
+    ):
+        assert path in DETECTORS
 
 
 @pytest.mark.parametrize("path", CARDS)

@@ -20,11 +20,7 @@ from linksim.detectors.linear import mmse_estimate
 from linksim.detectors.real import interleaved_qr, matched_filter
 from linksim.detectors.sic import successive_cancellation
 from linksim.errors import InvalidInput, check_choice, check_int
-from linksim.quantization.autoencoder import (
-    BranchedDecoder,
-    LatentEncoder,
-    default_latent_dim,
-)
+from linksim.quantization.autoencoder import BranchedDecoder, default_latent_dim
 from linksim.quantization.codebook import ScalarCodebook
 
 FEATURES = ("raw", "qr", "sic")
@@ -45,9 +41,6 @@ class EQNetDetector(Detector):
             dense layer of its own. "qr", a variant: the QR-reduced systems of the
             streams in both orders, and MMSE LLRs as tanh(llr/2). "sic": also the LLRs
             of successive cancellation in both orders.
-        residual: f_E gives what is to be added to f_Q of the MMSE LLRs, a second
-            variant: untrained it is linear MMSE through the autoencoder. Not with
-            "raw" features.
         width: of f_E; default 16 K m.
         latent_dim: D; default 3 K.
         decoder_width: of each branch of g; default 4 K m.
@@ -65,7 +58,6 @@ class EQNetDetector(Detector):
         *args,
         num_blocks=1,
         features="raw",
-        residual=False,
         width=None,
         latent_dim=None,
         decoder_width=None,
@@ -77,14 +69,8 @@ class EQNetDetector(Detector):
         check_choice("features", features, FEATURES)
         if self.is_real:
             raise InvalidInput("num_bits_per_symbol: EQ-Net needs QAM, got 1 (BPSK)")
-        if not isinstance(residual, bool) or (residual and features == "raw"):
-            raise InvalidInput(
-                f"residual: got {residual!r}, expected True or False, and False with raw "
-                "features"
-            )
         self.num_blocks = num_blocks
         self.features = features
-        self.residual = residual
         num_llrs = self.num_streams * self.num_bits_per_symbol
         self.width = width or 16 * num_llrs
         self.latent_dim = latent_dim or default_latent_dim(self.num_streams)
@@ -95,18 +81,7 @@ class EQNetDetector(Detector):
         num_inputs = 2 if features == "qr" else 3
         self._inputs = [dense(self.width, activation="relu") for _ in range(num_inputs)]
         self._hidden = [dense(self.width, activation="relu") for _ in range(6 * num_blocks)]
-        self._output = dense(
-            self.latent_dim, kernel_initializer="zeros" if residual else "glorot_uniform"
-        )
-        self.prior = None
-        if residual:
-            self.prior = LatentEncoder(
-                self.num_streams,
-                self.num_bits_per_symbol,
-                self.latent_dim,
-                width=self.decoder_width,
-            )
-            self.prior.build()
+        self._output = dense(self.latent_dim)
         self.decoder = BranchedDecoder(
             self.num_streams,
             self.num_bits_per_symbol,
@@ -132,7 +107,6 @@ class EQNetDetector(Detector):
     def trained_weights(self):
         """Weights of f_E and g, without the codebook of the latents."""
         layers = [*self._inputs, *self._hidden, self._output, self.decoder]
-        layers += [self.prior] if self.residual else []
         return [weight for layer in layers for weight in layer.weights]
 
     # --- network ----------------------------------------------------------------
@@ -168,8 +142,7 @@ class EQNetDetector(Detector):
             a, b, c = self._hidden[first : first + 3]
             skip = a(x)
             x = c(b(skip)) + skip
-        z = self._output(x)
-        return z + self.prior.encode_tanh(inputs[1]) if self.residual else z
+        return self._output(x)
 
     def _reduced_systems(self, y, h):
         """QR decompositions with the streams in both orders: pairs of Q'y and R.
@@ -253,7 +226,6 @@ class EQNetDetector(Detector):
             **super().get_config(),
             "num_blocks": self.num_blocks,
             "features": self.features,
-            "residual": self.residual,
             "width": self.width,
             "latent_dim": self.latent_dim,
             "decoder_width": self.decoder_width,

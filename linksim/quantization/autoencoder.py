@@ -85,14 +85,10 @@ class LatentEncoder(_LLRNetwork):
 
     def call(self, llr):
         lead = tuple(ops.shape(llr)[:-2])
-        x = self.encode_tanh(ops.tanh(ops.reshape(llr, (-1, self.num_llrs)) / 2.0))
-        return ops.reshape(x, lead + (self.latent_dim,))
-
-    def encode_tanh(self, x):
-        """Latents [B, D] of tanh(llr/2), float32 [B, K m]."""
+        x = ops.tanh(ops.reshape(llr, (-1, self.num_llrs)) / 2.0)
         for layer in self.dense:
             x = layer(x)
-        return x
+        return ops.reshape(x, lead + (self.latent_dim,))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[:-2]) + (self.latent_dim,)

@@ -155,8 +155,6 @@ class EstimatorTask(Task):
         self._encoder.trainable = False
         detector.decoder.set_weights(quantizer.decoder.get_weights())
         detector.decoder.trainable = False
-        if detector.residual:
-            detector.prior.set_weights(quantizer.encoder.get_weights())
 
     def prepare(self, batch):
         y, h = complex_to_real_channel(batch["y"], batch["h"])

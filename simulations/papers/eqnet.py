@@ -53,7 +53,7 @@ FIGURES = {
     ),
     "fig6": (
         RAYLEIGH_4X4,
-        CLASSICAL + ["eqnet-l-sic", "eqnet-l-res", "nndet-p", "oampnet2"],
+        CLASSICAL + ["eqnet-l-sic", "nndet-p", "oampnet2"],
         [3, 4, 5, 6, 7, 8, 9, 10],
     ),
     "fig7": (
@@ -85,7 +85,7 @@ TABLES = {
     ),
     "table2": (
         RAYLEIGH_4X4,
-        ["eqnet-l-sic", "eqnet-l-res", "nndet-p", "oampnet2", "mmse", "ep"],
+        ["eqnet-l-sic", "nndet-p", "oampnet2", "mmse", "ep"],
     ),
 }
 

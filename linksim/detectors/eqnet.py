@@ -111,6 +111,24 @@ class EQNetDetector(Detector):
 
     # --- network ----------------------------------------------------------------
 
+    def build(self, y_shape, h_shape, s_shape):
+        """Create all weights; for raw features they fit one number of antennas."""
+        k = self.num_streams
+        num_llrs = k * self.num_bits_per_symbol
+        if self.features == "raw":
+            sizes = [2 * y_shape[-1], 2 * y_shape[-1] * k, 1]
+        else:
+            # Of each order: Q'y, the last estimate, diagonal and its logarithm, the
+            # entries above; and log(sigma)
+            sizes = [2 * (2 * k + 2 + 2 * k + k * (k - 1)) + 1, num_llrs, 2 * num_llrs]
+        for layer, size in zip(self._inputs, sizes):
+            layer.build((None, size))
+        size = self.width * len(self._inputs)
+        for layer in [*self._hidden, self._output]:
+            layer.build((None, size))
+            size = layer.units
+        self.decoder.build()
+
     def inputs(self, y, h, no):
         """What the input layers of f_E see: a list of float32 [B, ...]."""
         if self.features == "raw":

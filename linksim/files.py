@@ -32,6 +32,14 @@ def write_atomically(path, data):
         raise
 
 
+def set_aside(path):
+    """Rename a file or folder to `<name>.<number>.old`, so that nothing is lost."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.{number}.old")).exists():
+        number += 1
+    os.replace(path, target)
+
+
 def arrays_hash(arrays):
     """SHA-256 of named arrays: their names, dtypes, shapes and values."""
     digest = hashlib.sha256()

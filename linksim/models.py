@@ -122,21 +122,23 @@ def codebook_of(arrays, bits, path):
     return thresholds, [arrays[f"levels_{b}"][d] for d, b in enumerate(bits)]
 
 
-def write_model(folder, layer, card, extra_arrays=None, half=True):
+def write_model(folder, layer, card, extra_arrays):
     """Write `weights.npz` and `card.json` of a trained layer.
+
+    Weights are stored as float16, where they fit.
 
     Args:
         folder: `models/<model>/<configuration>`.
         card: dictionary; the hash is added.
-        half: store float16, where that loses nothing that matters.
+        extra_arrays: what else the file holds, {name: array}.
     """
     folder = Path(folder)
     arrays = {}
     for index, variable in enumerate(trained_weights(layer)):
         value = np.asarray(variable)
-        fits = half and np.all(np.abs(value) < 6e4)
+        fits = np.all(np.abs(value) < 6e4)
         arrays[f"w{index}"] = value.astype(np.float16) if fits else value
-    arrays.update(extra_arrays or {})
+    arrays.update(extra_arrays)
     digest = save_arrays(folder / "weights.npz", arrays, {"model": card["model"]})
     text = json.dumps({**card, "sha256": digest}, indent=1) + "\n"
     write_atomically(folder / "card.json", text)

@@ -1,12 +1,11 @@
 """Detectors by name."""
 
-import importlib
-import inspect
 from typing import NamedTuple
 
 import numpy as np
 
 from linksim.errors import InvalidInput, check_choice
+from linksim.factories import check_options, describe_factory, load_factory
 from linksim.models import (
     assign_weights,
     codebook_of,
@@ -134,17 +133,11 @@ def _bits(bits, text):
 
 def describe_detector(name):
     """The first line of a detector's documentation."""
-    doc = inspect.getdoc(_load(name)) or ""
-    return doc.split("\n\n")[0].replace("\n", " ")
+    return describe_factory(_load(name))
 
 
 def _load(name):
-    if name not in _DETECTORS:
-        raise InvalidInput(
-            f"detector: got {name!r}, expected one of: {', '.join(_DETECTORS)}"
-        )
-    module, attribute = _DETECTORS[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    return load_factory(_DETECTORS, name, "detector")
 
 
 def create_detector(
@@ -180,13 +173,7 @@ def create_detector(
         path, card = find_model(name, num_streams, num_bits_per_symbol, configuration)
         options = {**card["options"], **options}
     options = {**_PRESETS.get(name, {}), **options}
-    allowed = _options(factory)
-    unknown = sorted(set(options) - allowed)
-    if unknown:
-        raise InvalidInput(
-            f"{name}: unknown option {', '.join(unknown)}; expected some of: "
-            f"{', '.join(sorted(allowed))}"
-        )
+    check_options(name, factory, options)
     layer = factory(
         num_streams=num_streams, num_bits_per_symbol=num_bits_per_symbol, **options
     )
@@ -220,18 +207,3 @@ def load_detector(layer, path, card):
         layer.set_codebook(*codebook_of(arrays, layer.latent_bits, quantizer))
     build_detector(layer, card["num_rx"])
     assign_weights(layer, read_weights(path, card), path)
-
-
-def _options(factory):
-    """Keyword arguments of a layer class and its bases, or of a function."""
-    callables = [factory]
-    if inspect.isclass(factory):
-        callables = [c.__init__ for c in factory.__mro__ if "__init__" in vars(c)]
-    names = set()
-    for function in callables:
-        if getattr(function, "__module__", "").startswith("linksim"):
-            for p in inspect.signature(function).parameters.values():
-                if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
-                    names.add(p.name)
-    names |= {"name"} if inspect.isclass(factory) else set()
-    return names - {"self", "num_streams", "num_bits_per_symbol"}

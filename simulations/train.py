@@ -8,7 +8,6 @@ models/<model>/<configuration>/, with its card.
 
 import argparse
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from rich.progress import (
 )
 
 from linksim.errors import InvalidInput, ResultFileError
+from linksim.files import set_aside
 from linksim.training.recipe import list_recipes, load_recipe
 
 
@@ -59,14 +59,6 @@ def show_list(console):
     for name in list_recipes():
         mark = "trained" if name in cards else "-"
         console.print(f"[bold]{name:36}[/] {mark:8} {load_recipe(name).title}", soft_wrap=True)
-
-
-def set_aside(folder):
-    """Rename an earlier run's folder, so that nothing of it is lost."""
-    number = 1
-    while (target := folder.with_name(f"{folder.name}.{number}.old")).exists():
-        number += 1
-    shutil.move(folder, target)
 
 
 def main(argv=None):

@@ -88,7 +88,6 @@ class EQNetDetector(Detector):
             self.latent_dim,
             width=self.decoder_width,
         )
-        self._num_rows = None  # 2 M that raw weights were made for
         self.codebook = None
         self.latent_bits = None
         if latent_bits is not None:
@@ -132,12 +131,12 @@ class EQNetDetector(Detector):
     def inputs(self, y, h, no):
         """What the input layers of f_E see: a list of float32 [B, ...]."""
         if self.features == "raw":
-            if self._num_rows not in (None, y.shape[-1]):
+            rows = self._inputs[0].kernel.shape[0]
+            if rows != y.shape[-1]:
                 raise InvalidInput(
                     f"y: {y.shape[-1] // 2} receive antennas; these weights are for "
-                    f"{self._num_rows // 2}"
+                    f"{rows // 2}"
                 )
-            self._num_rows = y.shape[-1]
             h = h[:, :, : self.num_streams]
             h = ops.reshape(h, (-1, h.shape[1] * h.shape[2]))
             return [y, h, ops.sqrt(no)[:, None]]

@@ -40,11 +40,10 @@ class Receiver:
         self.quantizer = None
         options = {}
         if is_learned(spec.detector):
-            model = self._model(spec.detector, spec.detector_model, args, scenario)
-            options["pretrained"] = model
+            card = self._model(spec.detector, spec.detector_model, args, scenario)
+            options["pretrained"] = card["configuration"]
         if spec.quantizer == LATENT:
             options["latent_bits"] = 6 if spec.bits is None else spec.bits
-            card = find_model(spec.detector, *args.values(), configuration=model)[1]
             self._model(*card["autoencoder"].split("/"), args, scenario)
         elif spec.quantizer is not None:
             self._set_quantizer(spec, args, scenario)
@@ -52,19 +51,18 @@ class Receiver:
         check_column_rank(self.detector, system.num_rx, spec.detector)
 
     def _set_quantizer(self, spec, args, scenario):
-        model = self._model(spec.quantizer, spec.quantizer_model, args, scenario)
+        card = self._model(spec.quantizer, spec.quantizer_model, args, scenario)
+        args = {**args, "pretrained": card["configuration"]}
         if spec.bits != "none":
-            self.quantizer = create_quantizer(
-                spec.quantizer, bits=spec.bits, pretrained=model, **args
-            )
+            self.quantizer = create_quantizer(spec.quantizer, bits=spec.bits, **args)
             return
-        layer = create_quantizer(spec.quantizer, pretrained=model, **args)
+        layer = create_quantizer(spec.quantizer, **args)
         self.quantizer = lambda llrs: layer.decode(layer.encode(llrs))
 
     def _model(self, name, configuration, args, scenario):
-        """Configuration of the weights to use, noted in `weights`."""
+        """Card of the weights to use, noted in `weights`."""
         path, card = find_model(
-            name, *args.values(), configuration=configuration, preferred=scenario.name
+            name, **args, configuration=configuration, preferred=scenario.name
         )
         self.weights[path] = card["sha256"]
-        return path.split("/")[1]
+        return card

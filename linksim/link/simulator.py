@@ -34,7 +34,8 @@ class LinkSimulator:
         self._detect = {}  # {detection: compiled function}
         self._quantize = {}  # {receiver: compiled function}
         self.weights = {}  # {receiver: {model: SHA-256}}
-        self._cold = set()  # what has its first, compiling, call still to come
+        # Those whose first, compiling, call is still to come
+        self._cold_detections, self._cold_receivers = set(), set()
         # Results of detections that several receivers share, on the last batch
         self._batch, self._results = None, {}
         self._draw = tf.function(self.link.draw, autograph=False)
@@ -55,14 +56,14 @@ class LinkSimulator:
                     self.xla == "auto" and (detector.xla_on_cpu or bool(self.gpus))
                 )
                 function = tf.function(function, autograph=False, jit_compile=use_xla)
+                self._cold_detections.add(receiver.detection)
             self._detect[receiver.detection] = function
         if receiver.quantizer is not None:
             function = tf.function(receiver.quantizer, autograph=False)
             self._quantize[name] = function
         self._receivers[name] = receiver
         self.weights[name] = receiver.weights
-        if not detector.eager_only:
-            self._cold.add(name)
+        self._cold_receivers.add(name)
 
     def draw(self, seed, snr_db, batch):
         """The `LinkBatch` number `batch` of an SNR point."""
@@ -87,9 +88,10 @@ class LinkSimulator:
         The decisions are those of the detector.
         """
         llrs, symbols, _ = self._detection(name, batch)
-        if name in self._quantize:
-            llrs = self._quantize[name](llrs)
-        return llrs, symbols
+        return self._quantized(name, llrs), symbols
+
+    def _quantized(self, name, llrs):
+        return self._quantize[name](llrs) if name in self._quantize else llrs
 
     def _detection(self, name, batch):
         """LLRs, decisions and seconds of the detector alone."""
@@ -98,6 +100,10 @@ class LinkSimulator:
             self._batch, self._results = batch, {}
         if key in self._results:
             return self._results[key]
+        if key in self._cold_detections:
+            # Compilation is not part of what a detector costs
+            self._detect[key](batch.y, batch.h_hat, batch.no)
+            self._cold_detections.discard(key)
         start = time.perf_counter()
         llrs, symbols = self._detect[key](batch.y, batch.h_hat, batch.no)
         symbols.numpy()  # waits for a GPU
@@ -114,15 +120,13 @@ class LinkSimulator:
             int64 [B], int64 [B] and the seconds of detection, quantization and
             decoding, without compilation.
         """
-        if name in self._cold:
-            # Compilation is not part of what a detector costs
-            self._count(batch.bits, batch.symbols, *self.detect(name, batch))
-            self._results = {}
-            self._cold.discard(name)
-        llrs, symbols, seconds = self._detection(name, batch)
+        detected, symbols, seconds = self._detection(name, batch)
+        if name in self._cold_receivers:
+            llrs = self._quantized(name, detected)
+            self._count(batch.bits, batch.symbols, llrs, symbols)
+            self._cold_receivers.discard(name)
         start = time.perf_counter()
-        if name in self._quantize:
-            llrs = self._quantize[name](llrs)
+        llrs = self._quantized(name, detected)
         bits, symbols, finite = self._count(batch.bits, batch.symbols, llrs, symbols)
         bits, symbols = bits.numpy().astype(int), symbols.numpy().astype(int)
         seconds += time.perf_counter() - start

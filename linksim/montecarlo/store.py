@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from linksim.errors import ResultFileError
+from linksim.files import set_aside
 from linksim.montecarlo.statistics import Counts
 
 FORMAT = "linksim-counts-1"
@@ -56,7 +57,7 @@ class CountStore:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if fresh and self._path.exists():
-            os.replace(self._path, _unused_name(self._path))
+            set_aside(self._path)
         if self._path.exists() and self._path.stat().st_size:
             self._load()
         self._descriptor = os.open(
@@ -207,12 +208,3 @@ def _parse(entry):
             raise ValueError("more errors than trials")
         rows.append((detector, float(snr_db), batch, BatchResult(counts, mask)))
     return rows
-
-
-def _unused_name(path):
-    number = 1
-    while True:
-        candidate = path.with_name(f"{path.name}.{number}.old")
-        if not candidate.exists():
-            return candidate
-        number += 1

@@ -1,18 +1,15 @@
 """LLR quantizers by name."""
 
-import importlib
-import inspect
-
-from linksim.errors import check_choice
+from linksim.factories import check_options, describe_factory, load_factory
 from linksim.models import assign_weights, codebook_of, find_model, read_weights
 
-# name -> module:class, and whether its networks need training
+# name -> module:class
 _QUANTIZERS = {
-    "eqnet": ("linksim.quantization.eqnet:EQNetQuantizer", True),
-    "eqnet-mi": ("linksim.quantization.eqnet:EQNetQuantizer", True),
-    "deep-stream": ("linksim.quantization.eqnet:DeepStreamQuantizer", True),
-    "max-mi": ("linksim.quantization.scalar:MaxMutualInformationQuantizer", False),
-    "uniform": ("linksim.quantization.scalar:UniformQuantizer", False),
+    "eqnet": "linksim.quantization.eqnet:EQNetQuantizer",
+    "eqnet-mi": "linksim.quantization.eqnet:EQNetQuantizer",
+    "deep-stream": "linksim.quantization.eqnet:DeepStreamQuantizer",
+    "max-mi": "linksim.quantization.scalar:MaxMutualInformationQuantizer",
+    "uniform": "linksim.quantization.scalar:UniformQuantizer",
 }
 
 
@@ -23,14 +20,11 @@ def list_quantizers():
 
 def describe_quantizer(name):
     """The first line of a quantizer's documentation."""
-    doc = inspect.getdoc(_load(name)) or ""
-    return doc.split("\n\n")[0].replace("\n", " ")
+    return describe_factory(_load(name))
 
 
 def _load(name):
-    check_choice("quantizer", name, _QUANTIZERS)
-    module, attribute = _QUANTIZERS[name][0].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    return load_factory(_QUANTIZERS, name, "quantizer")
 
 
 def create_quantizer(
@@ -64,6 +58,7 @@ def create_quantizer(
         >>> llr = quantizer.restore(data)
     """
     cls = _load(name)
+    check_options(name, cls, options)
     args = {"num_streams": num_streams, "num_bits_per_symbol": num_bits_per_symbol}
     if bits is not None:
         options["bits"] = bits
@@ -73,27 +68,5 @@ def create_quantizer(
     path, card = find_model(name, num_streams, num_bits_per_symbol, configuration)
     layer = cls(**args, **{**card["options"], **options})
     arrays = read_weights(path, card)
-    if is_learned(name):
-        assign_weights(layer, arrays, path)
+    assign_weights(layer, arrays, path)
     return layer.set_codebook(*codebook_of(arrays, layer.bits, path))
-
-
-def is_learned(name):
-    """Whether a quantizer has networks."""
-    return _QUANTIZERS[name][1]
-
-
-def codebook_arrays(layer_of_bits, llrs, all_bits):
-    """Codebooks of several sizes, as arrays of a model file.
-
-    Args:
-        layer_of_bits: function from bits to a quantizer with its networks.
-        llrs: float32 [..., K, m] to fit to.
-        all_bits: the numbers of bits.
-    """
-    arrays = {}
-    for bits in all_bits:
-        layer = layer_of_bits(bits).fit(llrs)
-        arrays[f"thresholds_{bits}"] = layer.thresholds.numpy()
-        arrays[f"levels_{bits}"] = layer.levels.numpy()
-    return arrays

@@ -40,27 +40,28 @@ def build_task(recipe):
     else:
         task = DetectorTask(layer, recipe.loss, **recipe.options)
     if recipe.start:
-        assign_weights(layer, *_arrays(recipe.start, "start"))
+        _, arrays = _trained(recipe.start, "start")
+        assign_weights(layer, arrays, recipe.start)
     return task, scenario
 
 
 def load_layer(path, what):
     """The layer of a trained model, "<model>/<configuration>", with its weights."""
-    arrays, _ = _arrays(path, what)
-    card = list_models()[path]
+    card, arrays = _trained(path, what)
     layer = _layer(card["model"], load_scenario(card["scenario"]), card["options"])
     assign_weights(layer, arrays, path)
     return layer
 
 
-def _arrays(path, what):
+def _trained(path, what):
+    """Card and arrays of a trained model."""
     cards = list_models()
     if path not in cards:
         raise InvalidInput(
             f"{what}: {path!r} has no weights yet; train its recipe first. There are: "
             f"{', '.join(cards) or 'none'}"
         )
-    return read_weights(path, cards[path]), path
+    return cards[path], read_weights(path, cards[path])
 
 
 def _layer(name, scenario, options):

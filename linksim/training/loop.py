@@ -124,12 +124,8 @@ class Trainer:
 
     # --- running ------------------------------------------------------------------
 
-    def run(self, stop=None):
-        """Train to the end of the budget.
-
-        Args:
-            stop: called after every step; an exception that it raises ends the
-                training, which continues later from its last validation.
+    def run(self):
+        """Train to the end of the budget, from the last validation if there was one.
 
         Returns:
             The history: a list of {step, seconds, learning_rate, train_loss, and the
@@ -157,8 +153,6 @@ class Trainer:
                 self._validate(float(np.mean(losses)))
                 losses = []
                 self.save()
-            if stop is not None:
-                stop()
         self._load_weights(self.best[2])
         return self.history
 
@@ -235,7 +229,6 @@ class Trainer:
         if self.folder is None or not self._state_file.exists():
             return
         arrays, header, _ = load_arrays(self._state_file)
-        header["recipe"] = _settings(header["recipe"])
         for key, value in self._identity.items():
             if header.get(key) != value:
                 raise ResultFileError(

@@ -10,7 +10,6 @@ import linksim
 from linksim.data import model_folder
 from linksim.files import write_atomically
 from linksim.models import trained_weights, write_model
-from linksim.quantization.registry import codebook_arrays
 from linksim.training.loop import compiled
 from linksim.training.source import VALIDATION, VectorSource
 
@@ -31,7 +30,7 @@ def publish(recipe, trainer, scenario):
     extra = {}
     if recipe.task == "autoencoder":
         extra = _codebooks(recipe, layer, scenario)
-    loss, step = trainer.best[:2]
+    _, step, _ = trainer.best
     entry = next(e for e in trainer.history if e["step"] == step)
     training = {
         "steps": trainer.steps,
@@ -59,6 +58,7 @@ def publish_codebook(recipe, layer, scenario):
 
 
 def _codebooks(recipe, layer, scenario):
+    """Codebooks of several sizes, as arrays for `linksim.models.codebook_of`."""
     data = recipe.data
     source = VectorSource(
         scenario, data.snr_db, data.batch_size, teacher=data.teacher, seed=recipe.seed
@@ -72,15 +72,16 @@ def _codebooks(recipe, layer, scenario):
         for i in range(batches)
     ]
 
-    def layer_of_bits(bits):
-        config = {**layer.get_config(), "bits": bits}
-        copy = type(layer).from_config(config)
-        for target, weight in zip(trained_weights(copy), trained_weights(layer)):
+    llrs = np.concatenate(llrs)
+    arrays = {}
+    for bits in CODEBOOK_BITS if layer.trained_weights else _SCALAR_BITS:
+        copy = type(layer).from_config({**layer.get_config(), "bits": bits})
+        for target, weight in zip(copy.trained_weights, layer.trained_weights):
             target.assign(weight)
-        return copy
-
-    all_bits = CODEBOOK_BITS if trained_weights(layer) else _SCALAR_BITS
-    return codebook_arrays(layer_of_bits, np.concatenate(llrs), all_bits)
+        copy.fit(llrs)
+        arrays[f"thresholds_{bits}"] = ops.convert_to_numpy(copy.thresholds)
+        arrays[f"levels_{bits}"] = ops.convert_to_numpy(copy.levels)
+    return arrays
 
 
 def make_card(recipe, scenario, layer, training):

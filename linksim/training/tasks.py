@@ -79,7 +79,27 @@ class Task(keras.Model):
         return values
 
 
-class AutoencoderTask(Task):
+class LLRTask(Task):
+    """Base class of the tasks that have the LLRs of a teacher as target."""
+
+    needs_teacher = True
+
+    def __init__(self, weights_of_losses):
+        super().__init__(weights_of_losses)
+        self._bit_weights = None
+
+    def calibrate(self, batch):
+        # w_i: the mean magnitude of LLR i in the data
+        magnitude = ops.mean(ops.abs(ops.tanh(batch["llr"] / 2.0)), axis=0)
+        self._bit_weights = ops.convert_to_numpy(magnitude / ops.mean(magnitude))
+
+    def weighted_squared_error(self, llr, batch):
+        """EQ-Net's loss (eq. 7) with the weights of the data."""
+        weights = ops.convert_to_tensor(self._bit_weights)
+        return losses.weighted_squared_error(llr, batch["llr"], weights)
+
+
+class AutoencoderTask(LLRTask):
     """Stage 1 of EQ-Net: f_Q and g on the LLRs of a teacher.
 
     Terms: "weighted-squared-error" (eq. 7, the paper's) and "divergence".
@@ -90,22 +110,15 @@ class AutoencoderTask(Task):
     """
 
     terms_available = ("weighted-squared-error", "divergence")
-    needs_teacher = True
 
     def __init__(self, quantizer, weights_of_losses, noise=1e-3):
         super().__init__(weights_of_losses)
         check_real("noise", noise, low=0)
         self.product = quantizer
         self._noise = noise
-        self._bit_weights = None
 
     def prepare(self, batch):
         return {name: batch[name] for name in ("llr", "bits", "key")}
-
-    def calibrate(self, batch):
-        # w_i: the mean magnitude of LLR i in the data
-        magnitude = ops.mean(ops.abs(ops.tanh(batch["llr"] / 2.0)), axis=0)
-        self._bit_weights = ops.convert_to_numpy(magnitude / ops.mean(magnitude))
 
     def terms(self, batch, training):
         z = self.product.encode(batch["llr"])
@@ -115,9 +128,7 @@ class AutoencoderTask(Task):
             )
         llr = self.product.decode(z)
         return {
-            "weighted-squared-error": losses.weighted_squared_error(
-                llr, batch["llr"], ops.convert_to_tensor(self._bit_weights)
-            ),
+            "weighted-squared-error": self.weighted_squared_error(llr, batch),
             "divergence": losses.bit_divergence(llr, batch["llr"]),
         }
 
@@ -125,7 +136,7 @@ class AutoencoderTask(Task):
         return self.product.decode(self.product.encode(batch["llr"]))
 
 
-class EstimatorTask(Task):
+class EstimatorTask(LLRTask):
     """Stage 2 of EQ-Net: f_E, with f_Q and g as stage 1 left them.
 
     Terms: "latent" (mean absolute error to the latents of f_Q, eq. 9), and through
@@ -140,13 +151,11 @@ class EstimatorTask(Task):
     """
 
     terms_available = ("latent", "divergence", "weighted-squared-error", "cross-entropy")
-    needs_teacher = True
 
     def __init__(self, detector, quantizer, weights_of_losses, joint=False):
         super().__init__(weights_of_losses)
         self.product = detector
         self._encoder = None
-        self._bit_weights = None
         if joint:
             if "latent" in weights_of_losses:
                 raise InvalidInput("loss: joint training has no latents to learn from")
@@ -165,10 +174,6 @@ class EstimatorTask(Task):
             prepared["latent"] = self._encoder(batch["llr"])
         return prepared
 
-    def calibrate(self, batch):
-        magnitude = ops.mean(ops.abs(ops.tanh(batch["llr"] / 2.0)), axis=0)
-        self._bit_weights = ops.convert_to_numpy(magnitude / ops.mean(magnitude))
-
     def _latents(self, batch):
         count = sum(name.startswith("input_") for name in batch)
         return self.product.latents_of_inputs([batch[f"input_{i}"] for i in range(count)])
@@ -182,16 +187,12 @@ class EstimatorTask(Task):
             llr = self.product.decoder(z)
             values["divergence"] = losses.bit_divergence(llr, batch["llr"])
             values["cross-entropy"] = losses.bit_cross_entropy(llr, batch["bits"])
-            values["weighted-squared-error"] = self._squared_error(llr, batch)
+            values["weighted-squared-error"] = self.weighted_squared_error(llr, batch)
         return values
-
-    def _squared_error(self, llr, batch):
-        weights = ops.convert_to_tensor(self._bit_weights)
-        return losses.weighted_squared_error(llr, batch["llr"], weights)
 
     def measures(self, batch):
         # Whatever the loss, the one that all kinds of training are compared by
-        error = self._squared_error(self.soft_output(batch), batch)
+        error = self.weighted_squared_error(self.soft_output(batch), batch)
         return {**super().measures(batch), "weighted-squared-error": error}
 
     def soft_output(self, batch):

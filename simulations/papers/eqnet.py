@@ -26,8 +26,7 @@ from linksim.data import model_folder
 from linksim.errors import InvalidInput
 from linksim.files import write_atomically
 from linksim.link.scenario import load_scenario
-from linksim.models import find_model, list_models
-from linksim.registry import is_learned, parse_receiver
+from linksim.models import list_models
 
 RAYLEIGH_2X2, RAYLEIGH_4X4 = "rayleigh-2x2-qam64", "rayleigh-4x4-qam16"
 CDL = "cdl-a-2x2-qam64"
@@ -96,8 +95,8 @@ def parse_arguments(argv):
     names = [*FIGURES, *SPECIAL]
     add("--only", choices=names, action="append", help="one figure; may be repeated")
     add("--output", default="results/papers/eqnet", metavar="DIR")
-    add("--target-block-errors", type=int, default=200, metavar="N")
-    add("--max-blocks", type=int, default=4000, metavar="N")
+    add("--target-block-errors", type=int, default=100, metavar="N")
+    add("--max-blocks", type=int, default=3000, metavar="N")
     add("--seed", type=int, default=0, metavar="N")
     add("--fresh", action="store_true", help="set earlier counts aside")
     return parser.parse_args(argv)
@@ -105,20 +104,16 @@ def parse_arguments(argv):
 
 def available(detectors, scenario, console):
     """Those detectors whose weights exist; the others are named on the console."""
-    system = scenario.system
+    from linksim.link.receiver import Receiver
+
     kept = []
     for name in detectors:
         try:
-            spec = parse_receiver(name)
-            args = (system.num_streams, system.num_bits_per_symbol)
-            if is_learned(spec.detector):
-                find_model(spec.detector, *args, configuration=spec.detector_model)
-            if spec.quantizer not in (None, "latent"):
-                find_model(spec.quantizer, *args, configuration=spec.quantizer_model)
+            Receiver(name, scenario)
         except InvalidInput as error:
             console.print(f"left out: {name}: {error}", soft_wrap=True)
-            continue
-        kept.append(name)
+        else:
+            kept.append(name)
     return kept
 
 
@@ -136,8 +131,9 @@ def simulate_figure(name, args, console):
         target_block_errors=args.target_block_errors,
         max_blocks=args.max_blocks,
         seed=args.seed,
-        # Raw counts are not committed; figures of one scenario share them
-        store_path=Path("results/runs/papers/eqnet") / f"{scenario_name}-{args.seed}.jsonl",
+        # Raw counts are not committed. Each figure has its own, so that it holds the
+        # points it asks for and no other figure's
+        store_path=Path("results/runs/papers/eqnet") / f"{name}-{args.seed}.jsonl",
         fresh=args.fresh,
         reference="ml",
         on_point=lambda r: write_results(r, folder),
@@ -177,7 +173,8 @@ def figure3(args, console):
         rows = [r for r in rows if r["step"]]
         axes.plot([r["step"] for r in rows], [r[key] for r in rows], label=label)
     axes.set_yscale("log")
-    axes.set_xlabel("Steps of 4096 channel uses")
+    batch = list_models()[f"eqnet/{RAYLEIGH_2X2}"]["batch_size"]
+    axes.set_xlabel(f"Steps of {batch} channel uses")
     axes.set_ylabel("Validation loss (eq. 7)")
     axes.legend(frameon=False)
     folder = Path(args.output)
@@ -206,7 +203,8 @@ def figure10(args, console):
             target_block_errors=args.target_block_errors,
             max_blocks=args.max_blocks,
             seed=args.seed,
-            store_path=Path("results/runs/papers/eqnet") / f"{scenario.name}.jsonl",
+            store_path=Path("results/runs/papers/eqnet")
+            / f"fig10-{error_db}db-{args.seed}.jsonl",
             fresh=args.fresh,
         )
         records += [{"csi_error_snr_db": error_db, **r} for r in results["records"]]

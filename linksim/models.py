@@ -52,13 +52,15 @@ def find_model(
     for path, card in sorted(
         cards.items(), key=lambda item: item[0] != f"{name}/{preferred}"
     ):
-        system = (card["num_streams"], card["num_bits_per_symbol"])
-        if system != (num_streams, num_bits_per_symbol):
+        low, high = card.get("streams") or [card["num_streams"]] * 2
+        if not low <= num_streams <= high:
+            continue
+        if card["num_bits_per_symbol"] != num_bits_per_symbol:
             continue
         if configuration in (None, path.split("/")[1]):
             return path, card
     existing = "; ".join(
-        f"{path.split('/')[1]} (num_streams={c['num_streams']}, "
+        f"{path.split('/')[1]} (num_streams={streams_of(c)}, "
         f"num_bits_per_symbol={c['num_bits_per_symbol']}, num_rx={c['num_rx']})"
         for path, c in cards.items()
     )
@@ -67,6 +69,13 @@ def find_model(
         f"pretrained: no weights of {name}{wanted} for num_streams={num_streams}, "
         f"num_bits_per_symbol={num_bits_per_symbol}; there are: {existing or 'none'}"
     )
+
+
+def streams_of(card):
+    """The numbers of streams that a model serves, as text: "4", or "16 to 32"."""
+    if card.get("streams"):
+        return "{} to {}".format(*card["streams"])
+    return str(card["num_streams"])
 
 
 def read_weights(path, card):

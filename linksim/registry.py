@@ -41,6 +41,10 @@ _DETECTORS = {
     "nndet-p": "linksim.detectors.nndet:NNDetDetector",
     "oampnet": "linksim.detectors.oampnet:OAMPNetDetector",
     "oampnet2": "linksim.detectors.oampnet:OAMPNet2Detector",
+    "detnet": "linksim.detectors.detnet:DetNetDetector",
+    "mmnet": "linksim.detectors.mmnet:MMNetDetector",
+    "mmnet-iid": "linksim.detectors.mmnet:MMNetIIDDetector",
+    "remimo": "linksim.detectors.remimo:REMIMODetector",
     "sionna-lmmse": "linksim.link.sionna_detectors:lmmse",
     "sionna-kbest": "linksim.link.sionna_detectors:kbest",
     "sionna-ep": "linksim.link.sionna_detectors:ep",
@@ -58,7 +62,10 @@ _PRESETS = {
     "nndet-l": {"num_blocks": 3},
     "nndet-p": {"num_blocks": 4},
 }
-_LEARNED = (*_PRESETS, "oampnet", "oampnet2")
+_LEARNED = (
+    *_PRESETS,
+    *("oampnet", "oampnet2", "detnet", "mmnet", "mmnet-iid", "remimo"),
+)
 
 
 def list_detectors():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from linksim.channels import create_channel
+from linksim.channels.fading import cholesky_of_exponential, exponential_correlation
 from linksim.channels.gauss_markov import GaussMarkovChannel
 from linksim.channels.local_scattering import (
     LocalScatteringChannel,
@@ -132,3 +133,12 @@ def test_gauss_markov_sequence():
 def test_bad_parameters_are_named(name, options, message):
     with pytest.raises(InvalidInput, match=message):
         create_channel(name, 4, 3, **options)
+
+
+def test_cholesky_of_exponential_correlation():
+    for rho in (0.0, 0.3, 0.95):
+        factor = np.asarray(cholesky_of_exponential(7, np.float32(rho)), np.float64)
+        np.testing.assert_allclose(
+            factor @ factor.T, exponential_correlation(7, rho), atol=1e-6
+        )
+        assert (np.triu(factor, 1) == 0).all()

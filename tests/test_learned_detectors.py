@@ -9,10 +9,14 @@ import pytest
 from keras import ops
 
 from linksim.constellation import pam_points, qam_points
+from linksim.detectors.detnet import DetNetDetector
+from linksim.detectors.mmnet import MMNetDetector, MMNetIIDDetector
 from linksim.detectors.nndet import NNDetDetector
 from linksim.detectors.oamp import OAMPDetector
 from linksim.detectors.oampnet import OAMPNet2Detector, OAMPNetDetector
+from linksim.detectors.remimo import REMIMODetector
 from linksim.errors import InvalidInput
+from linksim.registry import build_detector
 from tests.conftest import draw_system
 from tests.test_detectors import run, to_llrs
 
@@ -28,8 +32,18 @@ LEARNED = [
     lambda k, m, **options: NNDetDetector(
         k, m, structure="residual", normalize=True, **SMALL, **options
     ),
+    lambda k, m, **options: DetNetDetector(k, m, num_layers=3, **options),
+    lambda k, m, **options: DetNetDetector(
+        k, m, num_layers=3, head="soft-sign", normalize=True, **options
+    ),
+    lambda k, m, **options: MMNetIIDDetector(k, m, num_layers=3, **options),
+    lambda k, m, **options: MMNetDetector(k, m, num_layers=3, num_channels=2, **options),
+    lambda k, m, **options: REMIMODetector(
+        k, m, num_blocks=2, state_size=16, num_heads=2, **options
+    ),
 ]
-each_learned = pytest.mark.parametrize("make", LEARNED, ids=["2", "4", "nn", "nn-res"])
+NAMES = ["2", "4", "nn", "nn-res", "det", "det-sign", "mm-iid", "mm", "re"]
+each_learned = pytest.mark.parametrize("make", LEARNED, ids=NAMES)
 
 
 def randomize(layer, seed=5):
@@ -341,12 +355,14 @@ def test_sizes_and_outputs(rng, make, num_rx, k, m):
 
 
 @needs_tensorflow
-@pytest.mark.parametrize("make", LEARNED[1::2], ids=["4", "nn-res"])
+@each_learned
 def test_unknown_batch_size_and_xla(rng, make):
     import tensorflow as tf
 
     _, y, h, no = draw_system(rng, 7, 5, 3, 4, 0.5)
-    detector = randomize(make(3, 4))
+    detector = make(3, 4)
+    build_detector(detector, 5)
+    randomize(detector)
     args = [tf.constant(x) for x in (y, h, no)]
     unknown = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in args]
     eager = detector(*args).numpy()
@@ -359,7 +375,9 @@ def test_unknown_batch_size_and_xla(rng, make):
 @each_learned
 def test_config_and_weights_round_trip(rng, make, tmp_path):
     _, y, h, no = draw_system(rng, 5, 4, 3, 4, 0.5)
-    detector = randomize(make(3, 4))
+    detector = make(3, 4)
+    build_detector(detector, 4)
+    randomize(detector)
     config = detector.get_config()
     again = type(detector).from_config(config)
     assert again.get_config() == config

@@ -93,6 +93,7 @@ class KroneckerChannel(Channel):
         check_real("channel.rho_tx", rho_tx, low=0, high=0.9999)
         check_real("channel.power", power, low=0, open_low=True)
         self.power = power
+        self.rho_rx, self.rho_tx = rho_rx, rho_tx
         self._root_rx = symmetric_root(exponential_correlation(num_rx, rho_rx))
         self._root_tx = symmetric_root(exponential_correlation(num_streams, rho_tx))
 
@@ -102,3 +103,31 @@ class KroneckerChannel(Channel):
         left = ops.convert_to_tensor(self._root_rx.astype(np.complex64))
         right = ops.convert_to_tensor(self._root_tx.astype(np.complex64))
         return ops.matmul(ops.matmul(left, h), right)
+
+    def sample_correlated(self, key, num_blocks, num_uses, rho):
+        """As `sample`, with another correlation on the sides that have one.
+
+        Args:
+            rho: float32 [], in [0, 1).
+        """
+        shape = (num_blocks, num_uses, self.num_rx, self.num_streams)
+        h = complex_normal(key, shape, self.power)
+        if self.rho_rx:
+            h = ops.matmul(ops.cast(cholesky_of_exponential(self.num_rx, rho), h.dtype), h)
+        if self.rho_tx:
+            factor = ops.transpose(cholesky_of_exponential(self.num_streams, rho))
+            h = ops.matmul(h, ops.cast(factor, h.dtype))
+        return h
+
+
+def cholesky_of_exponential(size, rho):
+    """The Cholesky factor of `exponential_correlation`, float32 [size, size].
+
+    Closed form of a first-order autoregression, for a rho that is a tensor. With
+    Gaussian entries it gives channels of the same distribution as the symmetric root.
+    """
+    lag = np.arange(size)[:, None] - np.arange(size)
+    scale = ops.sqrt(1.0 - ops.square(rho)) * ops.ones((size,))
+    scale = ops.where(np.arange(size) == 0, 1.0, scale)
+    powers = ops.power(rho, ops.convert_to_tensor(np.maximum(lag, 0).astype(np.float32)))
+    return powers * scale * (lag >= 0).astype(np.float32)

@@ -103,6 +103,20 @@ class Detector(keras.layers.Layer):
         """
         raise NotImplementedError
 
+    def all_logits(self, y, h, no, training=None):
+        """Logits of every unfolded layer, the last one's as `detect`'s, for training.
+
+        Args:
+            y, h, no: as in `detect`.
+            training: whether layers such as dropout train. None leaves it to the Keras
+                layer within whose call this runs; a stateless call, which is how JAX
+                trains, has none, so training passes it.
+
+        Returns:
+            list of float32 [B, N, L]; a detector without layers has one entry.
+        """
+        return [self.detect(y, h, no)]
+
     def detect_llrs(self, y, h, no):
         """LLRs [B, K, m]; override where they do not come from PAM logits."""
         return self._llrs(self.detect(y, h, no))
@@ -261,6 +275,14 @@ def check_column_rank(detector, num_rx, who):
         raise InvalidInput(
             f"{who}: {num_rx} receive antennas for {detector.num_streams} streams; "
             "this detector needs at least as many antennas as streams"
+        )
+
+
+def check_num_rx(y, built_for):
+    """Raise `InvalidInput` unless y [B, 2M] has the M that weights were made for."""
+    if y.shape[-1] != 2 * built_for:
+        raise InvalidInput(
+            f"y: {y.shape[-1] // 2} receive antennas; these weights are for {built_for}"
         )
 
 

@@ -15,7 +15,7 @@ from linksim.constellation import (
     pam_logits_to_llrs,
     pam_posterior,
 )
-from linksim.detectors.base import Detector
+from linksim.detectors.base import Detector, check_num_rx
 from linksim.detectors.linear import mmse_estimate
 from linksim.detectors.real import interleaved_qr, matched_filter
 from linksim.detectors.sic import successive_cancellation
@@ -131,12 +131,7 @@ class EQNetDetector(Detector):
     def inputs(self, y, h, no):
         """What the input layers of f_E see: a list of float32 [B, ...]."""
         if self.features == "raw":
-            rows = self._inputs[0].kernel.shape[0]
-            if rows != y.shape[-1]:
-                raise InvalidInput(
-                    f"y: {y.shape[-1] // 2} receive antennas; these weights are for "
-                    f"{rows // 2}"
-                )
+            check_num_rx(y, self._inputs[0].kernel.shape[0] // 2)
             h = h[:, :, : self.num_streams]
             h = ops.reshape(h, (-1, h.shape[1] * h.shape[2]))
             return [y, h, ops.sqrt(no)[:, None]]

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from linksim.detectors.base import Detector
-from linksim.detectors.real import diagonal, matched_filter, matvec
+from linksim.detectors.real import matched_filter, matvec, normalized_system
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
 STRUCTURES = ("highway", "residual")
@@ -41,8 +41,8 @@ class NNDetDetector(Detector):
             sees also a running feature vector as DetNet does (2N entries, linear in
             the last hidden layer, 0 at the start), and has dropout after every
             hidden layer.
-        normalize: divide H'y and H'H by the gain g = tr(H'H)/N + N0/2, and add
-            log(2g/N0) to the inputs. One network then serves any SNR and scale;
+        normalize: `linksim.detectors.real.normalized_system` on H'y and H'H, and
+            log(2g/N0) as a further input. One network then serves any SNR and scale;
             the default, as published, leaves both alone.
 
     Raises:
@@ -105,26 +105,13 @@ class NNDetDetector(Detector):
         return self.all_logits(y, h, no)[-1]
 
     def all_logits(self, y, h, no, training=None):
-        """PAM logits of every block, for losses averaged over blocks.
-
-        Args:
-            y, h, no: real tensors, as in `detect`.
-            training: whether batch normalisation and dropout train. The default is
-                the flag of the layer or model within whose call this is run, and
-                False outside any.
-
-        Returns:
-            list of float32 [B, N, L], log-probabilities up to a constant.
-        """
         # An explicit None would hide the flag of the outer layer
         flag = {} if training is None else {"training": training}
         hty, gram = matched_filter(y, h)
         inputs = []
         if self.normalize:
-            half_no = no[:, None] / 2.0
-            gain = ops.mean(diagonal(gram), axis=-1, keepdims=True) + half_no
-            hty, gram = hty / gain, gram / gain[..., None]
-            inputs = [ops.log(gain / half_no)]
+            hty, gram, log_gain = normalized_system(hty, gram, no)
+            inputs = [log_gain]
         x = ops.zeros_like(hty)
         residual = self.structure == "residual"
         memory = [x, x] if residual else []

@@ -71,6 +71,24 @@ def matched_filter(y, h):
     return matvec(ht, y), ops.matmul(ht, h)
 
 
+def normalized_system(hty, gram, no):
+    """H'y and H'H divided by the gain g = tr(H'H)/N + N0/2, and log(2g/N0).
+
+    They do not change when y and H, or H'y, H'H and N0, are scaled.
+
+    Args:
+        hty: float32 [B, N].
+        gram: float32 [B, N, N].
+        no: float32 [B].
+
+    Returns:
+        float32 [B, N], [B, N, N] and [B, 1].
+    """
+    half_no = no[:, None] / 2.0
+    gain = ops.mean(diagonal(gram), axis=-1, keepdims=True) + half_no
+    return hty / gain, gram / gain[..., None], ops.log(gain / half_no)
+
+
 def diagonal(a):
     """Diagonals [B, N] of a [B, N, N]."""
     return ops.diagonal(a, axis1=-2, axis2=-1)

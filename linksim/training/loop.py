@@ -91,9 +91,15 @@ class Trainer:
             teacher=data.teacher or None,
             seed=recipe.seed,
             copies=data.copies,
+            num_channels=data.num_channels,
+            streams=data.streams or None,
+            snr_db_per_stream=data.snr_db_per_stream,
+            rho=data.rho or None,
         )
         if task.needs_teacher and not data.teacher:
             raise InvalidInput(f"data.teacher: missing, the task {recipe.task} needs one")
+        if data.num_channels:
+            task.product.set_channels(self._source.channels)
         self._draw = compiled(lambda keys: task.prepare(self._source.draw(keys)))
         self.step = 0
         self.seconds = 0.0

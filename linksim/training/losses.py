@@ -31,14 +31,21 @@ def bit_divergence(llr, target):
     return ops.mean(cross - entropy)
 
 
-def bit_cross_entropy(llr, bits):
-    """Mean over bits of -log q(bit) in nats; bits float32 [B, K, m] of 0 and 1."""
-    return ops.mean(ops.softplus(llr) - bits * llr)
+def bit_cross_entropy(llr, bits, weights=None):
+    """Mean over bits of -log q(bit) in nats.
+
+    Args:
+        llr: float32 [B, K, m].
+        bits: float32 [B, K, m] of 0 and 1.
+        weights: float32 [B, K] of the symbols, or None for equal ones.
+    """
+    return _weighted_mean(ops.mean(ops.softplus(llr) - bits * llr, axis=-1), weights)
 
 
-def mutual_information(llr, bits):
-    """Achievable rate of bit-interleaved coding with these LLRs, in bits per bit."""
-    return 1.0 - bit_cross_entropy(llr, bits) / np.log(2.0)
+def mutual_information(llr, bits, weights=None):
+    """Achievable rate of bit-interleaved coding with these LLRs, in bits per bit;
+    arguments as in `bit_cross_entropy`."""
+    return 1.0 - bit_cross_entropy(llr, bits, weights) / np.log(2.0)
 
 
 def pam_targets(symbols, num_bits_per_symbol):
@@ -48,15 +55,60 @@ def pam_targets(symbols, num_bits_per_symbol):
     return ops.concatenate([pam[..., i] for i in range(pam.shape[-1])], axis=-1)
 
 
-def pam_cross_entropy(logits, symbols, num_bits_per_symbol):
-    """Mean cross entropy in nats of PAM logits [B, N, L] to sent symbols [B, K]."""
-    target = ops.one_hot(pam_targets(symbols, num_bits_per_symbol), logits.shape[-1])
-    return -ops.mean(ops.sum(target * ops.log_softmax(logits, axis=-1), axis=-1))
+def cross_entropy(logits, symbols, num_bits_per_symbol, weights=None):
+    """Mean cross entropy in nats to the sent symbols, int32 [B, K].
+
+    Args:
+        logits: PAM logits float32 [B, N, L], or symbol logits [B, K, 2^m].
+        weights: float32 [B, K] of the symbols, or None for equal ones.
+    """
+    target = symbols
+    if logits.shape[-1] != 2**num_bits_per_symbol:
+        target = pam_targets(symbols, num_bits_per_symbol)
+    target = ops.one_hot(target, logits.shape[-1])
+    entropy = -ops.sum(target * ops.log_softmax(logits, axis=-1), axis=-1)
+    return _weighted_mean(entropy, weights)
 
 
-def pam_squared_error(logits, symbols, num_bits_per_symbol, points):
-    """Mean squared error of the posterior mean of PAM logits [B, N, L]."""
-    levels = ops.convert_to_tensor(points)
-    mean = ops.sum(ops.softmax(logits, axis=-1) * levels, axis=-1)
-    sent = ops.take(levels, pam_targets(symbols, num_bits_per_symbol), axis=0)
-    return ops.mean(ops.square(mean - sent))
+def sent_levels(symbols, num_bits_per_symbol, points):
+    """PAM levels float32 [B, N] of symbol indices [B, K], real parts first."""
+    targets = pam_targets(symbols, num_bits_per_symbol)
+    return ops.take(ops.convert_to_tensor(points), targets, axis=0)
+
+
+def squared_error(estimate, sent, weights=None):
+    """Mean squared error of real dimensions, float32 [B, N].
+
+    Args:
+        weights: float32 [B, K] of the symbols, or None for equal ones.
+    """
+    return _weighted_mean(ops.square(estimate - sent), weights)
+
+
+def pam_means(logits, points):
+    """Posterior means [B, N] of PAM logits [B, N, L]."""
+    return ops.sum(ops.softmax(logits, axis=-1) * ops.convert_to_tensor(points), axis=-1)
+
+
+def detnet_loss(estimates, sent, zero_forcing):
+    """DetNet's loss (001_199363b04b6b0fc1.txt, eq. 20), averaged over the batch.
+
+    Args:
+        estimates: list of float32 [B, N], of the layers 1 to L.
+        sent: float32 [B, N].
+        zero_forcing: float32 [B, N]; its squared error divides those of the layers,
+            and is taken as at least 1e-6 a dimension.
+    """
+    scale = ops.mean(ops.square(sent - zero_forcing), axis=-1)
+    scale = 1.0 / ops.maximum(scale, 1e-6)
+    errors = [ops.mean(ops.square(sent - x), axis=-1) * scale for x in estimates]
+    return sum(float(np.log(r + 1)) * ops.mean(e) for r, e in enumerate(errors))
+
+
+def _weighted_mean(values, weights):
+    """Mean of values [B, K] or, real parts first, [B, 2K] with weights [B, K]."""
+    if weights is None:
+        return ops.mean(values)
+    if values.shape[-1] != weights.shape[-1]:
+        weights = ops.concatenate([weights, weights], axis=-1)
+    return ops.sum(values * weights) / ops.maximum(ops.sum(weights), 1.0)

@@ -9,7 +9,7 @@ from keras import ops
 import linksim
 from linksim.data import model_folder
 from linksim.files import write_atomically
-from linksim.models import trained_weights, write_model
+from linksim.models import streams_of, trained_weights, write_model
 from linksim.training.loop import compiled
 from linksim.training.source import VALIDATION, VectorSource
 
@@ -94,6 +94,8 @@ def make_card(recipe, scenario, layer, training):
         "scenario": scenario.name,
         "num_rx": system.num_rx,
         "num_streams": system.num_streams,
+        # (low, high) where one model serves several numbers of users
+        "streams": list(recipe.data.streams),
         "num_bits_per_symbol": system.num_bits_per_symbol,
         "options": recipe.model,
         "autoencoder": recipe.autoencoder,
@@ -125,7 +127,7 @@ def card_text(card):
     teacher = f" LLRs to learn from: `{card['teacher']}`." if card["teacher"] else ""
     return f"""# {card["model"]}, {card["configuration"]}
 
-{card["title"]}. {card["num_parameters"]} trained parameters, {card["num_streams"]} streams
+{card["title"]}. {card["num_parameters"]} trained parameters, {streams_of(card)} streams
 of {card["num_bits_per_symbol"]} bits, {card["num_rx"]} receive antennas.
 
 **Data.** Drawn on the fly from `{card["scenario"]}`, SNR uniform in [{low:g}, {high:g}] dB

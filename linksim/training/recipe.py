@@ -14,16 +14,24 @@ SCHEDULES = ("constant", "cosine", "plateau")
 
 @dataclass(frozen=True)
 class Data:
-    """Where training vectors come from; see `linksim.training.source`."""
+    """Where training vectors come from; see `linksim.training.source.VectorSource`.
+
+    Empty texts and tuples stand for its None.
+    """
 
     scenario: str
     snr_db: tuple
     batch_size: int
     teacher: str = ""
     copies: int = 1
+    num_channels: int = 0
+    streams: tuple = ()
+    snr_db_per_stream: float = 0.0
+    rho: tuple = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "snr_db", tuple(self.snr_db))
+        for key in ("snr_db", "streams", "rho"):
+            object.__setattr__(self, key, tuple(getattr(self, key)))
 
 
 @dataclass(frozen=True)

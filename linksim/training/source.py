@@ -17,8 +17,12 @@ from linksim.errors import InvalidInput, check_int, check_real
 from linksim.registry import create_detector
 from linksim.snr import SNR_DEFINITIONS, LinkBudget, snr_db_to_no
 
-_PURPOSES = ("symbols", "channel", "noise", "snr", "csi", "symmetry", "layer")
-TRAINING, VALIDATION = 1, 2
+# New ones are appended: the keys of those before them do not change then
+_PURPOSES = (
+    *("symbols", "channel", "noise", "snr", "csi", "symmetry", "layer"),
+    *("streams", "correlation"),
+)
+FIXED, TRAINING, VALIDATION = 0, 1, 2
 
 
 class VectorSource:
@@ -38,13 +42,38 @@ class VectorSource:
             streams, rotations of a stream by 90 degrees), for which the LLRs are
             known from those of the first. A teacher then works for
             `batch_size/copies` vectors.
+        num_channels: 0 for a new channel in every channel use; otherwise all batches
+            have the same so many channels, `channels`, in that order and equally
+            often.
+        streams: None, or (low, high): every batch has its own number of users,
+            with a probability that is proportional to it, as in the published code of
+            RE-MIMO (the triangular distribution of its Section V-E never draws the
+            lowest number). The columns of H beyond are zero; high is the scenario's.
+        snr_db_per_stream: dB added to `snr_db` for each user of a batch.
+        rho: None, or (low, high) of a Kronecker channel: every batch has its own
+            correlation, of triangular distribution with its mode at `high`
+            (000_6f68bbc11e3dc672.txt, Section V-B), on the sides where the scenario
+            has one.
 
     Raises:
         InvalidInput: a value out of range, or a scenario whose SNR definition needs
             a code rate.
     """
 
-    def __init__(self, scenario, snr_db, batch_size, *, teacher=None, seed=0, copies=1):
+    def __init__(
+        self,
+        scenario,
+        snr_db,
+        batch_size,
+        *,
+        teacher=None,
+        seed=0,
+        copies=1,
+        num_channels=0,
+        streams=None,
+        snr_db_per_stream=0.0,
+        rho=None,
+    ):
         if len(snr_db) != 2:
             raise InvalidInput(f"snr_db: got {snr_db!r}, expected [low, high]")
         for value in snr_db:
@@ -73,16 +102,30 @@ class VectorSource:
         self.num_rx = system.num_rx
         self.num_bits_per_symbol = system.num_bits_per_symbol
         self.channel = channel_of(scenario)
-        self._no_at_0db = snr_db_to_no(
-            scenario.snr.definition,
-            0.0,
-            LinkBudget(
-                num_rx=self.num_rx,
-                num_streams=self.num_streams,
-                num_bits_per_symbol=self.num_bits_per_symbol,
-                channel_power=self.channel.power,
-            ),
+        check_int("num_channels", num_channels, minimum=0)
+        check_real("snr_db_per_stream", snr_db_per_stream, low=-10, high=10)
+        self._streams = self._check_streams(streams)
+        self._snr_db_per_stream = float(snr_db_per_stream)
+        self._rho = self._check_rho(rho)
+        if (streams or num_channels) and (copies > 1 or (streams and num_channels)):
+            raise InvalidInput(
+                "data: only one of copies, num_channels and streams can be chosen"
+            )
+        low, high = self._streams
+        # N0 at 0 dB for each number of users
+        self._no_at_0db = np.array(
+            [self._no_of(streams) for streams in range(low, high + 1)], np.float32
         )
+        self.channels = None
+        if num_channels:
+            if batch_size % num_channels:
+                raise InvalidInput(
+                    f"num_channels: got {num_channels}, expected a divisor of "
+                    f"batch_size = {batch_size}"
+                )
+            key = self.keys(FIXED, 0)[_PURPOSES.index("channel")]
+            h = self.channel.sample(key, num_channels, 1)[:, 0]
+            self.channels = ops.convert_to_numpy(h)
         self._teacher = None
         if teacher is not None:
             self._teacher = create_detector(
@@ -91,8 +134,43 @@ class VectorSource:
                 num_bits_per_symbol=self.num_bits_per_symbol,
             )
 
+    def _check_streams(self, streams):
+        if streams is None:
+            return self.num_streams, self.num_streams
+        if not isinstance(streams, (list, tuple)) or len(streams) != 2:
+            raise InvalidInput(f"streams: got {streams!r}, expected [low, high]")
+        low, high = streams
+        check_int("streams", low)
+        check_int("streams", high)
+        if not low <= high == self.num_streams:
+            raise InvalidInput(
+                f"streams: got {streams!r}, expected [low, {self.num_streams}] with the "
+                "num_streams of the scenario"
+            )
+        return low, high
+
+    def _check_rho(self, rho):
+        if rho is None:
+            return None
+        if not hasattr(self.channel, "sample_correlated"):
+            raise InvalidInput(
+                f"rho: {self.scenario.name} has no Kronecker channel, got {rho!r}"
+            )
+        if len(rho) != 2 or not 0 <= rho[0] <= rho[1] < 1:
+            raise InvalidInput(f"rho: got {rho!r}, expected [low, high] within [0, 1)")
+        return tuple(float(r) for r in rho)
+
+    def _no_of(self, num_streams):
+        budget = LinkBudget(
+            num_rx=self.num_rx,
+            num_streams=num_streams,
+            num_bits_per_symbol=self.num_bits_per_symbol,
+            channel_power=self.channel.power,
+        )
+        return snr_db_to_no(self.scenario.snr.definition, 0.0, budget)
+
     def keys(self, purpose, index):
-        """Random-stream keys of a batch, int32 [7, 2].
+        """Random-stream keys of a batch, int32 [9, 2].
 
         Args:
             purpose: `TRAINING` or `VALIDATION`.
@@ -115,10 +193,15 @@ class VectorSource:
         symbols = keras.random.randint(
             (uses, self.num_streams), 0, size, seed=StreamKey(key["symbols"])
         )
-        h = self.channel.sample(key["channel"], uses, 1)[:, 0]
+        h = self._channels_of(key, uses)
+        extra = self._extra_streams(key["streams"])
+        count = self._streams[0] + extra
+        h = h * ops.cast(ops.arange(self.num_streams) < count, "complex64")
         low, high = self.snr_db
         snr_db = keras.random.uniform((uses,), low, high, seed=StreamKey(key["snr"]))
-        no = self._no_at_0db * ops.exp(-np.log(10.0) / 10.0 * snr_db)
+        snr_db = snr_db + self._snr_db_per_stream * ops.cast(count, "float32")
+        no = ops.take(ops.convert_to_tensor(self._no_at_0db), extra)
+        no = no * ops.exp(-np.log(10.0) / 10.0 * snr_db)
         if SNR_DEFINITIONS[self.scenario.snr.definition].per_realization:
             mean = self.num_rx * self.num_streams * self.channel.power
             no = no * ops.sum(ops.square(ops.abs(h)), axis=(-2, -1)) / mean
@@ -139,6 +222,27 @@ class VectorSource:
         batch["symbols"] = ops.sum(ops.cast(batch["bits"], "int32") * weights, axis=-1)
         batch["key"] = key["layer"]
         return batch
+
+    def _channels_of(self, key, uses):
+        if self.channels is not None:
+            h = ops.convert_to_tensor(self.channels)
+            return ops.repeat(h, uses // len(self.channels), axis=0)
+        if self._rho is None:
+            return self.channel.sample(key["channel"], uses, 1)[:, 0]
+        low, high = self._rho
+        u = keras.random.uniform((), seed=StreamKey(key["correlation"]))
+        rho = low + (high - low) * ops.sqrt(u)
+        return self.channel.sample_correlated(key["channel"], uses, 1, rho)[:, 0]
+
+    def _extra_streams(self, key):
+        """Users of a batch beyond the lowest number, int32 []."""
+        low, high = self._streams
+        if low == high:
+            return ops.convert_to_tensor(0)
+        counts = np.arange(low, high + 1)
+        steps = np.cumsum(counts)[:-1] / counts.sum()
+        u = keras.random.uniform((), seed=StreamKey(key))
+        return ops.sum(ops.cast(u >= steps.astype(np.float32), "int32"))
 
     def _with_copies(self, batch, key):
         """The batch followed by symmetric copies of it, each copy by one symmetry."""

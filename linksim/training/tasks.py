@@ -8,7 +8,13 @@ import keras
 from keras import ops
 
 from linksim.channels.random import StreamKey
-from linksim.detectors.real import complex_to_real_channel
+from linksim.constellation import pam_logits_to_llrs
+from linksim.detectors.real import (
+    complex_to_real_channel,
+    matched_filter,
+    matvec,
+    regularized_inverse,
+)
 from linksim.errors import InvalidInput, check_real
 from linksim.training import losses
 
@@ -72,7 +78,9 @@ class Task(keras.Model):
         llr = self.soft_output(batch)
         values = {
             "loss": self(batch, training=False),
-            "mutual_information": losses.mutual_information(llr, batch["bits"]),
+            "mutual_information": losses.mutual_information(
+                llr, batch["bits"], batch.get("present")
+            ),
         }
         if "llr" in batch:
             values["divergence"] = losses.bit_divergence(llr, batch["llr"])
@@ -200,47 +208,92 @@ class EstimatorTask(LLRTask):
 
 
 class DetectorTask(Task):
-    """Any detector with PAM logits, on the sent symbols.
+    """Any detector with logits, on the sent symbols.
 
-    Terms: "cross-entropy" of the PAM levels and "squared-error" of their posterior
-    mean, of the last layer or, with `all_layers`, averaged over all of them.
+    Terms:
+        - "cross-entropy" of the PAM levels, or of the symbols where a detector's
+          logits are not those of PAMs;
+        - "squared-error" of the estimates of the levels: a detector's
+          `all_estimates`, or else the means of its PAM logits;
+        - "detnet": eq. 20 of 001_199363b04b6b0fc1.txt on `all_estimates`.
+
+    The first two are of the last layer or, with `all_layers`, averaged over all.
+    Users whose channel is zero do not count.
+
+    Args:
+        detector: the layer to train, built.
+        all_layers: see above.
+        by_channel: use `all_logits_by_channel` (MMNet), for data with `num_channels`.
     """
 
-    terms_available = ("cross-entropy", "squared-error")
+    terms_available = ("cross-entropy", "squared-error", "detnet")
 
-    def __init__(self, detector, weights_of_losses, all_layers=False):
+    def __init__(self, detector, weights_of_losses, all_layers=False, by_channel=False):
         super().__init__(weights_of_losses)
-        if all_layers and not hasattr(detector, "all_logits"):
-            raise InvalidInput(f"all_layers: {detector.name} has no logits per layer")
+        needed = {
+            "by_channel": ("all_logits_by_channel", by_channel),
+            "loss": ("all_estimates", "detnet" in weights_of_losses),
+        }
+        for option, (method, wanted) in needed.items():
+            if wanted and not hasattr(detector, method):
+                raise InvalidInput(
+                    f"{option}: {type(detector).__name__} has no {method}, which it needs"
+                )
         self.product = detector
         self._all_layers = all_layers
+        self._by_channel = by_channel
 
     def prepare(self, batch):
         y, h = complex_to_real_channel(batch["y"], batch["h"])
+        present = ops.any(h[..., : self.product.num_streams] != 0, axis=1)
         if self.product.is_real:
             h = h[..., : self.product.num_streams]
-        return {
+        prepared = {
             "y": y,
             "h": h,
             "no": batch["no"],
             "bits": batch["bits"],
             "symbols": batch["symbols"],
+            "present": ops.cast(present, "float32"),
         }
+        if "detnet" in self.loss_weights_by_term:
+            hty, gram = matched_filter(y, h)
+            prepared["zero_forcing"] = matvec(regularized_inverse(gram, 0.0), hty)
+        return prepared
 
     def terms(self, batch, training):
-        y, h, no = batch["y"], batch["h"], batch["no"]
-        if self._all_layers:
-            layers = self.product.all_logits(y, h, no)
+        detector, symbols = self.product, batch["symbols"]
+        args = batch["y"], batch["h"], batch["no"]
+        m, points = detector.num_bits_per_symbol, detector.points
+        present = batch["present"]
+        layers = self._logits(*args, training)
+        entropy = [losses.cross_entropy(x, symbols, m, present) for x in layers]
+        values = {"cross-entropy": sum(entropy) / len(layers)}
+        if {"squared-error", "detnet"} & set(self.loss_weights_by_term):
+            sent = losses.sent_levels(symbols, m, points)
+            if hasattr(detector, "all_estimates"):
+                estimates = detector.all_estimates(*args)
+            else:
+                estimates = [losses.pam_means(x, points) for x in layers]
+            kept = estimates if self._all_layers else estimates[-1:]
+            errors = [losses.squared_error(x, sent, present) for x in kept]
+            values["squared-error"] = sum(errors) / len(kept)
+            if "detnet" in self.loss_weights_by_term:
+                reference = batch["zero_forcing"]
+                values["detnet"] = losses.detnet_loss(estimates, sent, reference)
+        return values
+
+    def _logits(self, y, h, no, training):
+        """Logits of the layers that the loss is of."""
+        if self._by_channel:
+            every = self.product.all_logits_by_channel(y, h, no)
         else:
-            layers = [self.product.detect(y, h, no)]
-        m, points = self.product.num_bits_per_symbol, self.product.points
-        symbols = batch["symbols"]
-        entropy = sum(losses.pam_cross_entropy(x, symbols, m) for x in layers)
-        error = sum(losses.pam_squared_error(x, symbols, m, points) for x in layers)
-        return {
-            "cross-entropy": entropy / len(layers),
-            "squared-error": error / len(layers),
-        }
+            every = self.product.all_logits(y, h, no, training=training)
+        return every if self._all_layers else every[-1:]
 
     def soft_output(self, batch):
-        return self.product.detect_llrs(batch["y"], batch["h"], batch["no"])
+        args = batch["y"], batch["h"], batch["no"]
+        if self._by_channel:
+            last = self.product.all_logits_by_channel(*args)[-1]
+            return pam_logits_to_llrs(last, self.product.num_bits_per_symbol)
+        return self.product.detect_llrs(*args)

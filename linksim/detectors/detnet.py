@@ -1,0 +1,188 @@
+"""DetNet: projected gradient descent unfolded into dense layers."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from linksim.constellation import pam_posterior
+from linksim.detectors.base import Detector
+from linksim.detectors.real import matched_filter, matvec, normalized_system
+from linksim.errors import InvalidInput, check_choice, check_int, check_real
+
+HEADS = ("one-hot", "soft-sign")
+
+
+@keras.saving.register_keras_serializable("linksim")
+class DetNetDetector(Detector):
+    """DetNet (Samuel, Diskin and Wiesel, SPAWC 2017 and IEEE TSP 67, 2019).
+
+    Layer r, in real dimensions (001_199363b04b6b0fc1.txt, eq. 8 to 11), starting from
+    x = a = 0: u = ReLU(W1 [H'y, x, H'H x, a] + b1); the head gives the estimate x from
+    W2 u + b2; a = W3 u + b3. Both outputs are mixed with those of the layer before,
+    out <- (1 - residual) out + residual out_before.
+
+    Heads:
+        - "one-hot": W2 u + b2 are logits of the PAM levels and x is their mean, the
+          form of the TSP paper for any QAM (there with a linear output trained on
+          one-hot vectors; a softmax has the same minimiser and stays a probability).
+          It is trained with "cross-entropy" or "squared-error".
+        - "soft-sign": x = A psi_t(W2 u + b2), A the largest level and psi_t the
+          piecewise linear sign with a learned t per layer, as in SPAWC 2017, WeSNet
+          (001_199363b04b6b0fc1.txt) and the comparisons of 000_6f68bbc11e3dc672.txt,
+          which use it for 16-QAM too. Trained with "detnet", eq. 20. It has no
+          posterior; soft output takes x as seen through Gaussian noise whose
+          variance is one weight per layer, and "cross-entropy" trains that alone.
+
+    The network does not see N0, so LLRs are scaled for the SNR of the training, unless
+    `normalize` is set. The weights fit any M but one K and one modulation. A network
+    for one fixed channel is the same layer, trained on that channel.
+
+    Args:
+        num_layers: L; default 3 K.
+        hidden_size: entries of u; default 8 N for N real dimensions.
+        auxiliary_size: entries of a; default 2 N.
+        residual: weight of the layer before, in [0, 1).
+        head: "one-hot" or "soft-sign".
+        normalize: `linksim.detectors.real.normalized_system` on H'y and H'H, and
+            log(2g/N0) as a further input. One network then serves any SNR and scale.
+
+    Raises:
+        InvalidInput: (a `ValueError`) for options out of range.
+    """
+
+    xla_on_cpu = True
+
+    def __init__(
+        self,
+        *args,
+        num_layers=None,
+        hidden_size=None,
+        auxiliary_size=None,
+        residual=0.9,
+        head="one-hot",
+        normalize=False,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        dims = self.num_dims
+        self.num_layers = 3 * self.num_streams if num_layers is None else num_layers
+        self.hidden_size = 8 * dims if hidden_size is None else hidden_size
+        self.auxiliary_size = 2 * dims if auxiliary_size is None else auxiliary_size
+        for name in ("num_layers", "hidden_size", "auxiliary_size"):
+            check_int(name, getattr(self, name))
+        check_real("residual", residual, low=0, high=0.999)
+        check_choice("head", head, HEADS)
+        if not isinstance(normalize, bool):
+            raise InvalidInput(f"normalize: got {normalize!r}, expected True or False")
+        self.residual = float(residual)
+        self.head = head
+        self.normalize = normalize
+        one_hot = head == "one-hot"
+        num_outputs = dims * len(self.points) if one_hot else dims
+        num_inputs = 3 * dims + self.auxiliary_size + (1 if normalize else 0)
+        # All weights are created here: no size depends on the data
+        sizes = [self.auxiliary_size] * (self.num_layers - 1) + [0]
+        self.unfolded = [
+            _Layer(num_inputs, self.hidden_size, num_outputs, size, name=f"layer_{r}")
+            for r, size in enumerate(sizes)
+        ]
+        if not one_hot:
+            self.widths = self._vector("widths", 0.1)  # t of psi_t
+            self.log_variances = self._vector("log_variances", np.log(self.pam_energy))
+        self.built = True
+
+    def _vector(self, name, value):
+        return self.add_weight(
+            name=name,
+            shape=(self.num_layers,),
+            initializer=keras.initializers.Constant(value),
+            autocast=False,
+        )
+
+    def detect(self, y, h, no):
+        return self._logits(self._unfold(y, h, no)[-1], self.num_layers - 1)
+
+    def all_logits(self, y, h, no, training=None):
+        outputs = self._unfold(y, h, no)
+        return [self._logits(out, r) for r, out in enumerate(outputs)]
+
+    def all_estimates(self, y, h, no):
+        """The estimate x of every layer: list of float32 [B, N]."""
+        return [self._estimate(out) for out in self._unfold(y, h, no)]
+
+    def _unfold(self, y, h, no):
+        """What the head of every layer gives: logits [B, N L], or x [B, N]."""
+        hty, gram = matched_filter(y, h)
+        extra = []
+        if self.normalize:
+            hty, gram, log_gain = normalized_system(hty, gram, no)
+            extra = [log_gain]
+        x = ops.zeros_like(hty)
+        a = ops.zeros((ops.shape(x)[0], self.auxiliary_size))
+        out, outputs, keep = 0.0, [], self.residual
+        for r, layer in enumerate(self.unfolded):
+            seen = ops.concatenate([hty, x, matvec(gram, x), a] + extra, axis=-1)
+            new_out, new_a = layer(seen)
+            if self.head == "soft-sign":
+                new_out = self._soft_sign(new_out, r)
+            out = (1.0 - keep) * new_out + keep * out
+            if new_a is not None:
+                a = (1.0 - keep) * new_a + keep * a
+            x = self._estimate(out)
+            outputs.append(out)
+        return outputs
+
+    def _soft_sign(self, x, r):
+        """A psi_t: -A below -t, A above t, linear between."""
+        width = ops.abs(self.widths[r]) + 1e-5
+        return float(np.max(self.points)) * ops.clip(x / width, -1.0, 1.0)
+
+    def _estimate(self, out):
+        if self.head == "soft-sign":
+            return out
+        return ops.sum(ops.softmax(self._by_level(out)) * self.points, axis=-1)
+
+    def _logits(self, out, r):
+        if self.head == "one-hot":
+            return self._by_level(out)
+        variance = ops.exp(self.log_variances[r]) * ops.ones_like(out)
+        return pam_posterior(ops.stop_gradient(out), variance, self.points)[0]
+
+    def _by_level(self, out):
+        return ops.reshape(out, (-1, self.num_dims, len(self.points)))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_layers": self.num_layers,
+            "hidden_size": self.hidden_size,
+            "auxiliary_size": self.auxiliary_size,
+            "residual": self.residual,
+            "head": self.head,
+            "normalize": self.normalize,
+        }
+
+
+class _Layer(keras.layers.Layer):
+    """One unfolded layer: the hidden sublayer, the head and the auxiliary output.
+
+    The last one has no auxiliary output, which nothing would read.
+    """
+
+    def __init__(self, num_inputs, hidden_size, num_outputs, auxiliary_size, **kwargs):
+        super().__init__(**kwargs)
+
+        def dense(size, inputs, **options):
+            initializer = keras.initializers.RandomNormal(stddev=0.01)
+            layer = keras.layers.Dense(size, kernel_initializer=initializer, **options)
+            layer.build((None, inputs))
+            return layer
+
+        self.hidden = dense(hidden_size, num_inputs, activation="relu")
+        self.head = dense(num_outputs, hidden_size)
+        self.auxiliary = dense(auxiliary_size, hidden_size) if auxiliary_size else None
+        self.built = True
+
+    def call(self, x):
+        u = self.hidden(x)
+        return self.head(u), self.auxiliary(u) if self.auxiliary else None

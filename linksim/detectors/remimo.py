@@ -1,0 +1,286 @@
+"""RE-MIMO: users that attend to each other, any number of them."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from linksim.constellation import (
+    logits_to_llrs,
+    pam_indices_of_symbols,
+    pam_logits_to_llrs,
+    qam_points,
+)
+from linksim.detectors.base import Detector, check_num_rx
+from linksim.detectors.real import matvec
+from linksim.errors import InvalidInput, check_int
+
+
+@keras.saving.register_keras_serializable("linksim")
+class REMIMODetector(Detector):
+    """RE-MIMO (Pratik, Rao and Welling; 000_6f68bbc11e3dc672.txt).
+
+    Every user has a state s. An embedding network makes it from y, its own channel
+    h_i, sigma = sqrt(N0) and the encoded number of users (eq. 22 to 24). Each of
+    `num_blocks` blocks, with its own weights, then
+        - takes z, the mean of the symbols' probabilities so far, and the residual
+          y - Hz (eq. 12 and 16, the likelihood module);
+        - updates all states by self-attention between users of the tokens
+          [s, logits, residual/sqrt(2 K), h_i] and by a feed-forward network, each with
+          a residual connection and layer normalisation (eq. 17 to 20, the encoder);
+        - gives new logits from [s, logits, residual/sqrt(2 K), h_i, sigma/sqrt(2 K)]
+          (eq. 21, the predictor).
+    The same weights serve any K; permuting the users permutes the result.
+
+    A user whose channel is exactly zero is taken as absent: it is not counted, nobody
+    attends to it, and its LLRs are 0. Vectors with fewer users can therefore be padded
+    with zero columns to a common K, without effect on the others.
+
+    Args:
+        num_blocks: encoder-predictor blocks; the paper has 12, and 16 on correlated
+            channels.
+        state_size: d_s, 512 in the paper.
+        num_heads: attention heads, 8 in the paper.
+        factored: logits of the two PAMs of a symbol, 2 sqrt(2^m) numbers, instead of
+            2^m. The default is to factor from 64-QAM on, where both have 16 numbers
+            and 16-QAM's are those of the paper.
+
+    Weights fit one number of receive antennas and one modulation.
+
+    Raises:
+        InvalidInput: (a `ValueError`) for options out of range.
+    """
+
+    xla_on_cpu = True
+
+    def __init__(
+        self, *args, num_blocks=12, state_size=512, num_heads=8, factored=None, **kwargs
+    ):
+        super().__init__(*args, **kwargs)
+        for name, value in (
+            ("num_blocks", num_blocks),
+            ("state_size", state_size),
+            ("num_heads", num_heads),
+        ):
+            check_int(name, value)
+        if factored is None:
+            factored = self.num_bits_per_symbol > 4
+        if not isinstance(factored, bool):
+            raise InvalidInput(f"factored: got {factored!r}, expected True or False")
+        self.num_blocks = int(num_blocks)
+        self.state_size = int(state_size)
+        self.num_heads = int(num_heads)
+        # BPSK has one PAM, which is the symbol
+        self.factored = factored or self.is_real
+        pams = 1 if self.is_real else 2
+        levels = len(self.points)
+        self._num_logits = pams * levels if self.factored else levels**pams
+        self.embedding = _Perceptron([4 * self.state_size, self.state_size], name="embedding")
+        self.blocks = [
+            _Block(self.state_size, self.num_heads, self._num_logits, name=f"block_{t}")
+            for t in range(self.num_blocks)
+        ]
+
+    def build(self, y_shape, h_shape, s_shape):
+        """Create all weights; they fit one number of antennas."""
+        num_rx = y_shape[-1]
+        self.num_rx = num_rx
+        self.embedding.build((None, None, 5 * num_rx + 1))
+        for block in self.blocks:
+            block.build((None, None, self.state_size + 4 * num_rx + self._num_logits))
+
+    # --- network ------------------------------------------------------------------
+
+    def all_logits(self, y, h, no, training=None):
+        """Logits of every block: list of PAM logits float32 [B, N, L], or of symbol
+        logits [B, K, 2^m] where they are not factored."""
+        return self._unfold(y, h, no)[0]
+
+    def attention_maps(self, y, h, s):
+        """Attention of every block, eq. 19.
+
+        Args:
+            y, h, s: as in a call, with one leading dimension.
+
+        Returns:
+            list of float32 [B, num_heads, K, K]; entry [i, j] is the attention that
+            user i pays to user j.
+        """
+        y, h, no, _ = self._to_real(y, h, s)
+        return self._unfold(y, h, no)[1]
+
+    def _unfold(self, y, h, no):
+        check_num_rx(y, self.num_rx)
+        columns = ops.swapaxes(h[..., : self.num_streams], -1, -2)  # [B, K, 2M]
+        present = ops.cast(ops.any(columns != 0, axis=-1), "float32")
+        count = ops.maximum(ops.sum(present, axis=-1, keepdims=True), 1.0)
+        scale = ops.sqrt(2.0 * count)  # [B, 1]
+        sigma = self._to_users(ops.sqrt(no)[:, None] / scale)
+        first = [self._to_users(y / scale), columns, sigma]
+        encoded = self._to_users(_encode(count, self.num_rx) / self.state_size**0.5)
+        s = self.embedding(ops.concatenate(first + [encoded], axis=-1))
+        s = s * self.state_size**0.5
+        logits = ops.zeros_like(columns[..., :1]) * ops.zeros((self._num_logits,))
+        every, maps = [], []
+        for block in self.blocks:
+            residual = y - matvec(h, self._means(logits))
+            token = [logits, self._to_users(residual / scale), columns]
+            s, logits, attention = block(s, ops.concatenate(token, axis=-1), sigma, present)
+            every.append(self._arranged(logits * present[..., None]))
+            maps.append(attention)
+        return every, maps
+
+    def _to_users(self, x):
+        """x [B, J] for every user, [B, K, J]."""
+        return ops.repeat(x[:, None], self.num_streams, axis=1)
+
+    def _arranged(self, logits):
+        """PAM logits [B, N, L] of the users' [B, K, ..]; others as they are."""
+        if not self.factored or self.is_real:
+            return logits
+        return ops.concatenate(ops.split(logits, 2, axis=-1), axis=1)
+
+    def _means(self, logits):
+        """z, the means of the real dimensions [B, N]."""
+        if self.factored:
+            return ops.sum(ops.softmax(self._arranged(logits)) * self.points, axis=-1)
+        points = qam_points(self.num_bits_per_symbol)
+        pmf = ops.softmax(logits)
+        real, imag = ops.sum(pmf * points.real, axis=-1), ops.sum(pmf * points.imag, axis=-1)
+        return ops.concatenate([real, imag], axis=-1)
+
+    # --- detector -----------------------------------------------------------------
+
+    def detect(self, y, h, no):
+        logits = self.all_logits(y, h, no)[-1]
+        return logits if self.factored else self._marginal(logits)
+
+    def _marginal(self, logits):
+        """PAM logits of symbol logits [B, K, 2^m]."""
+        indices = pam_indices_of_symbols(self.num_bits_per_symbol)
+        pams = [
+            ops.stack(
+                [
+                    ops.logsumexp(ops.take(logits, np.flatnonzero(part == level), -1), -1)
+                    for level in range(len(self.points))
+                ],
+                axis=-1,
+            )
+            for part in indices.T
+        ]
+        return ops.concatenate(pams, axis=1)
+
+    def symbol_logits(self, y, h, no):
+        if self.factored:
+            return super().symbol_logits(y, h, no)
+        return self.all_logits(y, h, no)[-1]
+
+    def detect_llrs(self, y, h, no):
+        logits = self.all_logits(y, h, no)[-1]
+        if self.factored:
+            return pam_logits_to_llrs(
+                logits, self.num_bits_per_symbol, self.demapping_method
+            )
+        return logits_to_llrs(logits, self.demapping_method)
+
+    def detect_both(self, y, h, no):
+        if self.factored:
+            return super().detect_both(y, h, no)
+        logits = self.all_logits(y, h, no)[-1]
+        symbols = ops.cast(ops.argmax(logits, axis=-1), "int32")
+        return logits_to_llrs(logits, self.demapping_method), symbols
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_blocks": self.num_blocks,
+            "state_size": self.state_size,
+            "num_heads": self.num_heads,
+            "factored": self.factored,
+        }
+
+
+def _encode(count, size):
+    """Encoded number of users, eq. 23 and 24 without the division by sqrt(d_s).
+
+    Args:
+        count: float32 [B, 1].
+        size: d_TE = Nr.
+    """
+    even = np.arange(0, size, 2)
+    angles = count / ops.convert_to_tensor((2.0 * size) ** (even / size), dtype="float32")
+    pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
+    return ops.reshape(pairs, (-1, 2 * len(even)))[:, :size]
+
+
+class _Block(keras.layers.Layer):
+    """One encoder-predictor block."""
+
+    def __init__(self, state_size, num_heads, num_logits, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.state_size = state_size
+        self._num_logits = num_logits
+        self.norms = [keras.layers.LayerNormalization(epsilon=1e-5) for _ in range(2)]
+        self.feed_forward = _Perceptron([4 * state_size, state_size], name="feed_forward")
+
+    def build(self, shape):
+        size = shape[-1]  # d_phi
+        self.head_size = size // self.num_heads
+        if not self.head_size:
+            raise InvalidInput(
+                f"num_heads: got {self.num_heads}, expected at most the token's size {size}"
+            )
+        width = self.num_heads * self.head_size
+        self.projections = keras.layers.Dense(3 * width)  # queries, keys, values
+        self.projections.build((None, None, size))
+        self.output_projection = keras.layers.Dense(self.state_size)
+        self.output_projection.build((None, None, width))
+        for norm in self.norms:
+            norm.build((None, None, self.state_size))
+        self.feed_forward.build((None, None, self.state_size))
+        size += 1  # with sigma: d_psi
+        sizes = [-(-size // 2), -(-size // 4), self._num_logits]
+        self.predictor = _Perceptron(sizes, name="predictor")
+        self.predictor.build((None, None, size))
+        self.built = True
+
+    def call(self, s, token, sigma, present):
+        """New states [B, K, d_s], logits [B, K, ..] and attention [B, heads, K, K]."""
+        update, attention = self._attend(ops.concatenate([s, token], axis=-1), present)
+        s = self.norms[0](s + update)
+        s = self.norms[1](s + self.feed_forward(s))
+        logits = self.predictor(ops.concatenate([s, token, sigma], axis=-1))
+        return s, logits, attention
+
+    def _attend(self, token, present):
+        users, heads = token.shape[1], self.num_heads
+        parts = ops.reshape(self.projections(token), (-1, users, 3, heads, self.head_size))
+        query, key, value = (ops.swapaxes(parts[:, :, i], 1, 2) for i in range(3))
+        scores = ops.matmul(query, ops.swapaxes(key, -1, -2)) / self.head_size**0.5
+        # Absent users get no attention; if all are absent, nothing of this is used
+        scores = scores - 1e9 * (1.0 - present[:, None, None])
+        # Keras warns of a softmax over one user
+        attention = ops.softmax(scores, axis=-1) if users > 1 else ops.ones_like(scores)
+        mixed = ops.swapaxes(ops.matmul(attention, value), 1, 2)
+        mixed = ops.reshape(mixed, (-1, users, heads * self.head_size))
+        return self.output_projection(mixed), attention
+
+
+class _Perceptron(keras.layers.Layer):
+    """Dense layers with ReLU between them."""
+
+    def __init__(self, sizes, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = [keras.layers.Dense(size, activation="relu") for size in sizes[:-1]]
+        self.last = keras.layers.Dense(sizes[-1])
+
+    def build(self, shape):
+        for layer in [*self.hidden, self.last]:
+            layer.build(shape)
+            shape = (*shape[:-1], layer.units)
+        self.built = True
+
+    def call(self, x):
+        for layer in self.hidden:
+            x = layer(x)
+        return self.last(x)

@@ -1,0 +1,260 @@
+"""Training of every learned detector, and of the autoencoder, by small recipes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import linksim.models
+import linksim.training.publish
+from linksim.errors import InvalidInput
+from linksim.link.scenario import load_scenario
+from linksim.registry import create_detector
+from linksim.training.build import build_task
+from linksim.training.loop import Trainer
+from linksim.training.recipe import recipe_from_dict
+from linksim.training.source import TRAINING, VectorSource
+
+DATA = {"scenario": "rayleigh-4x4-qam16", "snr_db": [8.0, 14.0], "batch_size": 120}
+SQUARED, ENTROPY = {"squared-error": 1.0}, {"cross-entropy": 1.0}
+SMALL_REMIMO = {"num_blocks": 2, "state_size": 12, "num_heads": 2}
+ALL = {"options": {"all_layers": True}}
+RECIPES = {
+    "eqnet": {
+        "task": "autoencoder",
+        "loss": {"divergence": 1.0},
+        "model": {"width": 16},
+        "data": {**DATA, "teacher": "mmse"},
+    },
+    "oampnet2": {"loss": SQUARED, "model": {"num_iterations": 2}},
+    "nndet-p": {
+        "loss": ENTROPY,
+        "model": {"num_blocks": 2, "hidden_sizes": [24, 12], "dropout": 0.0},
+    },
+    "detnet": {"loss": ENTROPY, "model": {"num_layers": 3}, **ALL},
+    "detnet/sign": {
+        "loss": {"detnet": 1.0, "cross-entropy": 0.1},
+        "model": {"num_layers": 3, "head": "soft-sign"},
+        **ALL,
+    },
+    "mmnet": {
+        "loss": SQUARED,
+        "model": {"num_layers": 3, "num_channels": 4},
+        "options": {"all_layers": True, "by_channel": True},
+        "data": {**DATA, "num_channels": 4},
+    },
+    "mmnet-iid": {"loss": SQUARED, "model": {"num_layers": 3}, **ALL},
+    "remimo": {
+        "loss": ENTROPY,
+        "model": SMALL_REMIMO,
+        "data": {**DATA, "streams": [2, 4], "snr_db_per_stream": 0.5},
+        **ALL,
+    },
+}
+each_recipe = pytest.mark.parametrize("name", RECIPES)
+
+
+def recipe(name, **changes):
+    data = {
+        "name": f"{name.split('/')[0]}/test",
+        "title": "a test",
+        "task": "detector",
+        "steps": 4,
+        "validate_every": 2,
+        "validation_batches": 1,
+        "jit_compile": False,
+        "data": DATA,
+        **RECIPES[name],
+    }
+    return recipe_from_dict({**data, **changes})
+
+
+def trainer(plan, folder=None, **options):
+    keras.utils.set_random_seed(plan.seed)
+    task, scenario = build_task(plan)
+    return Trainer(plan, task, scenario, folder, **options)
+
+
+class Kill(Exception):
+    pass
+
+
+@each_recipe
+def test_resumed_training_is_the_uninterrupted_one(tmp_path, name):
+    plan = recipe(name)
+    whole = trainer(plan)
+    history = whole.run()
+
+    def kill_at(step, steps, loss):
+        if step == 3:
+            raise Kill
+
+    with pytest.raises(Kill):
+        trainer(plan, tmp_path, on_step=kill_at).run()
+    again = trainer(plan, tmp_path)
+    resumed = again.run()
+    for a, b in zip(history, resumed):
+        a, b = ({k: v for k, v in e.items() if k != "seconds"} for e in (a, b))
+        np.testing.assert_equal(a, b)
+    for a, b in zip(whole.task.product.weights, again.task.product.weights):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.mark.parametrize(
+    "name, rate",
+    [
+        ("detnet", 5e-3),
+        ("detnet/sign", 1e-2),
+        ("mmnet", 5e-3),
+        ("mmnet-iid", 5e-2),
+        ("remimo", 5e-3),
+    ],
+)
+def test_every_detector_learns(name, rate):
+    jit_compile = keras.backend.backend() == "tensorflow"
+    plan = recipe(
+        name,
+        steps=120,
+        validate_every=120,
+        validation_batches=4,
+        jit_compile=jit_compile,
+        optimizer={"learning_rate": rate},
+    )
+    before, after = trainer(plan).run()
+    assert after["loss"] < 0.85 * before["loss"]
+    # And the LLRs say more
+    assert after["mutual_information"] > before["mutual_information"] + 0.05
+
+
+# --- shipped and found --------------------------------------------------------------
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """An empty folder of models."""
+    for module in (linksim.models, linksim.training.publish):
+        monkeypatch.setattr(module, "model_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def published(plan):
+    made = trainer(plan)
+    made.run()
+    linksim.training.publish.publish(plan, made, load_scenario(plan.data.scenario))
+    return made
+
+
+def draw(made, **changes):
+    data = made.recipe.data
+    scenario = load_scenario(data.scenario)
+    source = VectorSource(scenario, data.snr_db, 8, seed=99, **changes)
+    batch = source.draw(source.keys(TRAINING, 0))
+    return [np.asarray(ops.convert_to_numpy(batch[k])) for k in ("y", "h", "no")]
+
+
+def test_one_remimo_is_found_for_every_number_of_users(models):
+    made = published(recipe("remimo"))
+    y, h, no = draw(made)
+    for count in (2, 3, 4):
+        detector = create_detector(
+            "remimo", num_streams=count, num_bits_per_symbol=4, pretrained=True
+        )
+        padded = np.concatenate([h[..., :count], 0 * h[..., count:]], -1)
+        expected = np.asarray(made.task.product(y, padded, no))[:, :count]
+        got = np.asarray(detector(y, h[..., :count], no))
+        np.testing.assert_allclose(got, expected, rtol=0.02, atol=0.02)  # float16
+    for args in ({"num_streams": 5}, {"num_streams": 1}, {"num_bits_per_symbol": 6}):
+        args = {"num_streams": 4, "num_bits_per_symbol": 4, **args}
+        with pytest.raises(InvalidInput, match="num_streams=2 to 4"):
+            create_detector("remimo", pretrained=True, **args)
+    with pytest.raises(InvalidInput, match="3 receive antennas; these weights are for 4"):
+        detector(y[:, :3], h[:, :3], no)
+    assert "2 to 4 streams" in (models / "remimo/test/card.md").read_text()
+
+
+def test_mmnet_is_shipped_with_its_channels(models):
+    made = published(recipe("mmnet"))
+    y, h, no = draw(made, num_channels=4)
+    detector = create_detector("mmnet", num_streams=4, num_bits_per_symbol=4, pretrained=True)
+    np.testing.assert_allclose(detector.channels, made.task.product.channels, atol=2e-3)
+    assert np.abs(np.asarray(detector.channels)).max() > 0.5
+    expected = np.asarray(made.task.product(y, h, no))
+    np.testing.assert_allclose(np.asarray(detector(y, h, no)), expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("detnet", {"options": {"by_channel": True}}, "by_channel: DetNetDetector has no"),
+        ("remimo", {"loss": {"detnet": 1.0}}, "loss: REMIMODetector has no all_estimates"),
+    ],
+)
+def test_what_a_detector_lacks_is_named(name, change, message):
+    with pytest.raises(InvalidInput, match=message):
+        build_task(recipe(name, **change))
+
+
+def test_channels_must_fit_the_layer():
+    plan = recipe("mmnet", model={"num_layers": 3, "num_channels": 2})
+    with pytest.raises(InvalidInput, match=r"h: got shape \(4, 4, 4\), expected \(2, 4, 4\)"):
+        trainer(plan)
+
+
+# --- two backends -------------------------------------------------------------------
+
+TEN_STEPS = """
+import json, sys
+import numpy as np
+import keras
+from tests.test_detector_training import RECIPES, recipe
+from linksim.training.build import build_task
+printed = {}
+for name in RECIPES:
+    keras.utils.set_random_seed(1)
+    task, _ = build_task(recipe(name, jit_compile=True))
+    data = np.load(f"{sys.argv[1]}/{name.replace('/', '-')}.npz")
+    batch = {key: data[key] for key in data.files if not key.startswith("weight_")}
+    task.calibrate(batch)
+    task(batch)
+    count = len(task.product.weights)
+    task.product.set_weights([data[f"weight_{i}"] for i in range(count)])
+    task.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=True)
+    printed[name] = []
+    for step in range(10):
+        task.reset_metrics()
+        printed[name].append(float(task.train_on_batch(batch)))
+print(json.dumps(printed))
+"""
+
+
+def test_tensorflow_and_jax_train_alike(tmp_path):
+    pytest.importorskip("jax")
+    for name in RECIPES:
+        made = trainer(recipe(name))
+        batch = made.task.prepare(made._source.draw(made._source.keys(TRAINING, 0)))
+        arrays = {k: np.asarray(ops.convert_to_numpy(v)) for k, v in batch.items()}
+        for i, weight in enumerate(made.task.product.weights):
+            arrays[f"weight_{i}"] = np.asarray(ops.convert_to_numpy(weight))
+        np.savez(tmp_path / f"{name.replace('/', '-')}.npz", **arrays)
+    printed = {}
+    for backend in ("tensorflow", "jax"):
+        done = subprocess.run(
+            [sys.executable, "-c", TEN_STEPS, str(tmp_path)],
+            cwd=Path(__file__).resolve().parent.parent,
+            env={**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        printed[backend] = json.loads(done.stdout.splitlines()[-1])
+    for name in RECIPES:
+        ours, theirs = printed["tensorflow"][name], printed["jax"][name]
+        assert ours[-1] < ours[0], name
+        # The autoencoder's noise is small, and drawn by each backend's own generator
+        np.testing.assert_allclose(ours, theirs, rtol=2e-3, err_msg=name)

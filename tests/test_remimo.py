@@ -1,0 +1,217 @@
+"""RE-MIMO against NumPy written from the equations, and its promises.
+
+Runs on any Keras backend.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from linksim.constellation import pam_points, qam_points
+from linksim.detectors.remimo import REMIMODetector
+from linksim.errors import InvalidInput
+from linksim.registry import build_detector
+from tests.conftest import draw_system
+from tests.test_detectors import run
+from tests.test_learned_detectors import needs_tensorflow, randomize, real_tensors
+
+SMALL = {"num_blocks": 3, "state_size": 12, "num_heads": 3}
+
+
+def make(k, m, num_rx, **options):
+    detector = REMIMODetector(k, m, **{**SMALL, **options})
+    build_detector(detector, num_rx)
+    return randomize(detector)
+
+
+def dense(layer, x):
+    return x @ np.asarray(layer.kernel) + np.asarray(layer.bias)
+
+
+def perceptron(network, x):
+    for layer in network.hidden:
+        x = np.maximum(dense(layer, x), 0)
+    return dense(network.last, x)
+
+
+def softmax(x):
+    x = np.exp(x - x.max(-1, keepdims=True))
+    return x / x.sum(-1, keepdims=True)
+
+
+def normalized(norm, x):
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    x = (x - mean) / np.sqrt(variance + 1e-5)
+    return x * np.asarray(norm.gamma) + np.asarray(norm.beta)
+
+
+def remimo_reference(detector, y, h, no):
+    """Logits [K, ..] of the last block and all attention maps, for one vector."""
+    m, ds, heads = detector.num_bits_per_symbol, detector.state_size, detector.num_heads
+    k, num_rx = h.shape[1], h.shape[0]
+    scale, sigma = np.sqrt(2 * k), np.sqrt(no)
+    stack = lambda v: np.concatenate([v.real, v.imag])  # noqa: E731
+    encoding = np.zeros(num_rx)
+    for i in range(num_rx):
+        wave = np.sin if i % 2 == 0 else np.cos
+        encoding[i] = wave(k / (2 * num_rx) ** (2 * (i // 2) / num_rx)) / np.sqrt(ds)
+    users = [stack(h[:, i]) for i in range(k)]
+    s = np.array(
+        [
+            perceptron(
+                detector.embedding,
+                np.concatenate([stack(y) / scale, user, [sigma / scale], encoding]),
+            )
+            for user in users
+        ]
+    ) * np.sqrt(ds)
+    x, maps = np.zeros((k, detector._num_logits)), []
+    for block in detector.blocks:
+        if detector.factored:
+            levels = pam_points(m).astype(float)
+            parts = np.split(x, 1 if m == 1 else 2, axis=-1)
+            z = sum(c * softmax(p) @ levels for c, p in zip((1, 1j), parts))
+        else:
+            z = softmax(x) @ qam_points(m).astype(complex)
+        residual = stack(y - h @ z) / scale
+        token = np.array([np.concatenate([x[i], residual, users[i]]) for i in range(k)])
+        phi = np.concatenate([s, token], -1)
+        query, key, value = np.split(dense(block.projections, phi), 3, axis=-1)
+        size = query.shape[-1] // heads
+        mixed, attention = [], []
+        for head in range(heads):
+            part = slice(head * size, (head + 1) * size)
+            alpha = softmax(query[:, part] @ key[:, part].T / np.sqrt(size))
+            mixed.append(alpha @ value[:, part])
+            attention.append(alpha)
+        maps.append(attention)
+        s = normalized(
+            block.norms[0], s + dense(block.output_projection, np.concatenate(mixed, -1))
+        )
+        s = normalized(block.norms[1], s + perceptron(block.feed_forward, s))
+        psi = np.concatenate([s, token, np.full((k, 1), sigma / scale)], -1)
+        x = perceptron(block.predictor, psi)
+    return x, maps
+
+
+@pytest.mark.parametrize("m, factored", [(1, True), (2, False), (4, False), (4, True)])
+def test_remimo_is_its_equations(rng, m, factored):
+    _, y, h, no = draw_system(rng, 5, 5, 3, m, 0.3)
+    detector = make(3, m, 5, factored=factored)
+    system = real_tensors(y, h)
+    if m == 1:
+        system = system[0], system[1][..., :3]
+    got = np.asarray(detector.all_logits(*system, no)[-1])
+    maps = detector.attention_maps(y, h, no)
+    for i in range(5):
+        x, expected = remimo_reference(detector, y[i].astype(complex), h[i], no[i])
+        if factored and m > 1:
+            x = np.concatenate(np.split(x, 2, axis=-1))
+        np.testing.assert_allclose(got[i], x, rtol=1e-3, atol=1e-3)
+        for a, b in zip(maps, expected):
+            np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-4)
+
+
+def test_unfactored_outputs_agree(rng):
+    """LLRs, PAM logits and decisions all come from the same symbol probabilities."""
+    _, y, h, no = draw_system(rng, 6, 5, 3, 4, 0.3)
+    detector = make(3, 4, 5)
+    assert not detector.factored
+    system = real_tensors(y, h)
+    pmf = softmax(np.asarray(detector.symbol_logits(*system, no), np.float64))
+    labels = (np.arange(16)[:, None] >> np.arange(3, -1, -1)) & 1
+    ones = pmf @ labels
+    llrs = np.asarray(detector.detect_llrs(*system, no))
+    np.testing.assert_allclose(llrs, np.log(ones / (1 - ones)), rtol=1e-3, atol=1e-3)
+    both, symbols = detector.detect_both(*system, no)
+    np.testing.assert_allclose(both, llrs, rtol=1e-5)
+    np.testing.assert_array_equal(symbols, pmf.argmax(-1))
+    # PAM logits are marginals: first bit of the real part
+    pam = softmax(np.asarray(detector.detect(*system, no), np.float64))
+    np.testing.assert_allclose(pam[:, :3, 2:].sum(-1), ones[..., 0], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("m", [4, 6])
+def test_remimo_permutes_with_the_users(rng, m):
+    _, y, h, no = draw_system(rng, 8, 6, 5, m, 0.2)
+    order = np.array([3, 0, 4, 1, 2])
+    detector = make(5, m, 6)
+    straight = np.asarray(detector(y, h, no))[:, order]
+    permuted = np.asarray(detector(y, h[..., order], no))
+    np.testing.assert_allclose(permuted, straight, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("m", [4, 6])
+def test_one_set_of_weights_serves_any_number_of_users(rng, m):
+    """And zero columns change nothing, wherever they are."""
+    _, y, h, no = draw_system(rng, 8, 6, 3, m, 0.2)
+    three, five = make(3, m, 6), REMIMODetector(5, m, **SMALL)
+    build_detector(five, 6)
+    five.set_weights(three.get_weights())
+    expected = np.asarray(three(y, h, no))
+    padded = np.zeros((8, 6, 5), np.complex64)
+    where = [4, 0, 2]
+    padded[..., where] = h
+    got = np.asarray(five(y, padded, no))
+    np.testing.assert_allclose(got[:, where], expected, rtol=1e-4, atol=1e-4)
+    assert (got[:, [1, 3]] == 0).all()
+    # Mixed in one batch: each vector is counted by itself
+    mixed = padded.copy()
+    mixed[4:] = draw_system(rng, 4, 6, 5, m, 0.2)[2]
+    alone = np.asarray(five(y[4:], mixed[4:], no[4:]))
+    got = np.asarray(five(y, mixed, no))
+    np.testing.assert_allclose(got[:4, where], expected[:4], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got[4:], alone, rtol=1e-4, atol=1e-4)
+    # Not even attention reaches an absent user
+    maps = five.attention_maps(y, padded, no)
+    assert all(np.asarray(a)[..., [1, 3]].max() == 0 for a in maps)
+
+
+def test_remimo_has_the_published_size():
+    """58.6 million parameters with 12 blocks and 16-QAM at 64 antennas."""
+    detector = REMIMODetector(16, 4)
+    detector.build((None, 64), (None, 64, 16), (None,))
+    count = sum(int(np.prod(w.shape)) for w in detector.weights)
+    embedding = 321 * 2048 + 2048 + 2048 * 512 + 512
+    attention = 3 * (784 * 784 + 784) + 784 * 512 + 512
+    feed_forward = 512 * 2048 + 2048 + 2048 * 512 + 512 + 2 * 2 * 512
+    predictor = 785 * 393 + 393 + 393 * 197 + 197 + 197 * 16 + 16
+    assert count == embedding + 12 * (attention + feed_forward + predictor)
+    assert round(count / 1e6, 1) == 58.6
+    # 64-QAM has as many logits
+    detector = REMIMODetector(32, 6, num_blocks=1)
+    detector.build((None, 64), (None, 64, 32), (None,))
+    assert sum(int(np.prod(w.shape)) for w in detector.weights) == (
+        embedding + attention + feed_forward + predictor
+    )
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("no", [1e-8, 1e-2, 1e4])
+def test_gradients_are_finite_at_any_noise(rng, no):
+    import tensorflow as tf
+
+    symbols, y, h, no = draw_system(rng, 12, 4, 3, 4, no)
+    h[0], h[1, :, 1] = 0, 0
+    detector = make(3, 4, 4, output="symbol")
+    with tf.GradientTape() as tape:
+        logits = detector(y, h, no)
+        loss = keras.losses.sparse_categorical_crossentropy(symbols, logits, True)
+        loss = ops.mean(loss)
+    gradients = tape.gradient(loss, detector.trainable_variables)
+    assert all(np.isfinite(g.numpy()).all() for g in gradients)
+    assert run(detector, y, h, no).shape == (12, 3, 16)
+
+
+def test_remimo_refuses_bad_options():
+    for options, message in [
+        ({"num_blocks": 0}, "num_blocks: got 0"),
+        ({"state_size": 2.5}, "state_size: got 2.5"),
+        ({"num_heads": -1}, "num_heads: got -1"),
+        ({"factored": "yes"}, "factored: got 'yes', expected True or False"),
+    ]:
+        with pytest.raises(InvalidInput, match=message):
+            REMIMODetector(2, 2, **options)
+    with pytest.raises(InvalidInput, match="num_heads: got 99, expected at most"):
+        build_detector(REMIMODetector(2, 2, state_size=4, num_heads=99), 2)

@@ -30,8 +30,10 @@ def test_detectors_and_channels_on_jax():
 
 def test_networks_and_quantizers_on_jax():
     files = ("test_eqnet.py", "test_learned_detectors.py", "test_quantization.py")
+    files += ("test_detnet.py", "test_remimo.py", "test_training.py")
     chosen = "estimation_encoder or streams or kmeans or oampnet_is or resumed"
-    run_on_jax(*files, "test_training.py", "-k", chosen)
+    chosen += " or nearest_channel or detnet_is or permutes_with_the_users"
+    run_on_jax(*files, "-k", chosen)
 
 
 @pytest.mark.slow
@@ -40,6 +42,8 @@ def test_networks_and_quantizers_on_jax():
     [
         ("test_detectors.py", "test_channels.py"),
         ("test_eqnet.py", "test_learned_detectors.py", "test_training.py"),
+        ("test_detnet.py", "test_remimo.py", "test_source.py"),
+        ("test_detector_training.py",),
         ("test_quantization.py", "test_theorems.py"),
     ],
 )

@@ -57,7 +57,9 @@ RECIPES = {
         **ALL,
     },
 }
-each_recipe = pytest.mark.parametrize("name", RECIPES)
+# The others in the slow tests
+QUICK = ["eqnet", "nndet-p", "detnet", "mmnet", "remimo"]
+REST = [name for name in RECIPES if name not in QUICK]
 
 
 def recipe(name, **changes):
@@ -85,7 +87,10 @@ class Kill(Exception):
     pass
 
 
-@each_recipe
+@pytest.mark.parametrize(
+    "name",
+    [*QUICK[1:], *(pytest.param(n, marks=pytest.mark.slow) for n in ("eqnet", *REST))],
+)
 def test_resumed_training_is_the_uninterrupted_one(tmp_path, name):
     plan = recipe(name)
     whole = trainer(plan)
@@ -208,53 +213,57 @@ def test_channels_must_fit_the_layer():
 
 # --- two backends -------------------------------------------------------------------
 
-TEN_STEPS = """
-import json, sys
-import numpy as np
-import keras
-from tests.test_detector_training import RECIPES, recipe
-from linksim.training.build import build_task
-printed = {}
-for name in RECIPES:
+
+def ten_steps(folder, name):
+    """Losses of ten steps on the batch and from the weights in a file."""
     keras.utils.set_random_seed(1)
     task, _ = build_task(recipe(name, jit_compile=True))
-    data = np.load(f"{sys.argv[1]}/{name.replace('/', '-')}.npz")
+    data = np.load(file_of(folder, name))
     batch = {key: data[key] for key in data.files if not key.startswith("weight_")}
     task.calibrate(batch)
     task(batch)
-    count = len(task.product.weights)
-    task.product.set_weights([data[f"weight_{i}"] for i in range(count)])
+    weights = [data[f"weight_{i}"] for i in range(len(task.product.weights))]
+    task.product.set_weights(weights)
     task.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=True)
-    printed[name] = []
-    for step in range(10):
+    printed = []
+    for _ in range(10):
         task.reset_metrics()
-        printed[name].append(float(task.train_on_batch(batch)))
-print(json.dumps(printed))
+        printed.append(float(task.train_on_batch(batch)))
+    return printed
+
+
+def file_of(folder, name):
+    return Path(folder) / f"{name.replace('/', '-')}.npz"
+
+
+ON_JAX = """
+import json, sys
+from tests.test_detector_training import ten_steps
+print(json.dumps([ten_steps(sys.argv[1], name) for name in sys.argv[2:]]))
 """
 
 
-def test_tensorflow_and_jax_train_alike(tmp_path):
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="starts JAX itself")
+@pytest.mark.parametrize("names", [QUICK, pytest.param(REST, marks=pytest.mark.slow)])
+def test_tensorflow_and_jax_train_alike(tmp_path, names):
     pytest.importorskip("jax")
-    for name in RECIPES:
+    for name in names:
         made = trainer(recipe(name))
         batch = made.task.prepare(made._source.draw(made._source.keys(TRAINING, 0)))
         arrays = {k: np.asarray(ops.convert_to_numpy(v)) for k, v in batch.items()}
         for i, weight in enumerate(made.task.product.weights):
             arrays[f"weight_{i}"] = np.asarray(ops.convert_to_numpy(weight))
-        np.savez(tmp_path / f"{name.replace('/', '-')}.npz", **arrays)
-    printed = {}
-    for backend in ("tensorflow", "jax"):
-        done = subprocess.run(
-            [sys.executable, "-c", TEN_STEPS, str(tmp_path)],
-            cwd=Path(__file__).resolve().parent.parent,
-            env={**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        printed[backend] = json.loads(done.stdout.splitlines()[-1])
-    for name in RECIPES:
-        ours, theirs = printed["tensorflow"][name], printed["jax"][name]
+        np.savez(file_of(tmp_path, name), **arrays)
+    done = subprocess.run(
+        [sys.executable, "-c", ON_JAX, str(tmp_path), *names],
+        cwd=Path(__file__).resolve().parent.parent,
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, theirs in zip(names, json.loads(done.stdout.splitlines()[-1])):
+        ours = ten_steps(tmp_path, name)
         assert ours[-1] < ours[0], name
         # The autoencoder's noise is small, and drawn by each backend's own generator
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, err_msg=name)

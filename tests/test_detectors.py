@@ -21,8 +21,8 @@ from linksim.registry import (
 )
 from tests.conftest import draw_system
 
-# Networks that detect nothing before they are trained
-NETWORKS = [name for name in list_detectors() if name.startswith(("eqnet", "nndet"))]
+# Networks that detect nothing before they are trained; an untrained OAMP-Net is OAMP
+NETWORKS = [n for n in list_detectors() if is_learned(n) and "oamp" not in n]
 OWN = [n for n in list_detectors() if not n.startswith("sionna-") and n not in NETWORKS]
 TRACED = [name for name in OWN if name != "sdr"]
 FULL_RANK = ["zf", "zf-sic", "vblast-zf", "zf-pic", "kbest", "sphere"]

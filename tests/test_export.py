@@ -11,8 +11,15 @@ from linksim.registry import create_detector, list_detectors
 from tests.conftest import draw_system
 
 TRACED = [n for n in list_detectors() if not n.startswith("sionna-") and n != "sdr"]
-QUICK = ["mmse", "ml", "ep", "vblast-mmse", "kbest", "eqnet-l", "eqnet-l-qr", "oampnet2"]
-OPTIONS = {"kbest": {"k": 16}, "amp": {"num_iterations": 8}}
+QUICK = ["mmse", "ml", "ep", "vblast-mmse", "kbest"]
+QUICK += ["eqnet-l", "eqnet-l-qr", "oampnet2", "mmnet", "remimo"]
+OPTIONS = {
+    "kbest": {"k": 16},
+    "amp": {"num_iterations": 8},
+    "detnet": {"num_layers": 3},
+    "mmnet": {"num_layers": 3, "num_channels": 2},
+    "remimo": {"num_blocks": 2, "state_size": 16},
+}
 
 LOAD = """
 import sys

@@ -10,12 +10,15 @@ import argparse
 import csv
 import io
 import json
+import logging
 import os
 import sys
 import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# It takes the compilation of ten detectors for the retracing of one
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 if __package__ in (None, ""):  # run as a script: prefer the checkout around it
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

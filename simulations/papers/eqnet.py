@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import sys
-import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -248,6 +247,7 @@ def latency(args, console, repeats=30):
     """Median time of a call, all detectors interleaved, as ratios to EQ-Net-L."""
     import tensorflow as tf
 
+    from linksim.complexity import measure_latency
     from linksim.link.receiver import Receiver
 
     tables = {}
@@ -267,20 +267,8 @@ def latency(args, console, repeats=30):
             inputs = [
                 tf.constant(v) for v in (y, h.astype(np.complex64), np.full(batch, 0.1, "f"))
             ]
-            seconds = {name: [] for name in functions}
-            for name, function in functions.items():
-                function(*inputs)
-            for _ in range(repeats):
-                for name, function in functions.items():
-                    start = time.perf_counter()
-                    function(*inputs)[0].numpy()
-                    seconds[name].append(time.perf_counter() - start)
-            for name, values in seconds.items():
-                rows.setdefault(name, {})[str(batch)] = {
-                    "median_ms": 1e3 * float(np.median(values)),
-                    "low_ms": 1e3 * float(np.quantile(values, 0.25)),
-                    "high_ms": 1e3 * float(np.quantile(values, 0.75)),
-                }
+            for name, times in measure_latency(functions, inputs, repeats).items():
+                rows.setdefault(name, {})[str(batch)] = times
         tables[table] = {"scenario": scenario_name, "rows": rows}
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)

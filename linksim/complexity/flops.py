@@ -1,0 +1,189 @@
+"""Floating-point operations of a layer, counted from its TensorFlow graph."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from linksim.errors import InvalidInput, check_int
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Cost of one vector, M received values.
+
+    Attributes:
+        flops: real additions, multiplications and divisions, and evaluations of exp,
+            log, sqrt and the like, 1 each. Comparisons, selections, changes of sign
+            and moves of data are free.
+        by_operation: {TensorFlow operation: its flops}.
+        parameters: numbers in the layer's weights.
+    """
+
+    flops: int
+    by_operation: dict
+    parameters: int
+
+
+def count_flops(detector, num_rx):
+    """Count what a detector does for one vector.
+
+    The layer is traced for a batch of one. Operations that do not depend on the input,
+    such as those on weights alone, are done once for any number of vectors and not
+    counted. A matrix product of (m, n) and (n, l) costs 2mnl - ml
+    (001_199363b04b6b0fc1.txt, Table I); complex arithmetic costs 6 for a product and 2
+    for a sum. Factorisations cost their leading terms: 2 n^3 for an inverse (LU),
+    n^3/3 for a Cholesky factor, 4 m n^2 - 4 n^3/3 for Q and R.
+
+    Args:
+        detector: a `Detector`, or any layer called with (y, h, N0).
+        num_rx: M, receive antennas.
+
+    Returns:
+        A `Complexity`.
+
+    Raises:
+        InvalidInput: the layer cannot be traced, its work depends on the data
+            (`sphere`), or it has an operation whose cost is not known here.
+    """
+    import tensorflow as tf
+
+    check_int("num_rx", num_rx)
+    name = type(detector).__name__
+    if detector.eager_only:
+        raise InvalidInput(f"detector: {name} works eagerly only, it has no graph to count")
+    streams = detector.num_streams
+    signature = [
+        tf.TensorSpec([1, num_rx], tf.complex64),
+        tf.TensorSpec([1, num_rx, streams], tf.complex64),
+        tf.TensorSpec([1], tf.float32),
+    ]
+    # Weights are created outside of the graph that is counted
+    detector(*[np.ones(s.shape, s.dtype.as_numpy_dtype) for s in signature])
+    function = tf.function(lambda *args: detector(*args), autograph=False)
+    graph = function.get_concrete_function(*signature).graph
+    by_operation = _count(graph, name)
+    return Complexity(
+        flops=sum(by_operation.values()),
+        by_operation=by_operation,
+        parameters=int(sum(np.prod(w.shape) for w in detector.weights)),
+    )
+
+
+def _count(graph, name):
+    counts = {}
+    # Tensors that change with y, h or N0
+    live = {t.ref() for t in graph.inputs if t.dtype.is_floating or t.dtype.is_complex}
+    for op in graph.get_operations():
+        if not any(t.ref() in live for t in op.inputs):
+            continue
+        live.update(t.ref() for t in op.outputs)
+        if op.type in _FREE:
+            continue
+        if op.type not in _COSTS:
+            raise InvalidInput(
+                f"detector: {name} has an operation {op.type}, whose cost is not known "
+                "or depends on the data"
+            )
+        flops = _COSTS[op.type](op)
+        if flops:
+            counts[op.type] = counts.get(op.type, 0) + flops
+    return counts
+
+
+def _size(tensor):
+    return math.prod(tensor.shape.as_list())
+
+
+def _elementwise(real=1, complex_=2):
+    def cost(op):
+        out = op.outputs[0]
+        if not (out.dtype.is_floating or out.dtype.is_complex):
+            return 0  # indices and masks
+        return (complex_ if out.dtype.is_complex else real) * _size(out)
+
+    return cost
+
+
+def _sum(op):
+    if op.inputs[0].dtype.is_integer:
+        return 0
+    return _elementwise()(op) * (_size(op.inputs[0]) // _size(op.outputs[0]) - 1)
+
+
+def _mean(op):
+    return _sum(op) + _size(op.outputs[0])
+
+
+def _softmax(op):
+    # Difference to the largest, exp, sum, division
+    size = _size(op.outputs[0])
+    return 4 * size - size // op.outputs[0].shape[-1]
+
+
+def _product(op):
+    adjoint = ("transpose_a",) if op.type == "MatMul" else ("adj_x",)
+    a, out = op.inputs[0], op.outputs[0]
+    inner = a.shape[-2] if op.get_attr(adjoint[0]) else a.shape[-1]
+    multiply, add = (6, 2) if out.dtype.is_complex else (1, 1)
+    return _size(out) * (multiply * inner + add * (inner - 1))
+
+
+def _inverse(op):
+    n = op.inputs[0].shape[-1]
+    return _size(op.inputs[0]) * 2 * n
+
+
+def _cholesky(op):
+    return _size(op.inputs[0]) * op.inputs[0].shape[-1] // 3
+
+
+def _triangular_solve(op):
+    # One product and one sum for half of the matrix, for each right-hand side
+    return _size(op.outputs[0]) * op.inputs[0].shape[-1]
+
+
+def _qr(op):
+    m, n = op.inputs[0].shape[-2:]
+    short = min(m, n)
+    batch = _size(op.inputs[0]) // (m * n)
+    return batch * round(4 * m * n * short - 4 * short**3 / 3)
+
+
+_ONE = _elementwise()
+_COSTS = {
+    **dict.fromkeys(("Add", "AddV2", "AddN", "Sub", "BiasAdd"), _ONE),
+    **dict.fromkeys(("Mul", "RealDiv"), _elementwise(1, 6)),
+    **dict.fromkeys(("Square", "Exp", "Log", "Sqrt", "Sin", "Cos", "Tanh", "Pow"), _ONE),
+    **dict.fromkeys(("Log1p", "Expm1", "Softplus", "Erf"), _ONE),
+    "SquaredDifference": _elementwise(2, 8),
+    "Rsqrt": _elementwise(2),
+    "Reciprocal": _ONE,
+    "Sigmoid": _elementwise(3),  # exp, sum, division
+    "Softmax": _softmax,
+    "LogSoftmax": lambda op: _softmax(op) + _size(op.outputs[0]),
+    "Sum": _sum,
+    "Mean": _mean,
+    "Cumsum": _ONE,
+    "MatMul": _product,
+    "BatchMatMulV2": _product,
+    "MatrixInverse": _inverse,
+    "Cholesky": _cholesky,
+    "MatrixTriangularSolve": _triangular_solve,
+    "Qr": _qr,
+    "FloorDiv": lambda op: 0,
+    "FloorMod": lambda op: 0,
+}
+_FREE = {
+    *("Abs", "Neg", "Sign", "Maximum", "Minimum", "Relu", "Max", "Min", "ClipByValue"),
+    *("Less", "LessEqual", "Greater", "GreaterEqual", "Equal", "NotEqual"),
+    *("LogicalAnd", "LogicalOr", "LogicalNot", "Any", "All", "IsFinite", "IsNan"),
+    *("SelectV2", "Select", "ArgMin", "ArgMax", "TopKV2", "OneHot", "Bitcast"),
+    *("BitwiseAnd", "Cast", "Real", "Imag", "Complex", "Conj", "StopGradient"),
+    *("Reshape", "Transpose", "ExpandDims", "Squeeze", "ConcatV2", "Pack", "Unpack"),
+    *("Split", "SplitV", "StridedSlice", "Slice", "GatherV2", "GatherNd", "Tile"),
+    *("BroadcastTo", "Pad", "PadV2", "Shape", "Identity", "NoOp", "ZerosLike"),
+    *("OnesLike", "Fill", "MatrixDiagV3", "MatrixDiagPartV3", "MatrixSetDiagV3"),
+    *("MatrixBandPart", "ReverseV2", "ConjugateTranspose", "CheckNumerics"),
+    *("TensorScatterUpdate", "InvertPermutation"),
+}

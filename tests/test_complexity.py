@@ -1,0 +1,144 @@
+"""Counted operations against formulas written by hand; latency's bookkeeping."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from linksim.complexity import count_flops, measure_latency
+from linksim.detectors.base import Detector
+from linksim.detectors.real import matvec
+from linksim.errors import InvalidInput
+from linksim.registry import create_detector, list_detectors
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="counts TensorFlow graphs"
+)
+
+
+class Probe(Detector):
+    """A detector whose logits are a chosen function of the real system."""
+
+    def __init__(self, function, streams=3):
+        super().__init__(streams, 4)
+        self.function = function
+
+    def call(self, y, h, s):
+        y, h, no, _ = self._to_real(y, h, s)
+        return self.function(y, h, no)
+
+
+@pytest.mark.parametrize(
+    "function, expected",
+    [
+        # M = 5, K = 3: y [1, 10], h [1, 10, 6]
+        (lambda y, h, no: y + y, 10),
+        (lambda y, h, no: ops.exp(-ops.abs(y)) / 2.0, 20),
+        (lambda y, h, no: ops.sum(y, axis=-1), 9),
+        (lambda y, h, no: ops.mean(y, axis=-1), 10),
+        (lambda y, h, no: matvec(ops.swapaxes(h, -1, -2), y), 2 * 6 * 10 - 6),
+        (lambda y, h, no: ops.matmul(ops.swapaxes(h, -1, -2), h), 2 * 6 * 10 * 6 - 36),
+        (lambda y, h, no: ops.softmax(y), 4 * 10 - 1),
+        (lambda y, h, no: ops.maximum(y, 0.0), 0),
+        (lambda y, h, no: ops.where(y > 0, y, -y), 0),
+        # What is known beforehand is not counted
+        (lambda y, h, no: y * ops.exp(ops.ones(10)), 10),
+    ],
+)
+def test_costs_of_operations(function, expected):
+    assert count_flops(Probe(function), 5).flops == expected
+
+
+def test_mmse_costs_what_its_steps_do():
+    """Gram 2N(2M)N - N^2, inverse 2N^3, and terms of second order."""
+    num_rx, k = 64, 16
+    n = 2 * k
+    counted = count_flops(create_detector("mmse", num_streams=k, num_bits_per_symbol=4), num_rx)
+    products = counted.by_operation["BatchMatMulV2"]
+    gram = 2 * n * 2 * num_rx * n - n * n
+    matched = 2 * n * 2 * num_rx - n
+    assert products >= gram + matched
+    assert counted.by_operation["MatrixInverse"] == 2 * n**3
+    assert counted.flops < 1.6 * (gram + matched + 2 * n**3)
+    assert counted.parameters == 0
+
+
+def test_detnet_is_table_2():
+    """001_199363b04b6b0fc1.txt, Table II: DetNet costs (128 Nt - 2) Nt a layer.
+
+    Its 128 Nt^2 are the three products; it leaves out H'H x, the input of every layer.
+    """
+    nt, num_layers = 30, 90
+    detector = create_detector(
+        "detnet", num_streams=nt, num_bits_per_symbol=1, head="soft-sign"
+    )
+    counted = count_flops(detector, 60)
+    layers = (2 * 5 * nt - 1) * 8 * nt + (2 * 8 * nt - 1) * 3 * nt
+    last = (2 * 8 * nt - 1) * 2 * nt  # has no auxiliary output
+    assert counted.by_operation["MatMul"] == num_layers * layers - last
+    assert layers == 128 * nt**2 - 11 * nt
+    published = (128 * nt - 2) * nt * num_layers
+    assert num_layers * layers == pytest.approx(published, rel=0.01)
+    weights = 40 * nt**2 + 8 * nt + 24 * nt**2 + 3 * nt
+    assert counted.parameters == num_layers * (weights + 2) - (16 * nt**2 + 2 * nt)
+
+
+def test_growth_with_the_users_is_that_of_remimos_section_v_f():
+    """O(Nr^2 Nt + Nr Nt^2) a block of RE-MIMO; matrix inverses for OAMP-Net2."""
+
+    def flops(name, k, **options):
+        detector = create_detector(name, num_streams=k, num_bits_per_symbol=4, **options)
+        return count_flops(detector, 64).flops
+
+    small = {"num_blocks": 2, "state_size": 64}
+    remimo = [flops("remimo", k, **small) for k in (8, 16, 32)]
+    # Linear with a small quadratic part
+    assert 2.0 <= remimo[1] / remimo[0] < 2.1 and 2.0 <= remimo[2] / remimo[1] < 2.2
+    oampnet = [flops("oampnet2", k, num_iterations=4) for k in (8, 16, 32)]
+    assert oampnet[2] / oampnet[1] > 4
+
+
+REFUSED = ("sdr", "sphere")
+COUNTED = [n for n in list_detectors() if n not in REFUSED and not n.startswith("sionna")]
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_every_detector_is_counted(name):
+    options = {
+        "kbest": {"k": 4},
+        "detnet": {"num_layers": 2},
+        "remimo": {"num_blocks": 1, "state_size": 16},
+    }.get(name, {})
+    detector = create_detector(name, num_streams=2, num_bits_per_symbol=2, **options)
+    assert count_flops(detector, 4).flops > 100
+
+
+def test_what_cannot_be_counted_is_named():
+    sdr = create_detector("sdr", num_streams=2, num_bits_per_symbol=2)
+    with pytest.raises(InvalidInput, match="SDRDetector works eagerly only"):
+        count_flops(sdr, 4)
+    sphere = create_detector("sphere", num_streams=2, num_bits_per_symbol=2)
+    with pytest.raises(InvalidInput, match="StatelessWhile.*depends on the data"):
+        count_flops(sphere, 4)
+    with pytest.raises(InvalidInput, match="num_rx: got 0"):
+        count_flops(create_detector("mmse", num_streams=2, num_bits_per_symbol=2), 0)
+
+
+def test_latency_interleaves_and_leaves_out_the_first_call():
+    calls = []
+
+    def function(name):
+        def call(x):
+            calls.append(name)
+            return np.zeros(2), x
+
+        return call
+
+    result = measure_latency({"a": function("a"), "b": function("b")}, [1.0], repeats=3)
+    assert calls == ["a", "b"] * 4
+    for times in result.values():
+        assert 0 <= times["low_ms"] <= times["median_ms"] <= times["high_ms"]
+    with pytest.raises(InvalidInput, match="functions: empty"):
+        measure_latency({}, [])
+    with pytest.raises(InvalidInput, match="repeats: got 0"):
+        measure_latency({"a": function("a")}, [1.0], repeats=0)

@@ -32,6 +32,7 @@ _DETECTORS = {
     "amp": "linksim.detectors.amp:AMPDetector",
     "oamp": "linksim.detectors.oamp:OAMPDetector",
     "sdr": "linksim.detectors.sdr:SDRDetector",
+    "sdr-cvxpy": "linksim.detectors.sdr:SDRReferenceDetector",
     "eqnet-l": "linksim.detectors.eqnet:EQNetDetector",
     "eqnet-p": "linksim.detectors.eqnet:EQNetDetector",
     "eqnet-l-qr": "linksim.detectors.eqnet:EQNetDetector",

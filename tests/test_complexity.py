@@ -98,7 +98,7 @@ def test_growth_with_the_users_is_that_of_remimos_section_v_f():
     assert oampnet[2] / oampnet[1] > 4
 
 
-REFUSED = ("sdr", "sphere")
+REFUSED = ("sdr", "sdr-cvxpy", "sphere")
 COUNTED = [n for n in list_detectors() if n not in REFUSED and not n.startswith("sionna")]
 
 
@@ -114,9 +114,9 @@ def test_every_detector_is_counted(name):
 
 
 def test_what_cannot_be_counted_is_named():
-    sdr = create_detector("sdr", num_streams=2, num_bits_per_symbol=2)
-    with pytest.raises(InvalidInput, match="SDRDetector works eagerly only"):
-        count_flops(sdr, 4)
+    reference = create_detector("sdr-cvxpy", num_streams=2, num_bits_per_symbol=2)
+    with pytest.raises(InvalidInput, match="SDRReferenceDetector works eagerly only"):
+        count_flops(reference, 4)
     sphere = create_detector("sphere", num_streams=2, num_bits_per_symbol=2)
     with pytest.raises(InvalidInput, match="StatelessWhile.*depends on the data"):
         count_flops(sphere, 4)

@@ -24,7 +24,7 @@ from tests.conftest import draw_system
 # Networks that detect nothing before they are trained; an untrained OAMP-Net is OAMP
 NETWORKS = [n for n in list_detectors() if is_learned(n) and "oamp" not in n]
 OWN = [n for n in list_detectors() if not n.startswith("sionna-") and n not in NETWORKS]
-TRACED = [name for name in OWN if name != "sdr"]
+TRACED = [name for name in OWN if name != "sdr-cvxpy"]
 FULL_RANK = ["zf", "zf-sic", "vblast-zf", "zf-pic", "kbest", "sphere"]
 
 
@@ -343,42 +343,19 @@ def test_ep_is_its_recursion(rng):
     np.testing.assert_allclose(run(detector, y, h, no), expected, rtol=2e-2, atol=2e-2)
 
 
-# --- semidefinite relaxation -------------------------------------------------------
-
-
-@pytest.mark.parametrize("m", [1, 2, 4])
-def test_sdr_decides_almost_like_ml(rng, m):
-    """Relaxation of the ML problem: near its error rate, and never a better cost."""
-    symbols, y, h, no = draw_system(rng, 40, 6, 4, m, 0.05)
-    sdr = np.asarray(make("sdr", 4, m, output="symbol", hard_out=True)(y, h, no))
-    ml = brute_force(y, h, no, m, "max").argmax(-1)
-    assert np.mean(sdr != symbols) <= np.mean(ml != symbols) + 0.05
-    cost = [
-        (np.abs(y - np.einsum("bmk,bk->bm", h, qam_points(m)[s])) ** 2).sum(-1)
-        for s in (sdr, ml)
-    ]
-    assert (cost[0] >= cost[1] * (1 - 1e-5)).all()
-
-
-def test_sdr_refuses_to_be_traced(rng):
-    _, y, h, no = draw_system(rng, 2, 2, 2, 2, 0.1)
-    with pytest.raises(InvalidInput, match="sdr: runs cvxpy"):
-        run(make("sdr", 2, 2), y, h, no)
-
-
 # --- properties of all -------------------------------------------------------------
 
 
 def systems(rng, name, m=4, streams=4, num_rx=6, batch=24, no=0.1):
     if name in ("amp", "mf"):
         num_rx = 12 * num_rx  # interference-limited otherwise
-    if name == "sdr":
+    if name == "sdr-cvxpy":
         batch = 4
     return draw_system(rng, batch, num_rx, streams, m, no)
 
 
 def call(name, detector, *args):
-    return np.asarray(detector(*args)) if name == "sdr" else run(detector, *args)
+    return np.asarray(detector(*args)) if name == "sdr-cvxpy" else run(detector, *args)
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -175,7 +175,7 @@ def test_every_detector_runs_coded(name):
     scenario = load_scenario("rayleigh-4x4-qam16").replace(
         system={"num_streams": 2}, run={"batch_size": 2}
     )
-    if name == "sdr":
+    if name.startswith("sdr"):
         scenario = scenario.replace(code={"type": "none", "uses_per_block": 3})
     record = simulate(scenario, [name], snr_db=25, max_blocks=2)["records"][0]
     assert record["blocks"] == 2 and record["ber"] < 0.2

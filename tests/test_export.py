@@ -10,7 +10,7 @@ import pytest
 from linksim.registry import create_detector, list_detectors
 from tests.conftest import draw_system
 
-TRACED = [n for n in list_detectors() if not n.startswith("sionna-") and n != "sdr"]
+TRACED = [n for n in list_detectors() if not n.startswith("sionna-") and n != "sdr-cvxpy"]
 QUICK = ["mmse", "ml", "ep", "vblast-mmse", "kbest"]
 QUICK += ["eqnet-l", "eqnet-l-qr", "oampnet2", "mmnet", "remimo"]
 OPTIONS = {

@@ -12,7 +12,7 @@ from linksim.detectors.linear import (
 )
 from linksim.detectors.ml import MaximumLikelihoodDetector
 from linksim.detectors.oamp import OAMPDetector
-from linksim.detectors.sdr import SDRDetector
+from linksim.detectors.sdr import SDRDetector, SDRReferenceDetector
 from linksim.detectors.sic import (
     VBLASTMMSEDetector,
     VBLASTZFDetector,
@@ -32,6 +32,7 @@ __all__ = [
     "MaximumLikelihoodDetector",
     "OAMPDetector",
     "SDRDetector",
+    "SDRReferenceDetector",
     "SphereDetector",
     "VBLASTMMSEDetector",
     "VBLASTZFDetector",

@@ -1,16 +1,17 @@
-"""Semidefinite relaxation, solved by cvxpy: the reference, not a fast detector."""
+"""Semidefinite relaxation: a batched solver, and cvxpy as its reference."""
 
 import keras
 import numpy as np
 from keras import ops
 
+from linksim.constellation import nearest_pam
 from linksim.detectors.base import Detector, concrete
-from linksim.errors import InvalidInput
+from linksim.detectors.real import diagonal, matched_filter, matvec
+from linksim.errors import InvalidInput, check_int
 
 
-@keras.saving.register_keras_serializable("linksim")
-class SDRDetector(Detector):
-    """Semidefinite relaxation of the ML problem (reference solver: cvxpy).
+class _Relaxation(Detector):
+    """The relaxed ML problem, whoever solves it.
 
     With integer levels u (x = u scale), min |y - Hx|^2 over X >= 0, the lifted
     [u; 1][u; 1]': diag(X) = 1 for BPSK and QPSK, and 1 <= diag(X) <= (L-1)^2 for
@@ -21,59 +22,155 @@ class SDRDetector(Detector):
     from it in one real dimension, logit_i(a) = -|y - H x(x_i = a)|^2/N0. It is
     meant for uncoded use; LLRs of hard vectors miss joint alternatives.
 
-    Each vector is one call of a general solver (tens of milliseconds), in eager
-    mode only: the layer can be neither traced nor exported.
+    A subclass implements `solve`.
     """
 
     demapping_methods = ("maxlog",)
-    eager_only = True
+
+    @property
+    def level_scale(self):
+        """Half the distance between neighbouring levels."""
+        return float(np.min(np.abs(self.points)))
+
+    def solve(self, y, h):
+        """Relaxed integer levels, the last column of X.
+
+        Args:
+            y: float32 [B, 2M].
+            h: float32 [B, 2M, N], of integer levels.
+
+        Returns:
+            float32 [B, N].
+        """
+        raise NotImplementedError
 
     def detect(self, y, h, no):
-        y_np, h_np, no_np = concrete(y), concrete(h), concrete(no)
-        if y_np is None:
+        scale = self.level_scale
+        x = nearest_pam(scale * self.solve(y, scale * h), self.points)
+        residual = y - matvec(h, x)
+        slope = matvec(ops.swapaxes(h, -1, -2), residual)
+        energy = ops.sum(ops.square(h), axis=1)
+        delta = ops.convert_to_tensor(self.points) - x[..., None]
+        change = delta * (delta * energy[..., None] - 2.0 * slope[..., None])
+        return -change / no[:, None, None]
+
+
+@keras.saving.register_keras_serializable("linksim")
+class SDRDetector(_Relaxation):
+    """Semidefinite relaxation of the ML problem, solved for a whole batch at once.
+
+    The N + 1 rows of a factor V of X = VV', of length r = ceil(sqrt(2 (N + 1))), are
+    optimised in turn, each in closed form (the mixing method of Wang, Chang and
+    Kolter, arXiv:1706.00476, here also for bounds on the diagonal): with g the sum of
+    C_ij v_j over the others, v_i = -g/|g|, where the diagonal is bounded times
+    |g|/C_ii clipped to the bounds' roots. A sweep over all rows costs 2 N^2 r. Rows of
+    this length make every local minimum a global one for almost every C (Boumal et
+    al., NeurIPS 2016).
+
+    The start is fixed, so results do not depend on the rest of a batch.
+
+    Args:
+        num_sweeps: sweeps over all rows. 30 come within 1e-3 of the optimal cost on
+            i.i.d. channels of 60x30 and 64x16; square systems need up to hundreds.
+
+    Raises:
+        InvalidInput: (a `ValueError`) for options out of range.
+    """
+
+    xla_on_cpu = True
+
+    def __init__(self, *args, num_sweeps=50, **kwargs):
+        super().__init__(*args, **kwargs)
+        check_int("num_sweeps", num_sweeps)
+        self.num_sweeps = int(num_sweeps)
+
+    def factor(self, y, h):
+        """V float32 [B, N + 1, r]; arguments as in `solve`."""
+        hty, gram = matched_filter(y, h)
+        rows = self.num_dims + 1
+        columns = -(-int(np.sqrt(8 * rows)) // 2)  # ceil(sqrt(2 rows))
+        start = np.random.default_rng(0).normal(size=(rows, columns))
+        start = (start / np.linalg.norm(start, axis=-1, keepdims=True)).astype(np.float32)
+        curvature = diagonal(gram) + 1e-30
+        cross = gram * (1.0 - np.eye(self.num_dims, dtype=np.float32))
+        cross = ops.concatenate([cross, -hty[:, None]], axis=1)  # [B, N + 1, N]
+        cross = ops.concatenate([cross, ops.pad(-hty, ((0, 0), (0, 1)))[..., None]], -1)
+        bound = float(len(self.points) - 1)
+        units = np.eye(rows, dtype=np.float32)[..., None]
+
+        def sweep(_, v):
+            for i in range(rows):
+                g = ops.matmul(cross[:, i : i + 1], v)  # [B, 1, r]
+                norm = ops.sqrt(ops.sum(ops.square(g), axis=-1, keepdims=True)) + 1e-30
+                length = 1.0
+                if i < rows - 1 and bound > 1.0:
+                    length = ops.clip(norm / curvature[:, i, None, None], 1.0, bound)
+                v = v + units[i] * (-g * (length / norm) - v[:, i : i + 1])
+            return v
+
+        v = ops.ones_like(cross[..., :1]) * start
+        return ops.fori_loop(0, self.num_sweeps, sweep, v)
+
+    def solve(self, y, h):
+        v = self.factor(y, h)
+        return matvec(v[:, :-1], v[:, -1])
+
+    def get_config(self):
+        return {**super().get_config(), "num_sweeps": self.num_sweeps}
+
+
+@keras.saving.register_keras_serializable("linksim")
+class SDRReferenceDetector(_Relaxation):
+    """Semidefinite relaxation of the ML problem by cvxpy: the reference of `sdr`.
+
+    Each vector is one call of a general solver (tens of milliseconds to seconds), in
+    eager mode only: the layer can be neither traced nor exported.
+    """
+
+    eager_only = True
+
+    def solve(self, y, h):
+        y, h = concrete(y), concrete(h)
+        if y is None:
             raise InvalidInput(
-                "sdr: runs cvxpy and works eagerly only; it cannot be traced into a "
-                "graph, compiled or exported"
+                "sdr-cvxpy: works eagerly only; it cannot be traced into a graph, "
+                "compiled or exported. `sdr` can"
             )
-        solver = _lifted_problem(self.num_dims, len(self.points))
-        step = float(np.min(np.abs(self.points)))
-        decided = np.stack(
-            [solver(yi, hi * step) for yi, hi in zip(y_np, h_np)]
-        ) if len(y_np) else np.zeros((0, self.num_dims))
-        x = (decided * step).astype(np.float32)
-        residual = y_np - np.einsum("bij,bj->bi", h_np, x)
-        slope = np.einsum("bij,bi->bj", h_np, residual)
-        energy = np.sum(h_np**2, axis=1)
-        delta = self.points - x[..., None]
-        change = -2 * delta * slope[..., None] + delta**2 * energy[..., None]
-        logits = -change / no_np[:, None, None]
-        return ops.convert_to_tensor(logits.astype(np.float32))
+        solver = lifted_problem(self.num_dims, len(self.points))
+        columns = [solver(yi, hi)[1] for yi, hi in zip(y, h)]
+        columns = np.reshape(columns, (-1, self.num_dims))
+        return ops.convert_to_tensor(columns.astype(np.float32))
 
 
-def _lifted_problem(dims, num_levels):
-    """A function (y, H) -> decided integer levels; the problem is built once."""
+def lifted_problem(dims, num_levels):
+    """A function (y, H) -> optimal |y - Hu|^2 and the last column of X, [dims].
+
+    The problem is built once.
+    """
     import cvxpy as cp
 
     cost = cp.Parameter((dims + 1, dims + 1), symmetric=True)
     lifted = cp.Variable((dims + 1, dims + 1), PSD=True)
-    diagonal = cp.diag(lifted)
+    diagonal_of_x = cp.diag(lifted)
     constraints = [lifted[dims, dims] == 1]
     if num_levels == 2:
-        constraints.append(diagonal[:dims] == 1)
+        constraints.append(diagonal_of_x[:dims] == 1)
     else:
-        constraints += [diagonal[:dims] >= 1, diagonal[:dims] <= (num_levels - 1) ** 2]
+        constraints += [
+            diagonal_of_x[:dims] >= 1,
+            diagonal_of_x[:dims] <= (num_levels - 1) ** 2,
+        ]
     problem = cp.Problem(cp.Minimize(cp.trace(cost @ lifted)), constraints)
-    levels = np.arange(-(num_levels - 1), num_levels, 2)
 
     def solve(y, h):
+        y, h = y.astype(np.float64), h.astype(np.float64)
         gram, hty = h.T @ h, h.T @ y
         matrix = np.block([[gram, -hty[:, None]], [-hty[None], np.zeros((1, 1))]])
-        matrix = matrix.astype(np.float64)
-        cost.value = (matrix + matrix.T) / 2 / max(np.max(np.abs(matrix)), 1e-30)
+        scale = max(np.max(np.abs(matrix)), 1e-30)
+        cost.value = (matrix + matrix.T) / (2 * scale)
         problem.solve(solver=cp.CLARABEL)
         if lifted.value is None:
-            raise RuntimeError(f"sdr: the solver ended with status {problem.status}")
-        estimate = lifted.value[:dims, dims]
-        return levels[np.argmin(np.abs(estimate[:, None] - levels), axis=-1)]
+            raise RuntimeError(f"sdr-cvxpy: the solver ended with status {problem.status}")
+        return problem.value * scale + y @ y, lifted.value[:dims, dims]
 
     return solve

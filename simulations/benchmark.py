@@ -1,0 +1,348 @@
+#!/usr/bin/env python3
+"""linksim against what one would use instead, side by side in one run.
+
+Every row calls ours and the rival's in turn, and gives both medians for one vector (or
+one simulation), their ratio with the quartiles over the repeats, and how far the results
+agree. Where a function can run in graph mode or with XLA, each side has the faster one.
+"""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# It takes the compilation of ten functions for the retracing of one
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+if __package__ in (None, ""):  # run as a script: prefer the checkout around it
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from linksim.errors import InvalidInput
+from linksim.files import write_atomically
+
+# Row: (ours, options, rival, options, num_rx, num_streams, bits, batch, N0)
+DETECTORS = {
+    "ml-2x2-qam64-app": ("ml", {}, "sionna-ml", {}, 2, 2, 6, 2000, 0.05),
+    "ml-2x2-qam64-maxlog": (
+        *("ml", {"demapping_method": "maxlog"}),
+        *("sionna-ml", {"demapping_method": "maxlog"}),
+        *(2, 2, 6, 2000, 0.05),
+    ),
+    "ml-4x4-qam16-app": ("ml", {}, "sionna-ml", {}, 4, 4, 4, 100, 0.2),
+    "ml-4x4-qam16-maxlog": (
+        *("ml", {"demapping_method": "maxlog"}),
+        *("sionna-ml", {"demapping_method": "maxlog"}),
+        *(4, 4, 4, 100, 0.2),
+    ),
+    "mmse-64x16-qam16": ("mmse", {}, "sionna-lmmse", {}, 64, 16, 4, 1000, 5.0),
+    "ep-64x16-qam16": ("ep", {}, "sionna-ep", {}, 64, 16, 4, 1000, 5.0),
+    "kbest-4x4-qam16": ("kbest", {"k": 64}, "sionna-kbest", {"k": 64}, 4, 4, 4, 1000, 0.2),
+    "ml-2x2-qam256-maxlog": (
+        *("ml", {"demapping_method": "maxlog"}),
+        *("sionna-ml", {"demapping_method": "maxlog"}),
+        *(2, 2, 8, 100, 0.01),
+    ),
+    # 2^24 hypotheses: Sionna's detector cannot hold them
+    "ml-4x4-qam64-maxlog": (
+        *("ml", {"demapping_method": "maxlog"}, None, {}),
+        *(4, 4, 6, 4, 0.05),
+    ),
+}
+# Row: num_rx, num_streams, bits, batch of ours, vectors of the reference, N0
+RELAXATIONS = {
+    "sdr-60x30-bpsk": (60, 30, 1, 1000, 3, 12.0),
+    "sdr-64x16-qam16": (64, 16, 4, 1000, 2, 4.0),
+}
+RUN = "run-2x2-qam64"
+RUN_SCENARIO, RUN_POINTS, RUN_BLOCKS = "rayleigh-2x2-qam64", (12, 13, 14, 15), 1000
+# Five detectors and their counterparts in Sionna
+RUN_DETECTORS = {
+    "mmse": "sionna-lmmse",
+    "ep": "sionna-ep",
+    "kbest": "sionna-kbest",
+    "ml": "sionna-ml",
+    "oamp": "sionna-mmse-pic",
+}
+ROWS = (*DETECTORS, *RELAXATIONS, RUN)
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--only", choices=ROWS, action="append", help="one row; may be repeated")
+    add("--json", metavar="FILE", help="write the rows there")
+    add("--markdown", metavar="FILE", help="write a table there")
+    add("--quick", action="store_true", help="small batches, three repeats, no cvxpy, no run")
+    add("--repeats", type=int, default=9, metavar="N")
+    return parser.parse_args(argv)
+
+
+def draw_vectors(num_rx, num_streams, bits, batch, no):
+    """y, H and N0 of i.i.d. Rayleigh channels as TensorFlow constants."""
+    import tensorflow as tf
+
+    from linksim.constellation import qam_points
+
+    rng = np.random.default_rng(0)
+    shape = (batch, num_rx, num_streams)
+    h = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) / np.sqrt(2)
+    x = qam_points(bits)[rng.integers(0, 2**bits, (batch, num_streams))]
+    noise = rng.normal(size=(batch, num_rx)) + 1j * rng.normal(size=(batch, num_rx))
+    y = np.einsum("bmk,bk->bm", h, x) + noise * np.sqrt(no / 2)
+    arrays = (y.astype(np.complex64), h.astype(np.complex64), np.full(batch, no, np.float32))
+    return [tf.constant(a) for a in arrays]
+
+
+def faster(function, inputs):
+    """The function in graph mode or with XLA, whichever takes less time."""
+    import tensorflow as tf
+
+    modes = {}
+    for mode, jit_compile in (("graph", False), ("XLA", True)):
+        compiled = tf.function(
+            lambda *args: function(*args), autograph=False, jit_compile=jit_compile
+        )
+        try:
+            compiled(*inputs).numpy()
+            start = time.perf_counter()
+            compiled(*inputs).numpy()
+        except tf.errors.OpError:
+            continue  # does not compile
+        modes[mode] = (time.perf_counter() - start, compiled)
+    mode = min(modes, key=lambda m: modes[m][0])
+    return mode, modes[mode][1]
+
+
+def row_of(name, ours, rival, seconds, per, agreement):
+    """A row from the seconds of interleaved calls and the vectors of one call."""
+    mine = seconds["ours"] / per["ours"]
+    row = {
+        "row": name,
+        "ours": ours,
+        "ours_ms": 1e3 * float(np.median(mine)),
+        "rival": rival,
+        "agreement": agreement,
+    }
+    if "rival" in seconds:
+        theirs = seconds["rival"] / per["rival"]
+        low, middle, high = np.quantile(theirs / mine, [0.25, 0.5, 0.75])
+        row |= {
+            "rival_ms": 1e3 * float(np.median(theirs)),
+            "ratio": float(middle),
+            "ratio_low": float(low),
+            "ratio_high": float(high),
+        }
+    return row
+
+
+def detector_row(name, args):
+    from linksim.complexity import interleaved_seconds
+    from linksim.registry import create_detector
+
+    ours, options, rival, rival_options, num_rx, k, m, batch, no = DETECTORS[name]
+    if args.quick:
+        batch = max(4, batch // 10)
+    inputs = draw_vectors(num_rx, k, m, batch, no)
+    system = {"num_streams": k, "num_bits_per_symbol": m}
+    functions, modes = {}, {}
+    modes["ours"], functions["ours"] = faster(
+        create_detector(ours, **system, **options), inputs
+    )
+    agreement = "nothing to compare with"
+    if rival:
+        modes["rival"], functions["rival"] = faster(
+            create_detector(rival, **system, **rival_options), inputs
+        )
+        a, b = (np.asarray(f(*inputs)) for f in functions.values())
+        close = np.mean(np.abs(a - b) <= 1e-3 * (1 + np.abs(b)))
+        agreement = f"{100 * close:.2f} % of LLRs within 1e-3 (1 + |LLR|)"
+    calls = {side: lambda f=f: f(*inputs) for side, f in functions.items()}
+    seconds = interleaved_seconds(calls, args.repeats)
+    theirs = f"{rival} ({modes['rival']})" if rival else "none holds it"
+    per = dict.fromkeys(calls, batch)
+    return row_of(name, f"{ours} ({modes['ours']})", theirs, seconds, per, agreement)
+
+
+def relaxation_row(name, args):
+    from linksim.complexity import interleaved_seconds
+    from linksim.registry import create_detector
+
+    num_rx, k, m, batch, few, no = RELAXATIONS[name]
+    inputs = draw_vectors(num_rx, k, m, batch, no)
+    system = {"num_streams": k, "num_bits_per_symbol": m, "output": "symbol", "hard_out": True}
+    mode, ours = faster(create_detector("sdr", **system), inputs)
+    reference = create_detector("sdr-cvxpy", **system)
+    some = [x[:few] for x in inputs]
+    same = np.mean(ours(*inputs).numpy()[:few] == np.asarray(reference(*some)))
+    calls = {"ours": lambda: ours(*inputs), "rival": lambda: reference(*some)}
+    seconds = interleaved_seconds(calls, min(args.repeats, 3))
+    agreement = f"{100 * same:.1f} % of {few * k} decisions equal"
+    per = {"ours": batch, "rival": few}
+    return row_of(name, f"sdr ({mode})", "sdr-cvxpy", seconds, per, agreement)
+
+
+def run_row(name, args):
+    """A whole simulation: all detectors at four points, compilation included."""
+    import tensorflow as tf
+    from sionna.phy.utils import sim_ber
+
+    from linksim.link.link import Link
+    from linksim.link.scenario import load_scenario
+    from linksim.montecarlo.engine import simulate
+    from linksim.registry import create_detector
+
+    scenario = load_scenario(RUN_SCENARIO)
+    size = scenario.run.batch_size
+    start = time.perf_counter()
+    results = simulate(
+        scenario.replace(run={"min_bler": 0.0}),
+        list(RUN_DETECTORS),
+        snr_db=list(RUN_POINTS),
+        target_block_errors=10**9,
+        max_blocks=RUN_BLOCKS,
+    )
+    ours = time.perf_counter() - start
+    bler = {(r["detector"], r["snr_db"]): r["bler"] for r in results["records"]}
+
+    link, system = Link(scenario), scenario.system
+    largest = 0.0
+    start = time.perf_counter()
+    for mine, rival in RUN_DETECTORS.items():
+        detector = create_detector(
+            rival,
+            num_streams=system.num_streams,
+            num_bits_per_symbol=system.num_bits_per_symbol,
+        )
+        batches = iter(range(10**9))
+
+        @tf.function(autograph=False, jit_compile=True)
+        def model(keys, no, batch, detector=detector):
+            drawn = link.draw(keys, no, batch * size, size)
+            return drawn.bits, link.decode(detector(drawn.y, drawn.h_hat, drawn.no))
+
+        def mc_fun(batch_size, ebno_db, model=model, batches=batches):
+            # sim_ber's "Eb/N0" is handed through: it is the scenario's SNR
+            batch, snr_db = next(batches), float(ebno_db)
+            keys = tf.constant(link.keys(0, snr_db, batch))
+            no = tf.constant(link.no(snr_db), tf.float32)
+            return model(keys, no, tf.constant(batch, tf.int32))
+
+        _, theirs = sim_ber(
+            mc_fun,
+            np.array(RUN_POINTS, np.float32),
+            batch_size=size,
+            max_mc_iter=RUN_BLOCKS // size,
+            early_stop=False,
+            verbose=False,
+        )
+        if mine != "oamp":  # Sionna has none; MMSE-PIC stands for its cost
+            for point, value in zip(RUN_POINTS, theirs.numpy()):
+                largest = max(largest, abs(value - bler[mine, point]))
+    rival = time.perf_counter() - start
+    agreement = f"largest difference of BLER {largest:.3f} (other draws)"
+    seconds = {"ours": np.array([ours]), "rival": np.array([rival])}
+    blocks = RUN_BLOCKS * len(RUN_POINTS) * len(RUN_DETECTORS)
+    labels = (f"simulate, {blocks} blocks", "sim_ber, Sionna's detectors, XLA")
+    return row_of(name, *labels, seconds, {"ours": 1, "rival": 1}, agreement)
+
+
+def machine():
+    """What the times were taken on."""
+    import sionna
+    import tensorflow as tf
+
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "gpus": gpus,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "sionna": sionna.__version__,
+    }
+
+
+def cells(row):
+    """The texts of a row, for both kinds of table."""
+    if "ratio" in row:
+        ratio = f"{row['ratio']:.3g} [{row['ratio_low']:.3g}, {row['ratio_high']:.3g}]"
+        rival_ms = f"{row['rival_ms']:.4g}"
+    else:
+        ratio, rival_ms = "", ""
+    return [
+        row["row"],
+        row["ours"],
+        f"{row['ours_ms']:.4g}",
+        row["rival"],
+        rival_ms,
+        ratio,
+        row["agreement"],
+    ]
+
+
+HEADER = ["row", "ours", "ms", "rival", "ms", "times faster", "agreement"]
+
+
+def markdown(rows, facts):
+    lines = ["# Benchmark", ""]
+    lines.append("Made by `python simulations/benchmark.py --markdown results/benchmark.md`.")
+    lines.append("Median milliseconds for one vector (for a whole simulation in the last")
+    lines.append("row), calls of both sides in turn; in brackets the quartiles of the ratio.")
+    lines += ["", ", ".join(f"{k}: {v}" for k, v in facts.items() if v), ""]
+    lines.append("| " + " | ".join(HEADER) + " |")
+    lines.append("|---" * len(HEADER) + "|")
+    lines += ["| " + " | ".join(c.replace("|", "\\|") for c in cells(r)) + " |" for r in rows]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    console = Console()
+    if args.repeats < 1:
+        console.print(f"error: repeats: got {args.repeats}, expected at least 1")
+        return 2
+    if args.quick:
+        args.repeats = 3
+    names = args.only or [n for n in ROWS if not args.quick or n in DETECTORS]
+    rows = []
+    for name in names:
+        make = detector_row
+        if name in RELAXATIONS:
+            make = relaxation_row
+        elif name == RUN:
+            make = run_row
+        with console.status(name):
+            try:
+                rows.append(make(name, args))
+            except InvalidInput as error:
+                console.print(f"error: {name}: {error}", soft_wrap=True)
+                return 2
+    table = Table(*HEADER)
+    for row in rows:
+        table.add_row(*cells(row))
+    console.print(table)
+    facts = machine()
+    if args.json:
+        text = json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n"
+        write_atomically(Path(args.json), text)
+    if args.markdown:
+        write_atomically(Path(args.markdown), markdown(rows, facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

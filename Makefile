@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Processes that share the tests
+WORKERS ?= 2
 
 .PHONY: coded-ber test test-slow clean
 
@@ -9,7 +11,7 @@ coded-ber: $(VENV)/.installed
 	$(BIN)/python simulations/coded_ber.py $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow $(ARGS)

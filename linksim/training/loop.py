@@ -42,6 +42,23 @@ def compiled(function, variables=()):
     return function
 
 
+def source_of(recipe, scenario):
+    """The `VectorSource` of a recipe's data."""
+    data = recipe.data
+    return VectorSource(
+        scenario,
+        data.snr_db,
+        data.batch_size,
+        teacher=data.teacher or None,
+        seed=recipe.seed,
+        copies=data.copies,
+        num_channels=data.num_channels,
+        streams=data.streams or None,
+        snr_db_per_stream=data.snr_db_per_stream,
+        rho=data.rho or None,
+    )
+
+
 class Trainer:
     """Trains a task on a source by a recipe.
 
@@ -84,18 +101,7 @@ class Trainer:
         self._on_validation = on_validation
         self._tensorboard = tensorboard and self.folder is not None
         data = recipe.data
-        self._source = VectorSource(
-            scenario,
-            data.snr_db,
-            data.batch_size,
-            teacher=data.teacher or None,
-            seed=recipe.seed,
-            copies=data.copies,
-            num_channels=data.num_channels,
-            streams=data.streams or None,
-            snr_db_per_stream=data.snr_db_per_stream,
-            rho=data.rho or None,
-        )
+        self._source = source_of(recipe, scenario)
         if task.needs_teacher and not data.teacher:
             raise InvalidInput(f"data.teacher: missing, the task {recipe.task} needs one")
         if data.num_channels:

@@ -10,7 +10,9 @@ import linksim
 from linksim.data import model_folder
 from linksim.files import write_atomically
 from linksim.models import streams_of, trained_weights, write_model
-from linksim.training.loop import compiled
+from linksim.registry import create_detector
+from linksim.training.loop import compiled, source_of
+from linksim.training.losses import mutual_information
 from linksim.training.source import VALIDATION, VectorSource
 
 CODEBOOK_BITS = tuple(range(1, 9))
@@ -38,6 +40,7 @@ def publish(recipe, trainer, scenario):
         "seconds": round(trainer.seconds),
         "best_step": step,
         "validation": {k: v for k, v in entry.items() if k not in _NOT_MEASURED},
+        "references": reference_rates(recipe, scenario),
     }
     card = make_card(recipe, scenario, layer, training)
     folder = model_folder() / recipe.name
@@ -82,6 +85,38 @@ def _codebooks(recipe, layer, scenario):
         arrays[f"thresholds_{bits}"] = ops.convert_to_numpy(copy.thresholds)
         arrays[f"levels_{bits}"] = ops.convert_to_numpy(copy.levels)
     return arrays
+
+
+def reference_rates(recipe, scenario):
+    """Mutual information of `mmse` and of the teacher on the draws that a recipe is
+    validated on, in bits per coded bit: {detector: value}."""
+    source = source_of(recipe, scenario)
+    teacher = recipe.data.teacher
+    mmse = create_detector(
+        "mmse",
+        num_streams=source.num_streams,
+        num_bits_per_symbol=source.num_bits_per_symbol,
+    )
+
+    def rates(keys):
+        batch = source.draw(keys)
+        present = ops.cast(ops.any(ops.abs(batch["h"]) > 0, axis=1), "float32")
+        llrs = {"mmse": mmse(batch["y"], batch["h"], batch["no"])}
+        if teacher:
+            llrs[teacher] = batch["llr"]
+        return {
+            name: mutual_information(llr, batch["bits"], present)
+            for name, llr in llrs.items()
+        }
+
+    draw = compiled(rates)
+    rows = [
+        draw(source.keys(VALIDATION, i)) for i in range(recipe.validation_batches)
+    ]
+    return {
+        name: float(np.mean([float(ops.convert_to_numpy(row[name])) for row in rows]))
+        for name in rows[0]
+    }
 
 
 def make_card(recipe, scenario, layer, training):
@@ -148,6 +183,14 @@ _CODEBOOK_TEXT = """**Fitting.** One codebook per LLR position and number of bit
 def _training_text(card):
     budget = card["steps"] / card["steps_of_recipe"]
     rows = "\n".join(f"| {k} | {v:.4g} |" for k, v in card["validation"].items())
+    rates = card["references"]
+    for name, value in rates.items():
+        rows += f"\n| mutual_information of `{name}` | {value:.4g} |"
+    warning = ""
+    if card["task"] != "autoencoder" and (
+        card["validation"]["mutual_information"] < rates["mmse"]
+    ):
+        warning = "\n**Worse than linear MMSE** on the data that it was trained for.\n"
     terms = ", ".join(f"{w:g} x {name}" for name, w in card["loss_terms"].items())
     start = f" Started from `{card['start']}`." if card["start"] else ""
     stage = f" Decoder of `{card['autoencoder']}`." if card["autoencoder"] else ""
@@ -160,7 +203,7 @@ channel uses, {budget:.3g} of the recipe's {card["steps_of_recipe"]}, in
 {rows}
 
 Losses are in nats or squared error per LLR; mutual information is in bits per coded bit.
-"""
+{warning}"""
 
 
 def plot_curve(history, card, path):

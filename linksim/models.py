@@ -32,7 +32,7 @@ def list_models(name=None):
 
 
 def find_model(
-    name, num_streams, num_bits_per_symbol, configuration=None, preferred=None
+    name, num_streams, num_bits_per_symbol, configuration=None, scenario=None
 ):
     """The trained model of a name that fits a system.
 
@@ -40,7 +40,9 @@ def find_model(
         name: of the detector or quantizer.
         num_streams, num_bits_per_symbol: of the system.
         configuration: None for the first that fits, or its name.
-        preferred: configuration to take if it is among those that fit.
+        scenario: the `Scenario` of use. Of those that fit, one trained for it is taken,
+            else one trained on its channel; weights for another number of antennas do
+            not fit.
 
     Returns:
         "<model>/<configuration>" and its card.
@@ -49,15 +51,14 @@ def find_model(
         InvalidInput: nothing fits; the message lists what exists.
     """
     cards = list_models(name)
-    for path, card in sorted(
-        cards.items(), key=lambda item: item[0] != f"{name}/{preferred}"
-    ):
+    for path in sorted(cards, key=lambda p: _distance(p, cards[p], scenario)):
+        card = cards[path]
         low, high = card.get("streams") or [card["num_streams"]] * 2
-        if not low <= num_streams <= high:
-            continue
-        if card["num_bits_per_symbol"] != num_bits_per_symbol:
-            continue
-        if configuration in (None, path.split("/")[1]):
+        fits = low <= num_streams <= high
+        fits &= card["num_bits_per_symbol"] == num_bits_per_symbol
+        if scenario is not None and card["fixed_num_rx"]:
+            fits &= card["num_rx"] == scenario.system.num_rx
+        if fits and configuration in (None, path.split("/")[1]):
             return path, card
     existing = "; ".join(
         f"{path.split('/')[1]} (num_streams={streams_of(c)}, "
@@ -69,6 +70,15 @@ def find_model(
         f"pretrained: no weights of {name}{wanted} for num_streams={num_streams}, "
         f"num_bits_per_symbol={num_bits_per_symbol}; there are: {existing or 'none'}"
     )
+
+
+def _distance(path, card, scenario):
+    """For sorting: 0 for the scenario's own model, 1 for its channel, 2 for others."""
+    if scenario is None:
+        return 0
+    if path.split("/")[1] == scenario.name:
+        return 0
+    return 1 if card["channel"] == scenario.channel else 2
 
 
 def streams_of(card):

@@ -117,6 +117,8 @@ def faster(function, inputs):
         except tf.errors.OpError:
             continue  # does not compile
         modes[mode] = (time.perf_counter() - start, compiled)
+    if not modes:
+        raise InvalidInput(f"{type(function).__name__}: compiles in no mode")
     mode = min(modes, key=lambda m: modes[m][0])
     return mode, modes[mode][1]
 

@@ -196,13 +196,43 @@ def test_mmnet_is_shipped_with_its_channels(models):
 @pytest.mark.parametrize(
     "name, change, message",
     [
+        ("oampnet2", ALL, "all_layers: OAMPNet2Detector has the logits of one layer"),
         ("detnet", {"options": {"by_channel": True}}, "by_channel: DetNetDetector has no"),
+        ("remimo", {"loss": SQUARED}, "squared-error needs the logits of PAMs"),
+        (
+            "detnet/sign",
+            {"model": {"num_layers": 1, "head": "soft-sign"}},
+            "detnet gives the first layer no weight",
+        ),
         ("remimo", {"loss": {"detnet": 1.0}}, "loss: REMIMODetector has no all_estimates"),
     ],
 )
 def test_what_a_detector_lacks_is_named(name, change, message):
     with pytest.raises(InvalidInput, match=message):
         build_task(recipe(name, **change))
+
+
+@pytest.mark.parametrize(
+    "name, data, message",
+    [
+        ("detnet", {"streams": [2, 4]}, "data.streams: DetNetDetector has weights for one"),
+        ("mmnet", {}, "data.num_channels: missing, MMNetDetector has weights per channel"),
+    ],
+)
+def test_data_that_a_layer_cannot_use_is_refused(name, data, message):
+    with pytest.raises(InvalidInput, match=message):
+        trainer(recipe(name, data={**DATA, **data}))
+
+
+def test_a_network_for_fixed_channels_needs_no_layer_of_its_own():
+    made = trainer(recipe("detnet", data={**DATA, "num_channels": 2}))
+    assert len(made.run()) == 3
+
+
+@pytest.mark.parametrize("change", [{"streams": 8}, {"rho": 0.5}, {"snr_db": 3}])
+def test_ranges_are_lists(change):
+    with pytest.raises(InvalidInput, match=r"expected \[low, high\]"):
+        recipe("remimo", data={**DATA, **change})
 
 
 def test_channels_must_fit_the_layer():

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+import linksim.models
 from linksim.data import model_folder
 from linksim.errors import InvalidInput
 from linksim.link.receiver import Receiver
@@ -93,6 +94,31 @@ def test_detectors_decode_above_the_waterfall(path):
     assert record["blocks"] == 100 and record["ber"] < 0.02
     weights = results["provenance"]["weights"][f"{name}@{configuration}"]
     assert weights == {path: card["sha256"]}
+
+
+def test_weights_for_the_channel_of_a_scenario_come_first(monkeypatch):
+    """Also where one model serves several numbers of users."""
+    base = {"num_bits_per_symbol": 4, "num_streams": 32, "streams": [16, 32], "num_rx": 64}
+    cards = {
+        f"remimo/{name}": {
+            **base,
+            "channel": load_scenario(name).channel,
+            "fixed_num_rx": True,
+        }
+        for name in ("massive-64x32-qam16", "massive-64x32-qam16-corr-rx")
+    }
+    monkeypatch.setattr(linksim.models, "list_models", lambda name: cards)
+    for suffix in ("", "-corr-rx"):
+        for streams in (16, 32):
+            scenario = load_scenario(f"massive-64x{streams}-qam16{suffix}")
+            path, _ = find_model("remimo", streams, 4, scenario=scenario)
+            assert path == f"remimo/massive-64x32-qam16{suffix}"
+    scenario = load_scenario("massive-64x16-qam16-corr-full")
+    assert find_model("remimo", 16, 4, scenario=scenario)[0] in cards
+    # Weights for 64 antennas are none for 16
+    small = load_scenario("massive-64x16-qam16").replace(system={"num_rx": 16})
+    with pytest.raises(InvalidInput, match="num_streams=16 to 32"):
+        find_model("remimo", 16, 4, scenario=small)
 
 
 @pytest.mark.parametrize("path", QUANTIZERS)

@@ -104,6 +104,11 @@ class KroneckerChannel(Channel):
         right = ops.convert_to_tensor(self._root_tx.astype(np.complex64))
         return ops.matmul(ops.matmul(left, h), right)
 
+    @property
+    def is_correlated(self):
+        """Whether either side has a correlation."""
+        return bool(self.rho_rx or self.rho_tx)
+
     def sample_correlated(self, key, num_blocks, num_uses, rho):
         """As `sample`, with another correlation on the sides that have one.
 

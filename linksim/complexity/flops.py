@@ -36,15 +36,16 @@ def count_flops(detector, num_rx):
     n^3/3 for a Cholesky factor, 4 m n^2 - 4 n^3/3 for Q and R.
 
     Args:
-        detector: a `Detector`, or any layer called with (y, h, N0).
+        detector: a `Detector`.
         num_rx: M, receive antennas.
 
     Returns:
         A `Complexity`.
 
     Raises:
-        InvalidInput: the layer cannot be traced, its work depends on the data
-            (`sphere`), or it has an operation whose cost is not known here.
+        InvalidInput: the layer cannot be traced (`sdr-cvxpy`), it has a loop, whose
+            number of passes is not in the graph (`sdr`, `sphere`), or an operation whose
+            cost is not known here (`sionna-...`).
     """
     import tensorflow as tf
 
@@ -72,23 +73,33 @@ def count_flops(detector, num_rx):
 
 def _count(graph, name):
     counts = {}
-    # Tensors that change with y, h or N0
-    live = {t.ref() for t in graph.inputs if t.dtype.is_floating or t.dtype.is_complex}
+    used = _used(graph)
+    live = {t.ref() for t in graph.inputs[:3]}  # what changes with y, h or N0
     for op in graph.get_operations():
         if not any(t.ref() in live for t in op.inputs):
             continue
         live.update(t.ref() for t in op.outputs)
-        if op.type in _FREE:
+        if op.type in _FREE or op.name not in used:
             continue
         if op.type not in _COSTS:
             raise InvalidInput(
-                f"detector: {name} has an operation {op.type}, whose cost is not known "
-                "or depends on the data"
+                f"detector: {name} has an operation {op.type}, whose cost is not known"
             )
         flops = _COSTS[op.type](op)
         if flops:
             counts[op.type] = counts.get(op.type, 0) + flops
     return counts
+
+
+def _used(graph):
+    """Names of the operations that the outputs depend on; TensorFlow runs no others."""
+    waiting, used = [t.op for t in graph.outputs], set()
+    while waiting:
+        op = waiting.pop()
+        if op.name not in used:
+            used.add(op.name)
+            waiting += [t.op for t in op.inputs]
+    return used
 
 
 def _size(tensor):
@@ -153,15 +164,15 @@ def _qr(op):
 _ONE = _elementwise()
 _COSTS = {
     **dict.fromkeys(("Add", "AddV2", "AddN", "Sub", "BiasAdd"), _ONE),
-    **dict.fromkeys(("Mul", "RealDiv"), _elementwise(1, 6)),
-    **dict.fromkeys(("Square", "Exp", "Log", "Sqrt", "Sin", "Cos", "Tanh", "Pow"), _ONE),
+    **dict.fromkeys(("Mul", "RealDiv", "Square"), _elementwise(1, 6)),
+    **dict.fromkeys(("Exp", "Log", "Sqrt", "Sin", "Cos", "Tanh", "Pow"), _ONE),
     **dict.fromkeys(("Log1p", "Expm1", "Softplus", "Erf"), _ONE),
     "SquaredDifference": _elementwise(2, 8),
     "Rsqrt": _elementwise(2),
     "Reciprocal": _ONE,
     "Sigmoid": _elementwise(3),  # exp, sum, division
     "Softmax": _softmax,
-    "LogSoftmax": lambda op: _softmax(op) + _size(op.outputs[0]),
+    "LogSoftmax": lambda op: 4 * _size(op.outputs[0]),
     "Sum": _sum,
     "Mean": _mean,
     "Cumsum": _ONE,

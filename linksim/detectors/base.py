@@ -47,14 +47,16 @@ class Detector(keras.layers.Layer):
 
     A subclass implements `detect` on real tensors. It may set
     `needs_full_column_rank` (M >= K required), `demapping_methods` (those that
-    make sense, the default first), `xla_on_cpu` (a hint for the engine) and
-    `eager_only` (it cannot be traced).
+    make sense, the default first), `xla_on_cpu` (a hint for the engine),
+    `eager_only` (it cannot be traced) and `any_num_streams` (its weights do not depend
+    on K, and zero columns of H are absent streams).
     """
 
     needs_full_column_rank = False
     demapping_methods = DEMAPPING_METHODS
     xla_on_cpu = False
     eager_only = False
+    any_num_streams = False
 
     def __init__(
         self,
@@ -85,6 +87,11 @@ class Detector(keras.layers.Layer):
         self.is_real = num_bits_per_symbol == 1
         self.num_dims = self.num_streams * (1 if self.is_real else 2)
         self.supports_masking = False
+
+    @property
+    def built_for_num_rx(self):
+        """The number of receive antennas that the weights fit, or None for any."""
+        return None
 
     # --- what a subclass provides -------------------------------------------
 
@@ -231,6 +238,11 @@ class Detector(keras.layers.Layer):
                 "their leading dimensions differ"
             )
         check_column_rank(self, y.shape[-1], who)
+        if self.built_for_num_rx not in (None, y.shape[-1]):
+            raise InvalidInput(
+                f"y: {y.shape[-1]} receive antennas; these weights are for "
+                f"{self.built_for_num_rx}"
+            )
         return covariance
 
     def _check_values(self, y, h, no):
@@ -275,14 +287,6 @@ def check_column_rank(detector, num_rx, who):
         raise InvalidInput(
             f"{who}: {num_rx} receive antennas for {detector.num_streams} streams; "
             "this detector needs at least as many antennas as streams"
-        )
-
-
-def check_num_rx(y, built_for):
-    """Raise `InvalidInput` unless y [B, 2M] has the M that weights were made for."""
-    if y.shape[-1] != 2 * built_for:
-        raise InvalidInput(
-            f"y: {y.shape[-1] // 2} receive antennas; these weights are for {built_for}"
         )
 
 

@@ -100,11 +100,11 @@ class DetNetDetector(Detector):
         )
 
     def detect(self, y, h, no):
-        return self._logits(self._unfold(y, h, no)[-1], self.num_layers - 1)
+        return self._head_logits(self._unfold(y, h, no)[-1], self.num_layers - 1)
 
     def all_logits(self, y, h, no, training=None):
         outputs = self._unfold(y, h, no)
-        return [self._logits(out, r) for r, out in enumerate(outputs)]
+        return [self._head_logits(out, r) for r, out in enumerate(outputs)]
 
     def all_estimates(self, y, h, no):
         """The estimate x of every layer: list of float32 [B, N]."""
@@ -142,7 +142,7 @@ class DetNetDetector(Detector):
             return out
         return ops.sum(ops.softmax(self._by_level(out)) * self.points, axis=-1)
 
-    def _logits(self, out, r):
+    def _head_logits(self, out, r):
         if self.head == "one-hot":
             return self._by_level(out)
         variance = ops.exp(self.log_variances[r]) * ops.ones_like(out)

@@ -15,7 +15,7 @@ from linksim.constellation import (
     pam_logits_to_llrs,
     pam_posterior,
 )
-from linksim.detectors.base import Detector, check_num_rx
+from linksim.detectors.base import Detector
 from linksim.detectors.linear import mmse_estimate
 from linksim.detectors.real import interleaved_qr, matched_filter
 from linksim.detectors.sic import successive_cancellation
@@ -128,10 +128,15 @@ class EQNetDetector(Detector):
             size = layer.units
         self.decoder.build()
 
+    @property
+    def built_for_num_rx(self):
+        if self.features != "raw" or not self.built:
+            return None
+        return self._inputs[0].kernel.shape[0] // 2
+
     def inputs(self, y, h, no):
         """What the input layers of f_E see: a list of float32 [B, ...]."""
         if self.features == "raw":
-            check_num_rx(y, self._inputs[0].kernel.shape[0] // 2)
             h = h[:, :, : self.num_streams]
             h = ops.reshape(h, (-1, h.shape[1] * h.shape[2]))
             return [y, h, ops.sqrt(no)[:, None]]

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from linksim.constellation import pam_posterior
-from linksim.detectors.base import Detector, check_num_rx
+from linksim.detectors.base import Detector
 from linksim.detectors.real import complex_to_real_matrix, matvec
 from linksim.errors import InvalidInput, check_int
 
@@ -109,7 +109,8 @@ class MMNetDetector(_UnfoldedDetector):
     `num_channels` channels: trained all at once as one batched model
     (`all_logits_by_channel`), and called like any detector, when each vector is given
     the network whose channel is nearest to its own H in Frobenius norm. Call
-    `set_channels` before either.
+    `set_channels` before either; until then all channels are zero. The networks are for
+    white noise: whitening would change H.
 
     W is complex, [[Re, -Im], [Im, Re]], and theta is one number per real dimension.
     In the published code tau2 is divided by theta, and W starts at N(0, 0.01^2);
@@ -154,12 +155,18 @@ class MMNetDetector(_UnfoldedDetector):
             trainable=False,
         )
 
+    @property
+    def built_for_num_rx(self):
+        return self.channels.shape[1] // 2 if self.built else None
+
     def set_channels(self, h):
         """Set the channels that the networks belong to.
 
         Args:
             h: complex64 [num_channels, M, K].
         """
+        if not self.built:
+            raise InvalidInput("h: the layer has no weights yet; call or build it first")
         h = ops.convert_to_tensor(h)
         num_rx = self.channels.shape[1] // 2
         expected = (self.num_channels, num_rx, self.num_streams)
@@ -183,7 +190,6 @@ class MMNetDetector(_UnfoldedDetector):
         return self.all_logits(y, h, no)[-1]
 
     def all_logits(self, y, h, no, training=None):
-        check_num_rx(y, self.channels.shape[1] // 2)
         weights, theta = self._networks()
         if self.num_channels > 1:
             nearest = self.nearest_channel(h)

@@ -88,6 +88,10 @@ class OAMPNetDetector(Detector):
         """
         return self._unfold(y, h, no)[1]
 
+    def all_estimates(self, y, h, no):
+        """The estimate that training compares, that of the last layer, in a list."""
+        return [self.estimate(y, h, no)]
+
     def _unfold(self, y, h, no):
         s2, matched = matched_system(y, h, no)
         x = ops.zeros_like(matched[0])

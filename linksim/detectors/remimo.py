@@ -10,7 +10,7 @@ from linksim.constellation import (
     pam_logits_to_llrs,
     qam_points,
 )
-from linksim.detectors.base import Detector, check_num_rx
+from linksim.detectors.base import Detector
 from linksim.detectors.real import matvec
 from linksim.errors import InvalidInput, check_int
 
@@ -51,6 +51,7 @@ class REMIMODetector(Detector):
     """
 
     xla_on_cpu = True
+    any_num_streams = True
 
     def __init__(
         self, *args, num_blocks=12, state_size=512, num_heads=8, factored=None, **kwargs
@@ -88,6 +89,10 @@ class REMIMODetector(Detector):
         for block in self.blocks:
             block.build((None, None, self.state_size + 4 * num_rx + self._num_logits))
 
+    @property
+    def built_for_num_rx(self):
+        return self.num_rx if self.built else None
+
     # --- network ------------------------------------------------------------------
 
     def all_logits(self, y, h, no, training=None):
@@ -105,11 +110,12 @@ class REMIMODetector(Detector):
             list of float32 [B, num_heads, K, K]; entry [i, j] is the attention that
             user i pays to user j.
         """
+        if not self.built:
+            raise InvalidInput("attention_maps: no weights yet; call or build the layer first")
         y, h, no, _ = self._to_real(y, h, s)
         return self._unfold(y, h, no)[1]
 
     def _unfold(self, y, h, no):
-        check_num_rx(y, self.num_rx)
         columns = ops.swapaxes(h[..., : self.num_streams], -1, -2)  # [B, K, 2M]
         present = ops.cast(ops.any(columns != 0, axis=-1), "float32")
         count = ops.maximum(ops.sum(present, axis=-1, keepdims=True), 1.0)

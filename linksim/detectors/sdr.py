@@ -1,5 +1,7 @@
 """Semidefinite relaxation: a batched solver, and cvxpy as its reference."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -87,8 +89,11 @@ class SDRDetector(_Relaxation):
     def factor(self, y, h):
         """V float32 [B, N + 1, r]; arguments as in `solve`."""
         hty, gram = matched_filter(y, h)
+        # The scale of the cost changes nothing, but float32 underflows
+        mean = ops.mean(diagonal(gram), axis=-1, keepdims=True) + 1e-37
+        hty, gram = hty / mean, gram / mean[..., None]
         rows = self.num_dims + 1
-        columns = -(-int(np.sqrt(8 * rows)) // 2)  # ceil(sqrt(2 rows))
+        columns = math.isqrt(2 * rows - 1) + 1  # ceil(sqrt(2 rows))
         start = np.random.default_rng(0).normal(size=(rows, columns))
         start = (start / np.linalg.norm(start, axis=-1, keepdims=True)).astype(np.float32)
         curvature = diagonal(gram) + 1e-30

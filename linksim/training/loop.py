@@ -104,8 +104,7 @@ class Trainer:
         self._source = source_of(recipe, scenario)
         if task.needs_teacher and not data.teacher:
             raise InvalidInput(f"data.teacher: missing, the task {recipe.task} needs one")
-        if data.num_channels:
-            task.product.set_channels(self._source.channels)
+        self._check_product(task.product)
         self._draw = compiled(lambda keys: task.prepare(self._source.draw(keys)))
         self.step = 0
         self.seconds = 0.0
@@ -133,6 +132,16 @@ class Trainer:
             "recipe": _settings(json.loads(json.dumps(recipe.to_dict()))),
             "steps": self.steps,
         }
+
+    def _check_product(self, product):
+        """Refuse data that the layer cannot be trained on; hand it fixed channels."""
+        data, name = self.recipe.data, type(product).__name__
+        if data.streams and not getattr(product, "any_num_streams", False):
+            raise InvalidInput(f"data.streams: {name} has weights for one number of streams")
+        if hasattr(product, "set_channels"):
+            if not data.num_channels:
+                raise InvalidInput(f"data.num_channels: missing, {name} has weights per channel")
+            product.set_channels(self._source.channels)
 
     # --- running ------------------------------------------------------------------
 

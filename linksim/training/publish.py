@@ -1,5 +1,6 @@
 """From a finished training to a shipped model: weights, card, curve."""
 
+import dataclasses
 import platform
 
 import keras
@@ -13,7 +14,7 @@ from linksim.models import streams_of, trained_weights, write_model
 from linksim.registry import create_detector
 from linksim.training.loop import compiled, source_of
 from linksim.training.losses import mutual_information
-from linksim.training.source import VALIDATION, VectorSource
+from linksim.training.source import VALIDATION
 
 CODEBOOK_BITS = tuple(range(1, 9))
 # A scalar quantizer of more bits than this loses nothing that can be measured
@@ -63,9 +64,9 @@ def publish_codebook(recipe, layer, scenario):
 def _codebooks(recipe, layer, scenario):
     """Codebooks of several sizes, as arrays for `linksim.models.codebook_of`."""
     data = recipe.data
-    source = VectorSource(
-        scenario, data.snr_db, data.batch_size, teacher=data.teacher, seed=recipe.seed
-    )
+    # Of copies that differ by a symmetry, scalar codebooks have nothing
+    plain = dataclasses.replace(recipe, data=dataclasses.replace(data, copies=1))
+    source = source_of(plain, scenario)
     batches = -(-_CODEBOOK_USES // data.batch_size)
     draw = compiled(lambda keys: source.draw(keys)["llr"])
     # Validation draws beyond those that training was validated on
@@ -100,12 +101,11 @@ def reference_rates(recipe, scenario):
 
     def rates(keys):
         batch = source.draw(keys)
-        present = ops.cast(ops.any(ops.abs(batch["h"]) > 0, axis=1), "float32")
         llrs = {"mmse": mmse(batch["y"], batch["h"], batch["no"])}
         if teacher:
             llrs[teacher] = batch["llr"]
         return {
-            name: mutual_information(llr, batch["bits"], present)
+            name: mutual_information(llr, batch["bits"], batch["present"])
             for name, llr in llrs.items()
         }
 
@@ -121,27 +121,33 @@ def reference_rates(recipe, scenario):
 
 def make_card(recipe, scenario, layer, training):
     """What there is to know about a trained model, as a dictionary."""
-    system = scenario.system
+    system, data = scenario.system, recipe.data
     return {
         "model": recipe.model_name,
         "configuration": recipe.configuration,
         "title": recipe.title,
         "scenario": scenario.name,
+        "channel": scenario.channel,
         "num_rx": system.num_rx,
+        # Whether the weights fit that number of antennas only
+        "fixed_num_rx": getattr(layer, "built_for_num_rx", None) is not None,
         "num_streams": system.num_streams,
         # (low, high) where one model serves several numbers of users
-        "streams": list(recipe.data.streams),
+        "streams": list(data.streams),
         "num_bits_per_symbol": system.num_bits_per_symbol,
         "options": recipe.model,
         "autoencoder": recipe.autoencoder,
         "num_parameters": int(sum(np.prod(w.shape) for w in trained_weights(layer))),
         "task": recipe.task,
         "loss_terms": recipe.loss,
-        "snr_db": list(recipe.data.snr_db),
+        "snr_db": list(data.snr_db),
+        "snr_db_per_stream": data.snr_db_per_stream,
         "snr_definition": scenario.snr.definition,
-        "teacher": recipe.data.teacher,
+        "rho": list(data.rho),
+        "num_channels": data.num_channels,
+        "teacher": data.teacher,
         "start": recipe.start,
-        "batch_size": recipe.data.batch_size,
+        "batch_size": data.batch_size,
         **training,
         "made_with": {
             "linksim": linksim.__version__,
@@ -159,14 +165,22 @@ _NOT_MEASURED = ("step", "seconds", "learning_rate", "train_loss")
 def card_text(card):
     """The card as Markdown."""
     low, high = card["snr_db"]
-    teacher = f" LLRs to learn from: `{card['teacher']}`." if card["teacher"] else ""
+    more = ""
+    if card["snr_db_per_stream"]:
+        more += f" {card['snr_db_per_stream']:g} dB more for each stream."
+    if card["rho"]:
+        more += " Correlation of a batch in [{:g}, {:g}].".format(*card["rho"])
+    if card["num_channels"]:
+        more += f" For {card['num_channels']} fixed channels, kept with the weights."
+    if card["teacher"]:
+        more += f" LLRs to learn from: `{card['teacher']}`."
     return f"""# {card["model"]}, {card["configuration"]}
 
 {card["title"]}. {card["num_parameters"]} trained parameters, {streams_of(card)} streams
 of {card["num_bits_per_symbol"]} bits, {card["num_rx"]} receive antennas.
 
 **Data.** Drawn on the fly from `{card["scenario"]}`, SNR uniform in [{low:g}, {high:g}] dB
-({card["snr_definition"]}).{teacher}
+({card["snr_definition"]}).{more}
 
 {_training_text(card) if "steps" in card else _CODEBOOK_TEXT}
 **Not for** other numbers of streams or bits (refused), and not without checking for other

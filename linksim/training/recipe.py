@@ -31,7 +31,10 @@ class Data:
 
     def __post_init__(self):
         for key in ("snr_db", "streams", "rho"):
-            object.__setattr__(self, key, tuple(getattr(self, key)))
+            value = getattr(self, key)
+            if not isinstance(value, (list, tuple)):
+                raise InvalidInput(f"data.{key}: got {value!r}, expected [low, high]")
+            object.__setattr__(self, key, tuple(value))
 
 
 @dataclass(frozen=True)

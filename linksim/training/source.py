@@ -111,6 +111,11 @@ class VectorSource:
             raise InvalidInput(
                 "data: only one of copies, num_channels and streams can be chosen"
             )
+        if num_channels and (rho is not None or scenario.csi.type != "perfect"):
+            raise InvalidInput(
+                "num_channels: fixed channels have one correlation and are known, got "
+                f"rho = {rho!r} and csi.type = {scenario.csi.type!r}"
+            )
         low, high = self._streams
         # N0 at 0 dB for each number of users
         self._no_at_0db = np.array(
@@ -152,12 +157,16 @@ class VectorSource:
     def _check_rho(self, rho):
         if rho is None:
             return None
-        if not hasattr(self.channel, "sample_correlated"):
+        if not getattr(self.channel, "is_correlated", False):
             raise InvalidInput(
-                f"rho: {self.scenario.name} has no Kronecker channel, got {rho!r}"
+                f"rho: {self.scenario.name} has no correlated Kronecker channel, got {rho!r}"
             )
-        if len(rho) != 2 or not 0 <= rho[0] <= rho[1] < 1:
-            raise InvalidInput(f"rho: got {rho!r}, expected [low, high] within [0, 1)")
+        if not isinstance(rho, (list, tuple)) or len(rho) != 2:
+            raise InvalidInput(f"rho: got {rho!r}, expected [low, high]")
+        for value in rho:
+            check_real("rho", value, low=0, high=0.9999)
+        if rho[0] > rho[1]:
+            raise InvalidInput(f"rho: got {rho!r}, expected low <= high")
         return tuple(float(r) for r in rho)
 
     def _no_of(self, num_streams):
@@ -184,8 +193,8 @@ class VectorSource:
         Returns:
             Dictionary: `y` complex64 [B, M], `h` complex64 [B, M, K] as known to the
             receiver, `no` float32 [B], `symbols` int32 [B, K], `bits` float32
-            [B, K, m], `key` int32 [2] for randomness inside layers, and with a
-            teacher `llr` float32 [B, K, m].
+            [B, K, m], `present` float32 [B, K] (1 for users that take part), `key` int32
+            [2] for randomness inside layers, and with a teacher `llr` float32 [B, K, m].
         """
         key = {name: keys[i] for i, name in enumerate(_PURPOSES)}
         uses = self.batch_size // self.copies
@@ -196,21 +205,23 @@ class VectorSource:
         h = self._channels_of(key, uses)
         extra = self._extra_streams(key["streams"])
         count = self._streams[0] + extra
-        h = h * ops.cast(ops.arange(self.num_streams) < count, "complex64")
+        present = ops.cast(ops.arange(self.num_streams) < count, "float32")
+        h = h * ops.cast(present, "complex64")
         low, high = self.snr_db
         snr_db = keras.random.uniform((uses,), low, high, seed=StreamKey(key["snr"]))
         snr_db = snr_db + self._snr_db_per_stream * ops.cast(count, "float32")
         no = ops.take(ops.convert_to_tensor(self._no_at_0db), extra)
         no = no * ops.exp(-np.log(10.0) / 10.0 * snr_db)
         if SNR_DEFINITIONS[self.scenario.snr.definition].per_realization:
-            mean = self.num_rx * self.num_streams * self.channel.power
+            mean = self.num_rx * self.channel.power * ops.cast(count, "float32")
             no = no * ops.sum(ops.square(ops.abs(h)), axis=(-2, -1)) / mean
         x = ops.take(ops.convert_to_tensor(qam_points(self.num_bits_per_symbol)), symbols, 0)
         noise = complex_normal(key["noise"], (uses, self.num_rx), no[:, None])
         y = ops.matmul(h, x[..., None])[..., 0] + noise
         if self.scenario.csi.type == "noisy":
             ratio = 10 ** (-self.scenario.csi.error_snr_db / 10)
-            h = h + complex_normal(key["csi"], h.shape, self.channel.power * ratio)
+            error = complex_normal(key["csi"], h.shape, self.channel.power * ratio)
+            h = h + error * ops.cast(present, "complex64")
         labels = ops.convert_to_tensor(bit_labels(self.num_bits_per_symbol))
         bits = ops.cast(ops.take(labels, symbols, axis=0), "float32")
         batch = {"y": y, "h": h, "no": no, "bits": bits}
@@ -220,6 +231,7 @@ class VectorSource:
             batch = self._with_copies(batch, key["symmetry"])
         weights = (2 ** np.arange(self.num_bits_per_symbol - 1, -1, -1)).astype(np.int32)
         batch["symbols"] = ops.sum(ops.cast(batch["bits"], "int32") * weights, axis=-1)
+        batch["present"] = present * ops.ones((self.batch_size, 1))
         batch["key"] = key["layer"]
         return batch
 

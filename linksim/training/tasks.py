@@ -9,6 +9,7 @@ from keras import ops
 
 from linksim.channels.random import StreamKey
 from linksim.constellation import pam_logits_to_llrs
+from linksim.detectors.base import Detector
 from linksim.detectors.real import (
     complex_to_real_channel,
     matched_filter,
@@ -230,6 +231,17 @@ class DetectorTask(Task):
 
     def __init__(self, detector, weights_of_losses, all_layers=False, by_channel=False):
         super().__init__(weights_of_losses)
+        own_layers = type(detector).all_logits is not Detector.all_logits
+        if all_layers and not own_layers:
+            raise InvalidInput(
+                f"all_layers: {type(detector).__name__} has the logits of one layer only"
+            )
+        if "detnet" in weights_of_losses and getattr(detector, "num_layers", 2) < 2:
+            raise InvalidInput("loss: detnet gives the first layer no weight; needs two")
+        if "squared-error" in weights_of_losses and not getattr(detector, "factored", True):
+            raise InvalidInput(
+                "loss: squared-error needs the logits of PAMs; set model.factored = true"
+            )
         needed = {
             "by_channel": ("all_logits_by_channel", by_channel),
             "loss": ("all_estimates", "detnet" in weights_of_losses),
@@ -245,7 +257,6 @@ class DetectorTask(Task):
 
     def prepare(self, batch):
         y, h = complex_to_real_channel(batch["y"], batch["h"])
-        present = ops.any(h[..., : self.product.num_streams] != 0, axis=1)
         if self.product.is_real:
             h = h[..., : self.product.num_streams]
         prepared = {
@@ -254,7 +265,7 @@ class DetectorTask(Task):
             "no": batch["no"],
             "bits": batch["bits"],
             "symbols": batch["symbols"],
-            "present": ops.cast(present, "float32"),
+            "present": batch["present"],
         }
         if "detnet" in self.loss_weights_by_term:
             hty, gram = matched_filter(y, h)

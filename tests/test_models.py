@@ -1,8 +1,10 @@
 """Shipped models: each is found, is what its card says, and works on its scenario."""
 
+import configparser
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -221,6 +223,7 @@ def test_what_does_not_fit_is_refused_with_what_exists():
 
 LOAD = """
 import sys
+from pathlib import Path
 import numpy as np
 import tensorflow as tf
 assert "linksim" not in sys.modules and "sionna" not in sys.modules
@@ -305,3 +308,13 @@ def test_receivers_share_a_detection():
             for a, b in zip(together.errors(name, draw)[:2], alone.errors(name, draw)[:2]):
                 np.testing.assert_array_equal(a, b)
     assert len(calls) == 2
+
+
+def test_every_package_is_installed():
+    """setup.cfg names the packages one by one."""
+    root = Path(__file__).resolve().parent.parent
+    listed = configparser.ConfigParser()
+    listed.read(root / "setup.cfg")
+    listed = listed["options"]["packages"].split()
+    for file in (root / "linksim").rglob("__init__.py"):
+        assert ".".join(file.parent.relative_to(root).parts) in listed

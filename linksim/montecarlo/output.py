@@ -136,7 +136,8 @@ def plot(results, rate, path):
     axes.set_ylim(max(lowest / 3, 1e-9), 1.3)
     axes.set_xlabel(SNR_DEFINITIONS[scenario["snr"]["definition"]].label)
     axes.set_ylabel(_RATES[rate])
-    axes.set_title(scenario_from_dict(scenario).description, fontsize=11)
+    # Over the whole figure: a long legend leaves the axes too narrow for it
+    figure.suptitle(scenario_from_dict(scenario).description, fontsize=11)
     if detectors:
         figure.legend(loc="outside right upper", fontsize=9, frameon=False)
     save_figure(figure, path)

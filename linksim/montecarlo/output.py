@@ -139,7 +139,7 @@ def plot(results, rate, path):
     # Over the whole figure: a long legend leaves the axes too narrow for it
     figure.suptitle(scenario_from_dict(scenario).description, fontsize=11)
     if detectors:
-        figure.legend(loc="outside right upper", fontsize=9, frameon=False)
+        figure.legend(loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)
 
 

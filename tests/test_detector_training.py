@@ -198,6 +198,7 @@ def test_mmnet_is_shipped_with_its_channels(models):
     [
         ("oampnet2", ALL, "all_layers: OAMPNet2Detector has the logits of one layer"),
         ("detnet", {"options": {"by_channel": True}}, "by_channel: DetNetDetector has no"),
+        ("oampnet2", {"loss": {"detnet": 1.0}}, "detnet gives the first layer no weight"),
         ("remimo", {"loss": SQUARED}, "squared-error needs the logits of PAMs"),
         (
             "detnet/sign",

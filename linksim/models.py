@@ -53,7 +53,7 @@ def find_model(
     cards = list_models(name)
     for path in sorted(cards, key=lambda p: _distance(p, cards[p], scenario)):
         card = cards[path]
-        low, high = card.get("streams") or [card["num_streams"]] * 2
+        low, high = card["streams"] or [card["num_streams"]] * 2
         fits = low <= num_streams <= high
         fits &= card["num_bits_per_symbol"] == num_bits_per_symbol
         if scenario is not None and card["fixed_num_rx"]:
@@ -83,7 +83,7 @@ def _distance(path, card, scenario):
 
 def streams_of(card):
     """The numbers of streams that a model serves, as text: "4", or "16 to 32"."""
-    if card.get("streams"):
+    if card["streams"]:
         return "{} to {}".format(*card["streams"])
     return str(card["num_streams"])
 

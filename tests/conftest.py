@@ -13,6 +13,18 @@ def rng():
     return np.random.default_rng(2026)
 
 
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """An empty folder of models."""
+    import linksim.models
+    import linksim.training.publish
+
+    for module in (linksim.models, linksim.training.publish):
+        monkeypatch.setattr(module, "model_folder", lambda: tmp_path)
+    monkeypatch.setattr(linksim.training.publish, "_CODEBOOK_USES", 1024)
+    return tmp_path
+
+
 def draw_system(rng, batch, num_rx, num_streams, m, no, correlation=0.0):
     """Random symbols, channels and received vectors of `y = Hx + n`."""
     symbols = rng.integers(0, 2**m, (batch, num_streams))

@@ -11,15 +11,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-import linksim.models
-import linksim.training.publish
 from linksim.errors import InvalidInput
 from linksim.link.scenario import load_scenario
 from linksim.registry import create_detector
 from linksim.training.build import build_task
-from linksim.training.loop import Trainer
 from linksim.training.recipe import recipe_from_dict
 from linksim.training.source import TRAINING, VectorSource
+from tests.trainings import check_resumption, published, trainer
 
 DATA = {"scenario": "rayleigh-4x4-qam16", "snr_db": [8.0, 14.0], "batch_size": 120}
 SQUARED, ENTROPY = {"squared-error": 1.0}, {"cross-entropy": 1.0}
@@ -77,56 +75,30 @@ def recipe(name, **changes):
     return recipe_from_dict({**data, **changes})
 
 
-def trainer(plan, folder=None, **options):
-    keras.utils.set_random_seed(plan.seed)
-    task, scenario = build_task(plan)
-    return Trainer(plan, task, scenario, folder, **options)
-
-
-class Kill(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     "name",
     [*QUICK[1:], *(pytest.param(n, marks=pytest.mark.slow) for n in ("eqnet", *REST))],
 )
 def test_resumed_training_is_the_uninterrupted_one(tmp_path, name):
-    plan = recipe(name)
-    whole = trainer(plan)
-    history = whole.run()
-
-    def kill_at(step, steps, loss):
-        if step == 3:
-            raise Kill
-
-    with pytest.raises(Kill):
-        trainer(plan, tmp_path, on_step=kill_at).run()
-    again = trainer(plan, tmp_path)
-    resumed = again.run()
-    for a, b in zip(history, resumed):
-        a, b = ({k: v for k, v in e.items() if k != "seconds"} for e in (a, b))
-        np.testing.assert_equal(a, b)
-    for a, b in zip(whole.task.product.weights, again.task.product.weights):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    check_resumption(recipe(name), tmp_path, stop_at=3)
 
 
 @pytest.mark.parametrize(
-    "name, rate",
+    "name, rate, steps",
     [
-        ("detnet", 5e-3),
-        ("detnet/sign", 1e-2),
-        ("mmnet", 5e-3),
-        ("mmnet-iid", 5e-2),
-        ("remimo", 5e-3),
+        ("detnet", 5e-3, 120),
+        ("detnet/sign", 1e-2, 120),
+        ("mmnet", 5e-3, 120),
+        ("mmnet-iid", 5e-2, 400),
+        ("remimo", 5e-3, 120),
     ],
 )
-def test_every_detector_learns(name, rate):
+def test_every_detector_learns(name, rate, steps):
     jit_compile = keras.backend.backend() == "tensorflow"
     plan = recipe(
         name,
-        steps=120,
-        validate_every=120,
+        steps=steps,
+        validate_every=steps,
         validation_batches=4,
         jit_compile=jit_compile,
         optimizer={"learning_rate": rate},
@@ -134,25 +106,10 @@ def test_every_detector_learns(name, rate):
     before, after = trainer(plan).run()
     assert after["loss"] < 0.85 * before["loss"]
     # And the LLRs say more
-    assert after["mutual_information"] > before["mutual_information"]
+    assert after["mutual_information"] > before["mutual_information"] + 0.05
 
 
 # --- shipped and found --------------------------------------------------------------
-
-
-@pytest.fixture
-def models(tmp_path, monkeypatch):
-    """An empty folder of models."""
-    for module in (linksim.models, linksim.training.publish):
-        monkeypatch.setattr(module, "model_folder", lambda: tmp_path)
-    return tmp_path
-
-
-def published(plan):
-    made = trainer(plan)
-    made.run()
-    linksim.training.publish.publish(plan, made, load_scenario(plan.data.scenario))
-    return made
 
 
 def draw(made, **changes):

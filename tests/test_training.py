@@ -6,25 +6,14 @@ import keras
 import numpy as np
 import pytest
 
-import linksim.models
-import linksim.training.publish
 from linksim.constellation import pam_points, qam_points
 from linksim.errors import InvalidInput, ResultFileError
-from linksim.link.scenario import load_scenario
 from linksim.quantization.registry import create_quantizer
 from linksim.registry import create_detector
 from linksim.training import losses
 from linksim.training.build import build_task
-from linksim.training.loop import Trainer
 from linksim.training.recipe import list_recipes, load_recipe, recipe_from_dict
-
-QPSK = load_scenario("rayleigh-2x2-qam64").replace(system={"num_bits_per_symbol": 2})
-QAM16 = load_scenario("rayleigh-2x2-qam64").replace(system={"num_bits_per_symbol": 4})
-
-
-def to_numpy(batch):
-    return {k: np.asarray(keras.ops.convert_to_numpy(v)) for k, v in batch.items()}
-
+from tests.trainings import check_resumption, published, trainer
 
 # --- losses -------------------------------------------------------------------------
 
@@ -152,16 +141,6 @@ def test_unknown_loss_terms_are_refused():
 # --- the loop -----------------------------------------------------------------------
 
 
-def trainer(recipe, folder=None, **options):
-    keras.utils.set_random_seed(recipe.seed)
-    task, scenario = build_task(recipe)
-    return Trainer(recipe, task, scenario, folder, **options)
-
-
-class Kill(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -171,23 +150,8 @@ class Kill(Exception):
 )
 def test_resumed_training_is_the_uninterrupted_one(tmp_path, optimizer):
     plan = recipe(optimizer=optimizer)
-    whole = trainer(plan)
-    history = whole.run()
-    assert [e["step"] for e in history] == [0, 3, 6]
-
-    def kill_at(step, steps, loss):
-        if step == 5:
-            raise Kill
-
-    with pytest.raises(Kill):
-        trainer(plan, tmp_path, on_step=kill_at).run()
-    again = trainer(plan, tmp_path)
-    resumed = again.run()
-    for a, b in zip(history, resumed):
-        a, b = ({k: v for k, v in e.items() if k != "seconds"} for e in (a, b))
-        np.testing.assert_equal(a, b)
-    for a, b in zip(whole.task.product.weights, again.task.product.weights):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    resumed = check_resumption(plan, tmp_path, stop_at=5)
+    assert [e["step"] for e in resumed] == [0, 3, 6]
     # A finished training has nothing left to do
     assert trainer(plan, tmp_path).run() == resumed
 
@@ -222,24 +186,8 @@ def test_training_learns():
 # --- publishing ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def models(tmp_path, monkeypatch):
-    """An empty folder of models."""
-    for module in (linksim.models, linksim.training.publish):
-        monkeypatch.setattr(module, "model_folder", lambda: tmp_path)
-    monkeypatch.setattr(linksim.training.publish, "_CODEBOOK_USES", 1024)
-    return tmp_path
-
-
-def published(plan):
-    made = trainer(plan)
-    made.run()
-    linksim.training.publish.publish(plan, made, load_scenario(plan.data.scenario))
-    return made.task.product
-
-
 def test_published_models_are_found_and_checked(models, rng):
-    layer = published(recipe())
+    layer = published(recipe()).task.product
     args = {"num_streams": 2, "num_bits_per_symbol": 6}
     quantizer = create_quantizer("eqnet", pretrained=True, bits=5, **args)
     llr = rng.normal(size=(9, 2, 6)).astype(np.float32) * 4
@@ -278,7 +226,7 @@ def test_an_edited_model_is_refused(models):
 
 
 def test_estimators_take_the_decoder_of_their_autoencoder(models, rng):
-    auto = published(recipe())
+    auto = published(recipe()).task.product
     plan = recipe(
         name="eqnet-l/test",
         task="estimator",
@@ -286,7 +234,7 @@ def test_estimators_take_the_decoder_of_their_autoencoder(models, rng):
         loss={"latent": 1.0, "divergence": 0.5},
         model={"width": 24, "decoder_width": 16},
     )
-    layer = published(plan)
+    layer = published(plan).task.product
     for a, b in zip(auto.decoder.weights, layer.decoder.weights):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=2e-3)
     args = {"num_streams": 2, "num_bits_per_symbol": 6, "pretrained": True}

@@ -6,7 +6,7 @@ from keras import ops
 
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
-from linksim.detectors.real import matched_filter, matvec, normalized_system
+from linksim.detectors.real import matched_inputs, matvec
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
 HEADS = ("one-hot", "soft-sign")
@@ -43,8 +43,8 @@ class DetNetDetector(Detector):
         auxiliary_size: entries of a; default 2 N.
         residual: weight of the layer before, in [0, 1).
         head: "one-hot" or "soft-sign".
-        normalize: `linksim.detectors.real.normalized_system` on H'y and H'H, and
-            log(2g/N0) as a further input. One network then serves any SNR and scale.
+        normalize: take the gain out of H'y and H'H and add it to the inputs, see
+            `linksim.detectors.real.matched_inputs`. One network then serves any SNR and scale.
 
     Raises:
         InvalidInput: (a `ValueError`) for options out of range.
@@ -112,11 +112,7 @@ class DetNetDetector(Detector):
 
     def _unfold(self, y, h, no):
         """What the head of every layer gives: logits [B, N L], or x [B, N]."""
-        hty, gram = matched_filter(y, h)
-        extra = []
-        if self.normalize:
-            hty, gram, log_gain = normalized_system(hty, gram, no)
-            extra = [log_gain]
+        hty, gram, extra = matched_inputs(y, h, no, self.normalize)
         x = ops.zeros_like(hty)
         a = ops.zeros((ops.shape(x)[0], self.auxiliary_size))
         out, outputs, keep = 0.0, [], self.residual

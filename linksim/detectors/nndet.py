@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from linksim.detectors.base import Detector
-from linksim.detectors.real import matched_filter, matvec, normalized_system
+from linksim.detectors.real import matched_inputs, matvec
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
 STRUCTURES = ("highway", "residual")
@@ -41,8 +41,8 @@ class NNDetDetector(Detector):
             sees also a running feature vector as DetNet does (2N entries, linear in
             the last hidden layer, 0 at the start), and has dropout after every
             hidden layer.
-        normalize: `linksim.detectors.real.normalized_system` on H'y and H'H, and
-            log(2g/N0) as a further input. One network then serves any SNR and scale;
+        normalize: take the gain out of H'y and H'H and add it to the inputs, see
+            `linksim.detectors.real.matched_inputs`. One network then serves any SNR and scale;
             the default, as published, leaves both alone.
 
     Raises:
@@ -107,11 +107,7 @@ class NNDetDetector(Detector):
     def all_logits(self, y, h, no, training=None):
         # An explicit None would hide the flag of the outer layer
         flag = {} if training is None else {"training": training}
-        hty, gram = matched_filter(y, h)
-        inputs = []
-        if self.normalize:
-            hty, gram, log_gain = normalized_system(hty, gram, no)
-            inputs = [log_gain]
+        hty, gram, inputs = matched_inputs(y, h, no, self.normalize)
         x = ops.zeros_like(hty)
         residual = self.structure == "residual"
         memory = [x, x] if residual else []

@@ -71,22 +71,25 @@ def matched_filter(y, h):
     return matvec(ht, y), ops.matmul(ht, h)
 
 
-def normalized_system(hty, gram, no):
-    """H'y and H'H divided by the gain g = tr(H'H)/N + N0/2, and log(2g/N0).
-
-    They do not change when y and H, or H'y, H'H and N0, are scaled.
+def matched_inputs(y, h, no, normalize):
+    """What an unfolded network sees of y and H.
 
     Args:
-        hty: float32 [B, N].
-        gram: float32 [B, N, N].
+        y: float32 [B, 2M].
+        h: float32 [B, 2M, N].
         no: float32 [B].
+        normalize: divide by the gain g = tr(H'H)/N + N0/2, and add log(2g/N0) to the
+            inputs. Nothing changes then when y, H and sqrt(N0) are scaled.
 
     Returns:
-        float32 [B, N], [B, N, N] and [B, 1].
+        H'y [B, N], H'H [B, N, N] and a list of further inputs [B, 1].
     """
+    hty, gram = matched_filter(y, h)
+    if not normalize:
+        return hty, gram, []
     half_no = no[:, None] / 2.0
     gain = ops.mean(diagonal(gram), axis=-1, keepdims=True) + half_no
-    return hty / gain, gram / gain[..., None], ops.log(gain / half_no)
+    return hty / gain, gram / gain[..., None], [ops.log(gain / half_no)]
 
 
 def diagonal(a):

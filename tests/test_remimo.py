@@ -168,6 +168,47 @@ def test_one_set_of_weights_serves_any_number_of_users(rng, m):
     assert all(np.asarray(a)[..., [1, 3]].max() == 0 for a in maps)
 
 
+@pytest.mark.parametrize("output, hard_out", [("bit", False), ("symbol", False), ("symbol", True)])
+def test_fewer_users_than_columns(rng, output, hard_out):
+    """An `h` with fewer columns is one with zero columns that are left out again."""
+    _, y, h, no = draw_system(rng, 6, 5, 3, 4, 0.2)
+    detector = make(4, 4, 5, output=output, hard_out=hard_out)
+    padded = np.concatenate([h, np.zeros((6, 5, 1), np.complex64)], axis=-1)
+    expected = np.asarray(detector(y, padded, no))[:, :3]
+    got = detector(y, h, no)
+    np.testing.assert_allclose(np.asarray(got), expected, rtol=1e-5, atol=1e-5)
+    assert detector.compute_output_spec(y, h, no).shape == got.shape
+    llrs, symbols = detector.llrs_and_symbols(y, h, no)
+    assert llrs.shape == (6, 3, 4) and symbols.shape == (6, 3)
+    with pytest.raises(InvalidInput, match="expected \\[..., 5, 4 or fewer\\]"):
+        detector(y, np.ones((6, 5, 5), np.complex64), no)
+    with pytest.raises(InvalidInput, match="4 or fewer"):
+        detector(y, np.ones((6, 5, 0), np.complex64), no)
+
+
+@needs_tensorflow
+def test_one_saved_model_for_any_number_of_users(rng, tmp_path):
+    import tensorflow as tf
+
+    inputs = (
+        keras.Input((5,), dtype="complex64"),
+        keras.Input((5, None), dtype="complex64"),
+        keras.Input((), dtype="float32"),
+    )
+    detector = make(4, 4, 5)
+    model = keras.Model(inputs, detector(*inputs))
+    assert model.output.shape == (None, None, 4)
+    model.export(tmp_path / "model", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "model")
+    for users in (1, 3, 4):
+        _, y, h, no = draw_system(rng, 6, 5, users, 4, 0.2)
+        expected = np.asarray(detector(y, h, no))
+        got = loaded.serve((y, h, no)).numpy()
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        loaded.serve((y, np.ones((6, 5, 5), np.complex64), no))
+
+
 def test_remimo_has_the_published_size():
     """58.6 million parameters with 12 blocks and 16-QAM at 64 antennas."""
     detector = REMIMODetector(16, 4)

@@ -49,7 +49,9 @@ class Detector(keras.layers.Layer):
     `needs_full_column_rank` (M >= K required), `demapping_methods` (those that
     make sense, the default first), `xla_on_cpu` (a hint for the engine),
     `eager_only` (it cannot be traced) and `any_num_streams` (its weights do not depend
-    on K, and zero columns of H are absent streams).
+    on K, and zero columns of H are absent streams: such a detector also takes an `h`
+    of fewer columns than `num_streams`, or of an unknown number, and returns as many
+    streams as `h` has).
     """
 
     needs_full_column_rank = False
@@ -143,6 +145,7 @@ class Detector(keras.layers.Layer):
     # --- calls --------------------------------------------------------------
 
     def call(self, y, h, s):
+        streams = self._streams_of(h)
         y, h, no, lead = self._to_real(y, h, s)
         if self.output_type == "bit":
             out = self.detect_llrs(y, h, no)
@@ -152,7 +155,7 @@ class Detector(keras.layers.Layer):
             out = self._symbols(self.detect(y, h, no))
         else:
             out = self.symbol_logits(y, h, no)
-        return ops.reshape(out, lead + tuple(out.shape[1:]))
+        return self._arranged_as(out, lead, streams)
 
     def llrs_and_symbols(self, y, h, s):
         """Soft bits and hard symbols for the price of one detection.
@@ -160,12 +163,25 @@ class Detector(keras.layers.Layer):
         Returns:
             LLRs float32 [..., K, m] and symbol indices int32 [..., K].
         """
+        streams = self._streams_of(h)
         y, h, no, lead = self._to_real(y, h, s)
         llrs, symbols = self.detect_both(y, h, no)
         return (
-            ops.reshape(llrs, lead + tuple(llrs.shape[1:])),
-            ops.reshape(symbols, lead + (self.num_streams,)),
+            self._arranged_as(llrs, lead, streams),
+            self._arranged_as(symbols, lead, streams),
         )
+
+    def _streams_of(self, h):
+        """The number of streams of a call: an integer, or a tensor where unknown."""
+        if not self.any_num_streams or not len(h.shape):
+            return self.num_streams
+        return ops.shape(h)[-1]
+
+    def _arranged_as(self, out, lead, streams):
+        """`out` [B, num_streams, ...] as lead + [streams, ...]."""
+        if self.any_num_streams:
+            out = out[:, :streams]
+        return ops.reshape(out, lead + (streams,) + tuple(out.shape[2:]))
 
     def _llrs(self, logits):
         return pam_logits_to_llrs(
@@ -185,7 +201,9 @@ class Detector(keras.layers.Layer):
         lead = tuple(ops.shape(y)[:-1])
         num_rx = y.shape[-1]
         y = ops.reshape(y, (-1, num_rx))
-        h = ops.reshape(h, (-1, num_rx, self.num_streams))
+        h = ops.reshape(h, (-1, num_rx, self._streams_of(h)))
+        if h.shape[-1] != self.num_streams:
+            h = self._with_absent_streams(h)
         y, h = complex_to_real_channel(y, h)
         if covariance:
             s = ops.reshape(s, (-1, num_rx, num_rx))
@@ -199,6 +217,14 @@ class Detector(keras.layers.Layer):
         self._check_values(y, h, no)
         return y, h, no, lead
 
+    def _with_absent_streams(self, h):
+        """h [B, M, K] of fewer streams, followed by zero columns up to `num_streams`."""
+        batch, num_rx, streams = ops.shape(h)
+        # More streams than fit are refused: statically before, here by a negative size
+        absent = ops.zeros((batch, num_rx, self.num_streams - streams), h.dtype)
+        h = ops.concatenate([h, absent], axis=-1)
+        return ops.reshape(h, (-1, h.shape[1], self.num_streams))
+
     def _check(self, y, h, s):
         """Static checks; returns whether `s` is a covariance."""
         who = f"{type(self).__name__}"
@@ -211,10 +237,15 @@ class Detector(keras.layers.Layer):
                 f"{who}: y has shape {tuple(y.shape)} and h {tuple(h.shape)}, "
                 "expected [..., M] and [..., M, K] with equal leading dimensions"
             )
-        if y.shape[-1] is None or tuple(h.shape[-2:]) != (y.shape[-1], self.num_streams):
+        streams = h.shape[-1]
+        fits = streams == self.num_streams
+        if self.any_num_streams:
+            fits = streams is None or 1 <= streams <= self.num_streams
+        if y.shape[-1] is None or h.shape[-2] != y.shape[-1] or not fits:
+            most = " or fewer" if self.any_num_streams else ""
             raise InvalidInput(
                 f"{who}: h has shape {tuple(h.shape)}, expected [..., "
-                f"{y.shape[-1]}, {self.num_streams}] beside y {tuple(y.shape)} "
+                f"{y.shape[-1]}, {self.num_streams}{most}] beside y {tuple(y.shape)} "
                 f"(num_streams={self.num_streams})"
             )
         dtype = keras.backend.standardize_dtype(s.dtype)
@@ -261,12 +292,13 @@ class Detector(keras.layers.Layer):
 
     def compute_output_spec(self, y, h, s):
         lead = tuple(y.shape[:-1])
+        lead += (h.shape[-1] if self.any_num_streams else self.num_streams,)
         if self.output_type == "bit":
-            shape = lead + (self.num_streams, self.num_bits_per_symbol)
+            shape = lead + (self.num_bits_per_symbol,)
             return keras.KerasTensor(shape, dtype="float32")
         if self.hard_out:
-            return keras.KerasTensor(lead + (self.num_streams,), dtype="int32")
-        shape = lead + (self.num_streams, 2**self.num_bits_per_symbol)
+            return keras.KerasTensor(lead, dtype="int32")
+        shape = lead + (2**self.num_bits_per_symbol,)
         return keras.KerasTensor(shape, dtype="float32")
 
     def get_config(self):

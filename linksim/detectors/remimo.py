@@ -33,7 +33,8 @@ class REMIMODetector(Detector):
 
     A user whose channel is exactly zero is taken as absent: it is not counted, nobody
     attends to it, and its LLRs are 0. Vectors with fewer users can therefore be padded
-    with zero columns to a common K, without effect on the others.
+    with zero columns to a common K, without effect on the others; an `h` with fewer
+    columns than `num_streams` is padded so, and the result has the users of `h`.
 
     Args:
         num_blocks: encoder-predictor blocks; the paper has 12, and 16 on correlated

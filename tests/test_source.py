@@ -77,6 +77,9 @@ def test_symmetric_copies_have_the_llrs_of_the_teacher(scenario):
         {"streams": (1, 3)},
         {"streams": (0, 2)},
         {"streams": 2.0},
+        {"streams_step": 2},
+        {"streams": (1, 2), "streams_step": 2},
+        {"streams": (1, 2), "streams_step": 0},
         {"num_channels": 2, "rho": (0.1, 0.2)},
         {"scenario": QPSK.replace(csi={"type": "noisy", "error_snr_db": 20.0}), "num_channels": 2},
         {"rho": (0.5, 0.7)},  # not a Kronecker channel
@@ -116,6 +119,14 @@ def test_number_of_users_is_drawn_per_batch():
         counts.append(count)
     shares = np.bincount(counts, minlength=5)[2:] / 300
     np.testing.assert_allclose(shares, np.array([2, 3, 4]) / 9, atol=0.09)
+
+
+def test_some_numbers_of_users_are_left_out():
+    scenario = load_scenario("rayleigh-4x4-qam16")
+    source = VectorSource(scenario, (6, 6), 2, seed=5, streams=(2, 4), streams_step=2)
+    batches = [to_numpy(source.draw(source.keys(1, i))) for i in range(60)]
+    counts = [int(batch["present"][0].sum()) for batch in batches]
+    assert set(counts) == {2, 4} and np.mean(counts) == pytest.approx(20 / 6, abs=0.4)
 
 
 def test_noise_follows_the_number_of_users_where_the_definition_does():

@@ -54,6 +54,7 @@ def source_of(recipe, scenario):
         copies=data.copies,
         num_channels=data.num_channels,
         streams=data.streams or None,
+        streams_step=data.streams_step,
         snr_db_per_stream=data.snr_db_per_stream,
         rho=data.rho or None,
     )

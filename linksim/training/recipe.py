@@ -26,6 +26,7 @@ class Data:
     copies: int = 1
     num_channels: int = 0
     streams: tuple = ()
+    streams_step: int = 1
     snr_db_per_stream: float = 0.0
     rho: tuple = ()
 

@@ -49,6 +49,7 @@ class VectorSource:
             with a probability that is proportional to it, as in the published code of
             RE-MIMO (the triangular distribution of its Section V-E never draws the
             lowest number). The columns of H beyond are zero; high is the scenario's.
+        streams_step: only low, low + step, .. high users.
         snr_db_per_stream: dB added to `snr_db` for each user of a batch.
         rho: None, or (low, high) of a Kronecker channel: every batch has its own
             correlation, of triangular distribution with its mode at `high`
@@ -71,6 +72,7 @@ class VectorSource:
         copies=1,
         num_channels=0,
         streams=None,
+        streams_step=1,
         snr_db_per_stream=0.0,
         rho=None,
     ):
@@ -104,7 +106,7 @@ class VectorSource:
         self.channel = channel_of(scenario)
         check_int("num_channels", num_channels, minimum=0)
         check_real("snr_db_per_stream", snr_db_per_stream, low=-10, high=10)
-        self._streams = self._check_streams(streams)
+        self._streams = self._check_streams(streams, streams_step)
         self._snr_db_per_stream = float(snr_db_per_stream)
         self._rho = self._check_rho(rho)
         if (streams or num_channels) and (copies > 1 or (streams and num_channels)):
@@ -116,11 +118,8 @@ class VectorSource:
                 "num_channels: fixed channels have one correlation and are known, got "
                 f"rho = {rho!r} and csi.type = {scenario.csi.type!r}"
             )
-        low, high = self._streams
         # N0 at 0 dB for each number of users
-        self._no_at_0db = np.array(
-            [self._no_of(streams) for streams in range(low, high + 1)], np.float32
-        )
+        self._no_at_0db = np.array([self._no_of(k) for k in self._streams], np.float32)
         self.channels = None
         if num_channels:
             if batch_size % num_channels:
@@ -139,9 +138,13 @@ class VectorSource:
                 num_bits_per_symbol=self.num_bits_per_symbol,
             )
 
-    def _check_streams(self, streams):
+    def _check_streams(self, streams, step):
+        """The numbers of users, ascending."""
+        check_int("streams_step", step)
         if streams is None:
-            return self.num_streams, self.num_streams
+            if step != 1:
+                raise InvalidInput(f"streams_step: got {step} without streams")
+            return np.array([self.num_streams])
         if not isinstance(streams, (list, tuple)) or len(streams) != 2:
             raise InvalidInput(f"streams: got {streams!r}, expected [low, high]")
         low, high = streams
@@ -152,7 +155,11 @@ class VectorSource:
                 f"streams: got {streams!r}, expected [low, {self.num_streams}] with the "
                 "num_streams of the scenario"
             )
-        return low, high
+        if (high - low) % step:
+            raise InvalidInput(
+                f"streams_step: got {step}, expected a divisor of {high} - {low}"
+            )
+        return np.arange(low, high + 1, step)
 
     def _check_rho(self, rho):
         if rho is None:
@@ -203,14 +210,14 @@ class VectorSource:
             (uses, self.num_streams), 0, size, seed=StreamKey(key["symbols"])
         )
         h = self._channels_of(key, uses)
-        extra = self._extra_streams(key["streams"])
-        count = self._streams[0] + extra
+        index = self._draw_streams(key["streams"])
+        count = ops.take(ops.convert_to_tensor(self._streams.astype(np.int32)), index)
         present = ops.cast(ops.arange(self.num_streams) < count, "float32")
         h = h * ops.cast(present, "complex64")
         low, high = self.snr_db
         snr_db = keras.random.uniform((uses,), low, high, seed=StreamKey(key["snr"]))
         snr_db = snr_db + self._snr_db_per_stream * ops.cast(count, "float32")
-        no = ops.take(ops.convert_to_tensor(self._no_at_0db), extra)
+        no = ops.take(ops.convert_to_tensor(self._no_at_0db), index)
         no = no * ops.exp(-np.log(10.0) / 10.0 * snr_db)
         if SNR_DEFINITIONS[self.scenario.snr.definition].per_realization:
             mean = self.num_rx * self.channel.power * ops.cast(count, "float32")
@@ -246,12 +253,11 @@ class VectorSource:
         rho = low + (high - low) * ops.sqrt(u)
         return self.channel.sample_correlated(key["channel"], uses, 1, rho)[:, 0]
 
-    def _extra_streams(self, key):
-        """Users of a batch beyond the lowest number, int32 []."""
-        low, high = self._streams
-        if low == high:
+    def _draw_streams(self, key):
+        """Which of its numbers of users a batch has, int32 []."""
+        counts = self._streams
+        if len(counts) == 1:
             return ops.convert_to_tensor(0)
-        counts = np.arange(low, high + 1)
         steps = np.cumsum(counts)[:-1] / counts.sum()
         u = keras.random.uniform((), seed=StreamKey(key))
         return ops.sum(ops.cast(u >= steps.astype(np.float32), "int32"))

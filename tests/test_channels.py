@@ -50,6 +50,7 @@ def test_draws_depend_on_the_key_alone():
         ("rayleigh", {"power": 3.0, "is_real": True}, 3.0),
         ("kronecker", {"rho_rx": 0.8, "rho_tx": 0.4, "power": 0.5}, 0.5),
         ("local-scattering", {"num_drops": 3}, 1.0),
+        ("grouped", {"group_size": 3, "power": 0.5}, 0.5),
     ],
 )
 def test_mean_power_and_shape(name, options, power):
@@ -68,6 +69,16 @@ def test_kronecker_covariance():
     lag = np.abs(np.arange(4)[:, None] - np.arange(4))
     np.testing.assert_allclose(rx, 0.8**lag, atol=0.03)
     np.testing.assert_allclose(tx, 0.5 ** lag[:3, :3], atol=0.03)
+
+
+def test_groups_of_users_are_orthogonal():
+    h = sample(create_channel("grouped", 7, 6, group_size=3), 200, 2)
+    gram = np.einsum("bumk,buml->bukl", h.conj(), h)
+    assert np.abs(gram[..., :3, 3:]).max() < 1e-4
+    # Within a group as three users of an i.i.d. 3x3 channel
+    power = np.mean(np.abs(gram[..., 0, 1]) ** 2)
+    assert power == pytest.approx(7**2 / 3, rel=0.2)
+    assert not np.allclose(h[:, 0], h[:, 1])
 
 
 def test_uses_share_a_realization():
@@ -127,6 +138,8 @@ def test_gauss_markov_sequence():
         ("local-scattering", {"mobility": "walk"}, "channel.mobility"),
         ("local-scattering", {"displacement": 3.0}, "channel.displacement"),
         ("gauss-markov", {"num_hops": -1}, "channel.num_hops"),
+        ("grouped", {"group_size": 2}, "group_size = 2, expected a multiple"),
+        ("grouped", {"group_size": 3, "power": -1.0}, "channel.power"),
         ("awgn", {}, "expected equal numbers"),
     ],
 )

@@ -9,6 +9,7 @@ _CHANNELS = {
     "awgn": "linksim.channels.fading:AWGNChannel",
     "rayleigh": "linksim.channels.fading:RayleighChannel",
     "kronecker": "linksim.channels.fading:KroneckerChannel",
+    "grouped": "linksim.channels.grouped:GroupedChannel",
     "local-scattering": "linksim.channels.local_scattering:LocalScatteringChannel",
     "gauss-markov": "linksim.channels.gauss_markov:GaussMarkovChannel",
     "cdl": "linksim.channels.cdl:CDLChannel",

@@ -39,7 +39,8 @@ def find_model(
     Args:
         name: of the detector or quantizer.
         num_streams, num_bits_per_symbol: of the system.
-        configuration: None for the first that fits, or its name.
+        configuration: None for the first that fits, or its name. A model for a range of
+            streams (card["streams"]) also fits beyond that range when it is named.
         scenario: the `Scenario` of use. Of those that fit, one trained for it is taken,
             else one trained on its channel; weights for another number of antennas do
             not fit.
@@ -54,7 +55,7 @@ def find_model(
     for path in sorted(cards, key=lambda p: _distance(p, cards[p], scenario)):
         card = cards[path]
         low, high = card["streams"] or [card["num_streams"]] * 2
-        fits = low <= num_streams <= high
+        fits = low <= num_streams <= high or bool(configuration and card["streams"])
         fits &= card["num_bits_per_symbol"] == num_bits_per_symbol
         if scenario is not None and card["fixed_num_rx"]:
             fits &= card["num_rx"] == scenario.system.num_rx

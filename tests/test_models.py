@@ -119,6 +119,10 @@ def test_weights_for_the_channel_of_a_scenario_come_first(monkeypatch):
     assert find_model("remimo", 16, 4, scenario=scenario)[0] in cards
     # Weights for 64 antennas are none for 16
     small = load_scenario("massive-64x16-qam16").replace(system={"num_rx": 16})
+    # Beyond its range a model is only taken when it is named
+    assert find_model("remimo", 33, 4, "massive-64x32-qam16")[0] == "remimo/massive-64x32-qam16"
+    with pytest.raises(InvalidInput, match="num_streams=16 to 32"):
+        find_model("remimo", 33, 4)
     with pytest.raises(InvalidInput, match="num_streams=16 to 32"):
         find_model("remimo", 16, 4, scenario=small)
 

@@ -168,6 +168,9 @@ def card_text(card):
     more = ""
     if card["snr_db_per_stream"]:
         more += f" {card['snr_db_per_stream']:g} dB more for each stream."
+    beyond = ""
+    if card["streams"]:
+        beyond = "; other numbers of streams only when this configuration is named"
     if card["rho"]:
         more += " Correlation of a batch in [{:g}, {:g}].".format(*card["rho"])
     if card["num_channels"]:
@@ -183,7 +186,7 @@ of {card["num_bits_per_symbol"]} bits, {card["num_rx"]} receive antennas.
 ({card["snr_definition"]}).{more}
 
 {_training_text(card) if "steps" in card else _CODEBOOK_TEXT}
-**Not for** other numbers of streams or bits (refused), and not without checking for other
+**Not for** other numbers of streams or bits (refused{beyond}), and not without checking for other
 channels or SNR than these: compare it with `mmse` on the link in question.
 
 `python simulations/train.py {card["model"]}/{card["configuration"]}` makes it again.

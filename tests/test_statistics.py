@@ -8,6 +8,7 @@ from linksim.montecarlo.statistics import (
     binomial_interval,
     clustered_interval,
     crossing,
+    gap_of_curves,
     paired_gaps,
 )
 
@@ -53,6 +54,26 @@ def test_crossing_is_linear_in_db():
     assert crossing(snr, [1.0, 0.1, 0.01], 10**-1.5) == pytest.approx(3)
     assert crossing(snr, [0.5, 0.2, 0.15], 0.1) is None
     assert crossing(snr, [0.5, 0.2, 0.0], 0.1) is None  # zero: not measured
+
+
+def test_gap_of_independent_curves_has_its_coverage():
+    """Two curves of a decade per 2 dB, half a decibel apart."""
+    rng = np.random.default_rng(5)
+    snr = np.array([0.0, 2.0, 4.0])
+    covered, runs = 0, 300
+    for _ in range(runs):
+        curves = []
+        for shift in (0.5, 0.0):
+            errors = rng.binomial(20000, 10 ** (-1 - (snr - shift) / 2))
+            curves.append(
+                [(s, e / 20000, *binomial_interval(int(e), 20000)) for s, e in zip(snr, errors)]
+            )
+        gap = gap_of_curves(*curves, target=5e-3)
+        assert gap["gap_db_low"] < gap["gap_db"] < gap["gap_db_high"]
+        covered += gap["gap_db_low"] <= 0.5 <= gap["gap_db_high"]
+    assert covered / runs > 0.93
+    flat = [(s, 0.1, 0.09, 0.11) for s in snr]
+    assert gap_of_curves(flat, curves[0], 5e-3)["gap_db"] is None
 
 
 def test_paired_gap_is_found_and_tighter_than_unpaired():

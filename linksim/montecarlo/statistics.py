@@ -102,6 +102,43 @@ def crossing(snr_db, rates, target):
     return None
 
 
+def gap_of_curves(curve, reference, target):
+    """dB that one curve needs more than another for a target rate.
+
+    For rates of which the store keeps no single blocks (SER). The interval takes both
+    curves as independent, so for curves of the same draws it is too wide, not too narrow:
+    each crossing has the interval between those of its curve's bounds, and the two are
+    added in squares.
+
+    Args:
+        curve, reference: lists of (snr_db, rate, low, high), ascending in SNR.
+        target: the rate.
+
+    Returns:
+        `{"gap_db", "gap_db_low", "gap_db_high"}`; `gap_db` is None where a curve does
+        not cross, the bounds are None where a bound of a curve does not.
+    """
+    found = [_crossings(rows, target) for rows in (curve, reference)]
+    (a, a_low, a_high), (b, b_low, b_high) = found
+    if a is None or b is None:
+        return {"gap_db": None, "gap_db_low": None, "gap_db_high": None}
+    gap = a - b
+    if None in (a_low, a_high, b_low, b_high):
+        return {"gap_db": gap, "gap_db_low": None, "gap_db_high": None}
+    below, above = np.hypot(a - a_low, b_high - b), np.hypot(a_high - a, b - b_low)
+    return {
+        "gap_db": gap,
+        "gap_db_low": float(gap - below),
+        "gap_db_high": float(gap + above),
+    }
+
+
+def _crossings(rows, target):
+    """SNR where a curve, its lower bound and its upper bound cross the target."""
+    snr_db, *columns = zip(*rows)
+    return [crossing(snr_db, column, target) for column in columns]
+
+
 def paired_gaps(failed, reference, target, num_resamples=1000, seed=0):
     """dB that each detector needs more than a reference for a target BLER.
 

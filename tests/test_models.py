@@ -1,6 +1,7 @@
 """Shipped models: each is found, is what its card says, and works on its scenario."""
 
 import configparser
+import dataclasses
 import json
 import subprocess
 import sys
@@ -19,16 +20,29 @@ from linksim.models import find_model, list_models, read_weights, trained_weight
 from linksim.montecarlo.engine import simulate
 from linksim.quantization.registry import create_quantizer, list_quantizers
 from linksim.registry import create_detector, is_learned, list_detectors, parse_receiver
+from linksim.training.loop import source_of
 from linksim.training.losses import mutual_information
 from linksim.training.recipe import load_recipe
-from linksim.training.source import VALIDATION, VectorSource
+from linksim.training.source import VALIDATION
 from tests.conftest import draw_system
 
 CARDS = list_models()
 DETECTORS = [path for path in CARDS if path.split("/")[0] in list_detectors()]
 QUANTIZERS = [path for path in CARDS if path.split("/")[0] in list_quantizers()]
-# Far above the waterfall
+# Far above the waterfall; the uncoded scenarios end there
 HIGH_SNR_DB = {"rayleigh-2x2-qam64": 22.0, "rayleigh-4x4-qam16": 15.0}
+# Of the 64 antennas these stand for the others, which are slow
+MASSIVE = ("oampnet/massive-64x16-qam16", "oampnet2/massive-64x32-qam64-corr-rx")
+
+
+def quick(paths):
+    """Parameters of a test: large systems but a few are marked slow."""
+    return [
+        pytest.param(p, marks=pytest.mark.slow)
+        if CARDS[p]["num_rx"] >= 64 and p not in MASSIVE
+        else p
+        for p in paths
+    ]
 
 
 def system(card):
@@ -49,6 +63,11 @@ def test_the_promised_models_are_there():
         "eqnet-l-sic/rayleigh-4x4-qam16",
     ):
         assert path in DETECTORS
+    for name in ("oampnet", "oampnet2"):
+        for streams in (16, 24, 32):
+            for bits in (4, 6):
+                for channel in ("", "-corr-rx", "-corr-full"):
+                    assert f"{name}/massive-64x{streams}-qam{2**bits}{channel}" in DETECTORS
 
 
 @pytest.mark.parametrize("path", CARDS)
@@ -63,35 +82,41 @@ def test_cards_are_those_of_their_recipes_and_weights(path):
     assert all(np.isfinite(a).all() for a in arrays.values())
 
 
-@pytest.mark.parametrize("path", DETECTORS)
+@pytest.mark.parametrize("path", quick(DETECTORS))
 def test_detectors_are_as_good_as_their_cards_say(path):
     """On draws that nobody has seen; cards name those that are worse than MMSE."""
     card, recipe = CARDS[path], load_recipe(path)
     scenario = load_scenario(card["scenario"])
-    source = VectorSource(scenario, card["snr_db"], 4096, seed=987)
-    batch = source.draw(source.keys(VALIDATION, 0))
+    source = source_of(dataclasses.replace(recipe, seed=987), scenario)
+    # Where batches differ in their users or correlation, as many as were validated on
+    varied = card["streams"] or card["rho"]
+    count = recipe.validation_batches if varied else -(-4096 // card["batch_size"])
     name, configuration = path.split("/")
     detector = create_detector(name, pretrained=configuration, **system(card))
-    rate = mutual_information(detector(batch["y"], batch["h"], batch["no"]), batch["bits"])
-    assert float(rate) == pytest.approx(card["validation"]["mutual_information"], abs=0.02)
+    rates = []
+    for i in range(count):
+        batch = source.draw(source.keys(VALIDATION, i))
+        llr = detector(batch["y"], batch["h"], batch["no"])
+        rates.append(float(mutual_information(llr, batch["bits"], batch["present"])))
+    expected = card["validation"]["mutual_information"]
+    # One standard deviation of batches that differ, and what float16 may cost
+    margin = 0.02 + np.std(rates) / np.sqrt(count)
+    assert np.mean(rates) == pytest.approx(expected, abs=margin)
     assert card["references"]["mmse"] > 0.5 and recipe.data.snr_db == tuple(card["snr_db"])
     text = (model_folder() / path / "card.md").read_text(encoding="utf-8")
-    worse = card["validation"]["mutual_information"] < card["references"]["mmse"]
-    assert ("Worse than linear MMSE" in text) == worse
+    assert ("Worse than linear MMSE" in text) == (expected < card["references"]["mmse"])
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in DETECTORS if CARDS[p]["validation"]["mutual_information"] > 0.5]
+    "path", quick(p for p in DETECTORS if CARDS[p]["validation"]["mutual_information"] > 0.5)
 )
 def test_detectors_decode_above_the_waterfall(path):
     name, configuration = path.split("/")
     card = CARDS[path]
-    results = simulate(
-        card["scenario"],
-        [f"{name}@{configuration}"],
-        snr_db=HIGH_SNR_DB[card["scenario"]],
-        max_blocks=100,
-    )
+    scenario = load_scenario(card["scenario"])
+    scenario = scenario.replace(run={"batch_size": 100})
+    snr_db = HIGH_SNR_DB.get(card["scenario"], max(scenario.snr.points))
+    results = simulate(scenario, [f"{name}@{configuration}"], snr_db=snr_db, max_blocks=100)
     record = results["records"][0]
     assert record["blocks"] == 100 and record["ber"] < 0.02
     weights = results["provenance"]["weights"][f"{name}@{configuration}"]

@@ -6,26 +6,16 @@ the simulated figures, fig3.png from the training histories, latency.json and ta
 Detectors without shipped weights are left out, and named.
 """
 
-import argparse
 import csv
 import io
 import json
-import logging
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# It takes the compilation of ten detectors for the retracing of one
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
-if __package__ in (None, ""):  # run as a script: prefer the checkout around it
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import numpy as np
-from rich.console import Console
+from common import available, gap_text, load_results, run_paper, simulate_figure
 
 from linksim.data import model_folder
-from linksim.errors import InvalidInput
 from linksim.files import write_atomically
 from linksim.link.scenario import load_scenario
 from linksim.models import list_models
@@ -87,7 +77,6 @@ GAP_BLER = {"fig9": 0.25}
 # Where the paired gap to linear MMSE is wanted too: the mark of a useful estimator
 ESTIMATION = ("fig5", "fig6")
 FIG10 = ["ml", "ep", "mmse", "eqnet-l", "eqnet-l-qr", "eqnet-p-sic", "nndet-p"]
-SPECIAL = ("fig3", "fig10", "latency", "claims")
 LATENCY_BATCHES = (1, 16, 256, 8192)
 TABLES = {
     "table1": (
@@ -102,68 +91,22 @@ TABLES = {
 }
 
 
-def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    add = parser.add_argument
-    names = [*FIGURES, *SPECIAL]
-    add("--only", choices=names, action="append", help="one figure; may be repeated")
-    add("--output", default="results/papers/eqnet", metavar="DIR")
-    add("--target-block-errors", type=int, default=100, metavar="N")
-    add("--max-blocks", type=int, default=3000, metavar="N")
-    add("--seed", type=int, default=0, metavar="N")
-    add("--fresh", action="store_true", help="set earlier counts aside")
-    return parser.parse_args(argv)
-
-
-def available(detectors, scenario, console):
-    """Those detectors whose weights exist; the others are named on the console."""
-    from linksim.link.receiver import Receiver
-
-    kept = []
-    for name in detectors:
-        try:
-            Receiver(name, scenario)
-        except InvalidInput as error:
-            console.print(f"left out: {name}: {error}", soft_wrap=True)
-        else:
-            kept.append(name)
-    return kept
-
-
-def simulate_figure(name, args, console):
-    from linksim.montecarlo.engine import simulate
-    from linksim.montecarlo.output import gap_table, write_results
-
+def simulated(name, args, console):
     scenario_name, detectors, points = FIGURES[name]
     scenario = load_scenario(scenario_name)
     if name in GAP_BLER:
         scenario = scenario.replace(run={"gap_bler": GAP_BLER[name]})
-    folder = Path(args.output) / name
-    arguments = {
-        "detectors": available(detectors, scenario, console),
-        "snr_db": points,
-        "target_block_errors": args.target_block_errors,
-        "max_blocks": args.max_blocks,
-        "seed": args.seed,
-        # Raw counts are not committed. Each figure has its own, so that it holds the
-        # points it asks for and no other figure's
-        "store_path": Path("results/runs/papers/eqnet") / f"{name}-{args.seed}.jsonl",
-    }
-    results = simulate(
-        scenario,
-        **arguments,
-        fresh=args.fresh,
-        reference="ml",
-        on_point=lambda r: write_results(r, folder),
+    more = gaps_to_mmse if name in ESTIMATION else None
+    simulate_figure(
+        name, scenario, detectors, points, args, console, reference="ml", more=more
     )
-    if name in ESTIMATION:
-        # The same counts once more
-        results["gaps_to_mmse"] = simulate(scenario, **arguments, reference="mmse")["gaps"]
-    write_results(results, folder)
-    table = gap_table(results)
-    if table is not None:
-        console.print(table)
-    return results
+
+
+def gaps_to_mmse(results, arguments):
+    """The same counts once more, against linear MMSE."""
+    from linksim.montecarlo.engine import simulate
+
+    return {"gaps_to_mmse": simulate(**arguments, reference="mmse")["gaps"]}
 
 
 def training_histories(path):
@@ -175,7 +118,7 @@ def training_histories(path):
     return [{k: float(v) for k, v in row.items()} for row in rows]
 
 
-def figure3(args, console):
+def figure3(name, args, console):
     """Validation loss of two-stage and of joint training, against steps."""
     from linksim.figures import new_figure, save_figure
 
@@ -198,12 +141,10 @@ def figure3(args, console):
     axes.set_xlabel(f"Steps of {batch} channel uses")
     axes.set_ylabel("Validation loss (eq. 7)")
     axes.legend(frameon=False)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_figure(figure, folder / "fig3.png")
+    save_figure(figure, args.output / "fig3.png")
 
 
-def figure10(args, console):
+def figure10(name, args, console):
     """BLER at 14.35 dB against the CSI error."""
     from linksim.figures import new_figure, save_figure
     from linksim.montecarlo.engine import simulate
@@ -229,7 +170,7 @@ def figure10(args, console):
             fresh=args.fresh,
         )
         records += [{"csi_error_snr_db": error_db, **r} for r in results["records"]]
-    folder = Path(args.output) / "fig10"
+    folder = args.output / "fig10"
     folder.mkdir(parents=True, exist_ok=True)
     data = {"provenance": results["provenance"], "records": records}
     write_atomically(folder / "results.json", json.dumps(data, indent=1) + "\n")
@@ -251,7 +192,7 @@ def figure10(args, console):
     save_figure(figure, folder / "bler.png")
 
 
-def latency(args, console, repeats=30):
+def latency(name, args, console, repeats=30):
     """Median time of a call, all detectors interleaved, as ratios to EQ-Net-L."""
     import tensorflow as tf
 
@@ -278,10 +219,8 @@ def latency(args, console, repeats=30):
             for name, times in measure_latency(functions, inputs, repeats).items():
                 rows.setdefault(name, {})[str(batch)] = times
         tables[table] = {"scenario": scenario_name, "rows": rows}
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "latency.json", json.dumps(tables, indent=1) + "\n")
-    write_atomically(folder / "tables.md", latency_text(tables))
+    write_atomically(args.output / "latency.json", json.dumps(tables, indent=1) + "\n")
+    write_atomically(args.output / "tables.md", latency_text(tables))
 
 
 def latency_text(tables):
@@ -313,19 +252,8 @@ def gaps_of(folder, figure, key="gaps"):
     Args:
         key: "gaps", to exact ML, or "gaps_to_mmse".
     """
-    file = folder / figure / "results.json"
-    if not file.exists():
-        return {}
-    texts = {}
-    for gap in json.loads(file.read_text(encoding="utf-8")).get(key, []):
-        if gap["gap_db"] is None:
-            texts[gap["detector"]] = "no crossing"
-        elif gap["gap_db_low"] is None:
-            texts[gap["detector"]] = f"{gap['gap_db']:+.2f} dB"
-        else:
-            low, high = gap["gap_db_low"], gap["gap_db_high"]
-            texts[gap["detector"]] = f"{gap['gap_db']:+.2f} dB [{low:+.2f}, {high:+.2f}]"
-    return texts
+    results = load_results(folder, figure) or {}
+    return {gap["detector"]: gap_text(gap) for gap in results.get(key, [])}
 
 
 def theorem_errors(seed):
@@ -365,9 +293,9 @@ def theorem_errors(seed):
     return worst
 
 
-def claims(args, console):
+def claims(name, args, console):
     """Write claims.md: what was measured for E1 to E7, from the figures' files."""
-    folder = Path(args.output)
+    folder = args.output
     errors = theorem_errors(args.seed)
     lines = ["# Claims of the EQ-Net paper: what was measured", ""]
     lines.append("Gaps are to exact ML at BLER 1e-2, in fig9 at 0.25, with 95 % intervals from")
@@ -392,12 +320,12 @@ def claims(args, console):
         if rows:
             best = min(r["weighted-squared-error"] for r in rows)
             lines.append(f"- `{path}`: {best:.4f} after {rows[-1]['step']:.0f} steps")
-    file = folder / "fig10" / "results.json"
-    if file.exists():
+    results = load_results(folder, "fig10")
+    if results is not None:
         lines += ["", f"## E7: CSI error at {FIG10_SNR_DB} dB (fig10)", ""]
         lines.append("| CSI accuracy | detector | BLER | 95 % interval |")
         lines.append("|---|---|---|---|")
-        for r in json.loads(file.read_text(encoding="utf-8"))["records"]:
+        for r in results["records"]:
             lines.append(
                 f"| {r['csi_error_snr_db']} dB | `{r['detector']}` | {r['bler']:.2e} | "
                 f"{r['bler_low']:.1e} to {r['bler_high']:.1e} |"
@@ -407,18 +335,9 @@ def claims(args, console):
 
 
 def main(argv=None):
-    args = parse_arguments(argv)
-    console = Console()
-    chosen = args.only or [*FIGURES, *SPECIAL]
-    console.print(f"trained models: {', '.join(list_models())}", soft_wrap=True)
-    special = {"fig3": figure3, "fig10": figure10, "latency": latency, "claims": claims}
-    for name in chosen:
-        console.print(f"[bold]{name}[/]")
-        if name in special:
-            special[name](args, console)
-        else:
-            simulate_figure(name, args, console)
-    return 0
+    functions = {name: simulated for name in FIGURES}
+    functions.update(fig3=figure3, fig10=figure10, latency=latency, claims=claims)
+    return run_paper(argv, __doc__, "eqnet", functions)
 
 
 if __name__ == "__main__":

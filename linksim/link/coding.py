@@ -7,6 +7,7 @@ from sionna.phy.fec.linear import LinearEncoder
 from sionna.phy.fec.utils import load_parity_check_examples
 
 from linksim.errors import InvalidInput
+from linksim.link.decoding import StoppingDecoder
 
 # Sionna's example 4 is the parity-check matrix of IEEE 802.11n (648, 324)
 _WIFI_EXAMPLE = 4
@@ -32,7 +33,39 @@ class Uncoded:
         return {}
 
 
-class WiFiLDPC:
+class _LDPC:
+    """What LDPC codes share: decoding that stops, and Sionna's own for comparison.
+
+    A subclass sets `_encoder`, `_decoder` (Sionna's, with soft output) and `_stopping`
+    (a `StoppingDecoder` of the same parity checks), and implements `mother_llrs`. The
+    information bits come first in the mother code.
+    """
+
+    def encode(self, bits):
+        return self._encoder(bits)
+
+    def mother_llrs(self, llrs):
+        """LLRs of all bits of the parity-check matrix, of those of the sent bits."""
+        raise NotImplementedError
+
+    def decode(self, llrs):
+        """Hard decisions float32 [B, k] of LLRs [B, n]."""
+        soft, _ = self._stopping(self.mother_llrs(llrs))
+        return self._decided(soft)
+
+    def decode_fully(self, llrs):
+        """As `decode`, by Sionna's decoder with all iterations for every codeword."""
+        return self._decided(self._decoder(llrs))
+
+    def _decided(self, soft):
+        return tf.cast(soft[:, : self.num_info_bits] > 0, tf.float32)
+
+    def decoder_state(self, llrs):
+        """What `replay` keeps: the soft output of Sionna's decoder."""
+        return {"decoder_llr": self._decoder(llrs).numpy()}
+
+
+class WiFiLDPC(_LDPC):
     """The 802.11n (648, 324) LDPC code with a systematic encoder."""
 
     def __init__(self, num_iterations, cn_update):
@@ -43,20 +76,13 @@ class WiFiLDPC:
         self._decoder = LDPCBPDecoder(
             pcm, num_iter=num_iterations, cn_update=cn_update, hard_out=False
         )
+        self._stopping = StoppingDecoder(pcm, num_iterations, cn_update)
 
-    def encode(self, bits):
-        return self._encoder(bits)
-
-    def decode(self, llrs):
-        soft = self._decoder(llrs)
-        return tf.cast(soft[:, : self.num_info_bits] > 0, tf.float32)
-
-    def decoder_state(self, llrs):
-        """What `replay` keeps: the decoder's soft output of the codeword."""
-        return {"decoder_llr": self._decoder(llrs).numpy()}
+    def mother_llrs(self, llrs):
+        return llrs
 
 
-class NRLDPC:
+class NRLDPC(_LDPC):
     """The 5G LDPC code, rate-matched to `num_coded_bits`."""
 
     def __init__(self, num_info_bits, num_coded_bits, num_iterations, cn_update):
@@ -73,15 +99,17 @@ class NRLDPC:
         self._decoder = LDPC5GDecoder(
             self._encoder, hard_out=False, return_infobits=True, **options
         )
+        self._stopping = StoppingDecoder(self._decoder.pcm, num_iterations, cn_update)
 
-    def encode(self, bits):
-        return self._encoder(bits)
-
-    def decode(self, llrs):
-        return tf.cast(self._decoder(llrs) > 0, tf.float32)
-
-    def decoder_state(self, llrs):
-        return {"decoder_llr": self._decoder(llrs).numpy()}
+    def mother_llrs(self, llrs):
+        # TS 38.212, 5.3.2 and 5.4.2: 2 z punctured bits in front, known zeros (fillers)
+        # after the information bits, punctured bits at the end
+        k, z = self.num_info_bits, self._encoder.z
+        fillers = self._encoder.k_ldpc - k
+        known = -self._decoder.llr_max * tf.ones([tf.shape(llrs)[0], fillers])
+        llrs = tf.pad(llrs, [[0, 0], [2 * z, 0]])
+        llrs = tf.concat([llrs[:, :k], known, llrs[:, k:]], axis=1)
+        return tf.pad(llrs, [[0, 0], [0, self._stopping.n - llrs.shape[1]]])
 
 
 def systematic_generator(pcm):

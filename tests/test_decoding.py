@@ -1,0 +1,91 @@
+"""Decoding that stops, against Sionna's decoder with all iterations."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from linksim.errors import InvalidInput
+from linksim.link.coding import NRLDPC, WiFiLDPC
+from linksim.link.decoding import StoppingDecoder, padded_neighbours
+
+CODES = {
+    "802.11n": lambda iterations=20: WiFiLDPC(iterations, "boxplus-phi"),
+    "5g": lambda iterations=20: NRLDPC(100, 260, iterations, "boxplus-phi"),
+    # The largest rate without a punctured tail, and min-sum
+    "5g, high rate": lambda iterations=20: NRLDPC(200, 240, iterations, "minsum"),
+}
+# Where some codewords fail, in dB
+WATERFALL_DB = {"802.11n": 1.0, "5g": 1.0, "5g, high rate": 6.0}
+
+
+def received(rng, code, blocks, snr_db):
+    """Bits, and LLRs of BPSK with Gaussian noise, of one SNR or of one per block."""
+    bits = rng.integers(0, 2, (blocks, code.num_info_bits)).astype(np.float32)
+    coded = np.asarray(code.encode(tf.constant(bits)))
+    variance = 10 ** (-np.broadcast_to(snr_db, (blocks, 1)) / 10)
+    y = 2 * coded - 1 + rng.normal(size=coded.shape) * np.sqrt(variance)
+    return bits, tf.constant((2 * y / variance).astype(np.float32))
+
+
+@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("xla", [False, True])
+def test_decisions_are_those_of_all_iterations(rng, name, xla):
+    code = CODES[name]()
+    bits, llrs = received(rng, code, 150, WATERFALL_DB[name])
+    full = tf.function(code.decode_fully, autograph=False, jit_compile=xla)(llrs).numpy()
+    stopped = tf.function(code.decode, autograph=False, jit_compile=xla)(llrs).numpy()
+    failed = (full != bits).any(1)
+    assert 0 < failed.sum() < 100
+    np.testing.assert_array_equal(stopped, full)
+
+
+@pytest.mark.parametrize("blocks", [1, 16, 65])
+def test_any_number_of_codewords(rng, blocks):
+    code = CODES["802.11n"]()
+    _, llrs = received(rng, code, blocks, 1.0)
+    spec = [tf.TensorSpec([None, 648], tf.float32)]
+    decode = tf.function(code.decode, input_signature=spec, autograph=False)
+    np.testing.assert_array_equal(decode(llrs), code.decode_fully(llrs))
+
+
+def test_iterations_end_with_parity(rng):
+    """Each codeword by itself: the first even iteration at which Sionna's decisions
+    are a codeword, or all."""
+    code = CODES["802.11n"](10)
+    _, llrs = received(rng, code, 90, np.linspace(0, 8, 90)[:, None])
+    decoder = code._decoder
+    pcm = decoder.pcm
+    expected = np.full(90, 10)
+    for iterations in (8, 6, 4, 2):
+        hard = np.asarray(decoder(llrs, num_iter=iterations)) > 0
+        expected[((hard @ pcm.T) % 2 == 0).all(1)] = iterations
+    assert len(set(expected)) == 5
+    for options in ({}, {"lanes": (7, 3)}, {"lanes": (200,)}):
+        soft, used = StoppingDecoder(pcm, 10, **options)(llrs)
+        np.testing.assert_array_equal(used, expected)
+        failed = expected == 10
+        np.testing.assert_allclose(
+            soft.numpy()[failed], np.asarray(decoder(llrs))[failed], rtol=1e-4, atol=1e-4
+        )
+    _, used = StoppingDecoder(pcm, 9)(llrs)  # every iteration, where 2 does not divide
+    assert set(np.unique(used)) >= {2, 3, 5} and used.numpy().max() == 9
+
+
+def test_neighbours_of_checks():
+    pcm = np.array([[1, 1, 0, 1], [0, 0, 1, 0]])
+    np.testing.assert_array_equal(padded_neighbours(pcm), [[0, 1, 3], [2, 4, 4]])
+
+
+def test_bad_options_are_refused():
+    pcm = np.array([[1.0, 1.0]])
+    for options, message in [
+        ({"num_iterations": 0}, "num_iterations: got 0"),
+        ({"slice_iterations": 3}, "slice_iterations: got 3, expected a divisor"),
+        ({"lanes": ()}, "lanes"),
+        ({"lanes": (2, 4)}, "expected descending"),
+        ({"lanes": (0,)}, "lanes"),
+    ]:
+        with pytest.raises(InvalidInput, match=message):
+            StoppingDecoder(pcm, **{"num_iterations": 20, **options})
+    with pytest.raises(InvalidInput, match="expected \\[B, 2\\]"):
+        StoppingDecoder(pcm, 2)(tf.zeros([3, 4]))

@@ -57,13 +57,30 @@ def remimo_reference(detector, y, h, no):
         wave = np.sin if i % 2 == 0 else np.cos
         encoding[i] = wave(k / (2 * num_rx) ** (2 * (i // 2) / num_rx)) / np.sqrt(ds)
     users = [stack(h[:, i]) for i in range(k)]
+    # BPSK has half the noise: its symbols have no imaginary part
+    a, load = (np.vstack([h.real, h.imag]), no / 2) if m == 1 else (h, no)
+    filters = np.linalg.inv(a.conj().T @ a + load * np.eye(k)) @ a.conj().T
+    gain = np.diag(filters @ a).real
+
+    def linear(z):
+        """The unbiased LMMSE estimate from y - Hz, and its error variance at z = 0."""
+        residual = stack(y - h @ z) if m == 1 else y - h @ z
+        estimate = z + filters @ residual / gain
+        limit = 2 * pam_points(m).max()
+        parts = [estimate.real, estimate.imag][: 1 if m == 1 else 2]
+        # Of a real dimension
+        variance = (1 - gain) / gain / (1 if m == 1 else 2)
+        return np.stack([*(p.clip(-limit, limit) for p in parts), np.log(variance)], axis=-1)
+
+    linear = linear if detector.lmmse_step else lambda z: np.zeros((k, 0))
+    first = linear(np.zeros(k))
     s = np.array(
         [
             perceptron(
                 detector.embedding,
-                np.concatenate([stack(y) / scale, user, [sigma / scale], encoding]),
+                np.concatenate([stack(y) / scale, user, [sigma / scale], own, encoding]),
             )
-            for user in users
+            for user, own in zip(users, first)
         ]
     ) * np.sqrt(ds)
     x, maps = np.zeros((k, detector._num_logits)), []
@@ -75,7 +92,10 @@ def remimo_reference(detector, y, h, no):
         else:
             z = softmax(x) @ qam_points(m).astype(complex)
         residual = stack(y - h @ z) / scale
-        token = np.array([np.concatenate([x[i], residual, users[i]]) for i in range(k)])
+        hints = linear(z)
+        token = np.array(
+            [np.concatenate([x[i], residual, users[i], hints[i]]) for i in range(k)]
+        )
         phi = np.concatenate([s, token], -1)
         query, key, value = np.split(dense(block.projections, phi), 3, axis=-1)
         size = query.shape[-1] // heads
@@ -95,10 +115,11 @@ def remimo_reference(detector, y, h, no):
     return x, maps
 
 
+@pytest.mark.parametrize("lmmse_step", [False, True])
 @pytest.mark.parametrize("m, factored", [(1, True), (2, False), (4, False), (4, True)])
-def test_remimo_is_its_equations(rng, m, factored):
+def test_remimo_is_its_equations(rng, m, factored, lmmse_step):
     _, y, h, no = draw_system(rng, 5, 5, 3, m, 0.3)
-    detector = make(3, m, 5, factored=factored)
+    detector = make(3, m, 5, factored=factored, lmmse_step=lmmse_step)
     system = real_tensors(y, h)
     if m == 1:
         system = system[0], system[1][..., :3]
@@ -142,11 +163,12 @@ def test_remimo_permutes_with_the_users(rng, m):
     np.testing.assert_allclose(permuted, straight, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("m", [4, 6])
-def test_one_set_of_weights_serves_any_number_of_users(rng, m):
+@pytest.mark.parametrize("m, lmmse_step", [(4, False), (6, False), (4, True), (1, True)])
+def test_one_set_of_weights_serves_any_number_of_users(rng, m, lmmse_step):
     """And zero columns change nothing, wherever they are."""
     _, y, h, no = draw_system(rng, 8, 6, 3, m, 0.2)
-    three, five = make(3, m, 6), REMIMODetector(5, m, **SMALL)
+    three = make(3, m, 6, lmmse_step=lmmse_step)
+    five = REMIMODetector(5, m, lmmse_step=lmmse_step, **SMALL)
     build_detector(five, 6)
     five.set_weights(three.get_weights())
     expected = np.asarray(three(y, h, no))
@@ -229,13 +251,14 @@ def test_remimo_has_the_published_size():
 
 
 @needs_tensorflow
+@pytest.mark.parametrize("lmmse_step", [False, True])
 @pytest.mark.parametrize("no", [1e-8, 1e-2, 1e4])
-def test_gradients_are_finite_at_any_noise(rng, no):
+def test_gradients_are_finite_at_any_noise(rng, no, lmmse_step):
     import tensorflow as tf
 
     symbols, y, h, no = draw_system(rng, 12, 4, 3, 4, no)
     h[0], h[1, :, 1] = 0, 0
-    detector = make(3, 4, 4, output="symbol")
+    detector = make(3, 4, 4, output="symbol", lmmse_step=lmmse_step)
     with tf.GradientTape() as tape:
         logits = detector(y, h, no)
         loss = keras.losses.sparse_categorical_crossentropy(symbols, logits, True)
@@ -250,6 +273,7 @@ def test_remimo_refuses_bad_options():
         ({"num_blocks": 0}, "num_blocks: got 0"),
         ({"state_size": 2.5}, "state_size: got 2.5"),
         ({"num_heads": -1}, "num_heads: got -1"),
+        ({"lmmse_step": 1}, "lmmse_step: got 1, expected True or False"),
         ({"factored": "yes"}, "factored: got 'yes', expected True or False"),
     ]:
         with pytest.raises(InvalidInput, match=message):

@@ -11,7 +11,7 @@ from linksim.constellation import (
     qam_points,
 )
 from linksim.detectors.base import Detector
-from linksim.detectors.real import matvec
+from linksim.detectors.real import diagonal, matched_filter, matvec, regularized_inverse
 from linksim.errors import InvalidInput, check_int
 
 
@@ -44,6 +44,10 @@ class REMIMODetector(Detector):
         factored: logits of the two PAMs of a symbol, 2 sqrt(2^m) numbers, instead of
             2^m. The default is to factor from 64-QAM on, where both have 16 numbers
             and 16-QAM's are those of the paper.
+        lmmse_step: give every token also the user's unbiased LMMSE estimate from the
+            residual, z + D^-1 W(y - Hz) with W = (H'H + N0 I)^-1 H' and D the diagonal
+            of WH, and the logarithm of its error variance at z = 0. The paper has no
+            such input; without it the network has to learn to invert channels.
 
     Weights fit one number of receive antennas and one modulation.
 
@@ -55,7 +59,14 @@ class REMIMODetector(Detector):
     any_num_streams = True
 
     def __init__(
-        self, *args, num_blocks=12, state_size=512, num_heads=8, factored=None, **kwargs
+        self,
+        *args,
+        num_blocks=12,
+        state_size=512,
+        num_heads=8,
+        factored=None,
+        lmmse_step=False,
+        **kwargs,
     ):
         super().__init__(*args, **kwargs)
         for name, value in (
@@ -66,8 +77,9 @@ class REMIMODetector(Detector):
             check_int(name, value)
         if factored is None:
             factored = self.num_bits_per_symbol > 4
-        if not isinstance(factored, bool):
-            raise InvalidInput(f"factored: got {factored!r}, expected True or False")
+        for name, value in (("factored", factored), ("lmmse_step", lmmse_step)):
+            if not isinstance(value, bool):
+                raise InvalidInput(f"{name}: got {value!r}, expected True or False")
         self.num_blocks = int(num_blocks)
         self.state_size = int(state_size)
         self.num_heads = int(num_heads)
@@ -76,6 +88,8 @@ class REMIMODetector(Detector):
         pams = 1 if self.is_real else 2
         levels = len(self.points)
         self._num_logits = pams * levels if self.factored else levels**pams
+        self.lmmse_step = lmmse_step
+        self._num_linear = pams + 1 if lmmse_step else 0
         self.embedding = _Perceptron([4 * self.state_size, self.state_size], name="embedding")
         self.blocks = [
             _Block(self.state_size, self.num_heads, self._num_logits, name=f"block_{t}")
@@ -86,9 +100,10 @@ class REMIMODetector(Detector):
         """Create all weights; they fit one number of antennas."""
         num_rx = y_shape[-1]
         self.num_rx = num_rx
-        self.embedding.build((None, None, 5 * num_rx + 1))
+        self.embedding.build((None, None, 5 * num_rx + 1 + self._num_linear))
+        size = self.state_size + 4 * num_rx + self._num_logits + self._num_linear
         for block in self.blocks:
-            block.build((None, None, self.state_size + 4 * num_rx + self._num_logits))
+            block.build((None, None, size))
 
     @property
     def built_for_num_rx(self):
@@ -122,19 +137,48 @@ class REMIMODetector(Detector):
         count = ops.maximum(ops.sum(present, axis=-1, keepdims=True), 1.0)
         scale = ops.sqrt(2.0 * count)  # [B, 1]
         sigma = self._to_users(ops.sqrt(no)[:, None] / scale)
-        first = [self._to_users(y / scale), columns, sigma]
+        linear = self._linear_inputs(y, h, no, present)
+        first = [self._to_users(y / scale), columns, sigma, *linear(0.0)]
         encoded = self._to_users(_encode(count, self.num_rx) / self.state_size**0.5)
         s = self.embedding(ops.concatenate(first + [encoded], axis=-1))
         s = s * self.state_size**0.5
         logits = ops.zeros_like(columns[..., :1]) * ops.zeros((self._num_logits,))
         every, maps = [], []
         for block in self.blocks:
-            residual = y - matvec(h, self._means(logits))
-            token = [logits, self._to_users(residual / scale), columns]
+            means = self._means(logits)
+            residual = y - matvec(h, means)
+            token = [logits, self._to_users(residual / scale), columns, *linear(means)]
             s, logits, attention = block(s, ops.concatenate(token, axis=-1), sigma, present)
             every.append(self._arranged(logits * present[..., None]))
             maps.append(attention)
         return every, maps
+
+    def _linear_inputs(self, y, h, no, present):
+        """A function from means [B, N] to what `lmmse_step` adds: a list of [B, K, ..]."""
+        if not self.lmmse_step:
+            return lambda means: []
+        hty, gram = matched_filter(y, h)
+        inverse = regularized_inverse(gram, no[:, None] / 2.0 / self.pam_energy)
+        # Of absent users the gain is zero
+        gain = ops.maximum(diagonal(ops.matmul(inverse, gram)), 1e-6)
+        variance = ops.maximum(self.pam_energy * (1.0 - gain) / gain, 1e-9)
+        log_variance = self._by_user(ops.log(variance))[..., :1]
+        # At very low SNR unbiased estimates have no bound
+        limit = 2.0 * float(np.max(self.points))
+
+        def linear(means):
+            step = matvec(inverse, hty - matvec(gram, means + ops.zeros_like(hty))) / gain
+            estimate = self._by_user(ops.clip(means + step, -limit, limit))
+            both = ops.concatenate([estimate, log_variance], axis=-1)
+            return [both * present[..., None]]
+
+        return linear
+
+    def _by_user(self, x):
+        """x [B, N] of the real dimensions as [B, K, 2], or [B, K, 1] for BPSK."""
+        if self.is_real:
+            return x[..., None]
+        return ops.stack(ops.split(x, 2, axis=-1), axis=-1)
 
     def _to_users(self, x):
         """x [B, J] for every user, [B, K, J]."""
@@ -203,7 +247,9 @@ class REMIMODetector(Detector):
             "state_size": self.state_size,
             "num_heads": self.num_heads,
             "factored": self.factored,
+            "lmmse_step": self.lmmse_step,
         }
+
 
 
 def _encode(count, size):

@@ -74,18 +74,26 @@ def find_model(
 
 
 def _distance(path, card, scenario):
-    """For sorting: 0 for the scenario's own model, 1 for its channel, 2 for others."""
-    if scenario is None:
+    """For sorting: 0 for the scenario's own model, 1 for its channel, 2 for its kind of
+    channel, with another correlation, 3 for others."""
+    if scenario is None or path.split("/")[1] == scenario.name:
         return 0
-    if path.split("/")[1] == scenario.name:
-        return 0
-    return 1 if card["channel"] == scenario.channel else 2
+    if card["channel"] == scenario.channel:
+        return 1
+    return 2 if _kind(card["channel"]) == _kind(scenario.channel) else 3
+
+
+def _kind(channel):
+    """A [channel] table with its correlations as yes or no."""
+    return {k: bool(v) if k.startswith("rho_") else v for k, v in channel.items()}
 
 
 def streams_of(card):
-    """The numbers of streams that a model serves, as text: "4", or "16 to 32"."""
+    """The numbers of streams that a model was trained for, as text: "4", "16 to 32", or
+    "4 to 8 in steps of 2"."""
     if card["streams"]:
-        return "{} to {}".format(*card["streams"])
+        step = card["streams_step"]
+        return "{} to {}".format(*card["streams"]) + (f" in steps of {step}" if step > 1 else "")
     return str(card["num_streams"])
 
 

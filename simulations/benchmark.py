@@ -61,10 +61,15 @@ RELAXATIONS = {
     "sdr-60x30-bpsk": (60, 30, 1, 1000, 3, 12.0),
     "sdr-64x16-qam16": (64, 16, 4, 1000, 2, 4.0),
 }
-# Row: scenario, detector, SNR in dB where its BLER is about 1e-2, blocks
+# Row: scenario, detector, SNR in dB where its BLER is about 1e-2, blocks: the scenario's
+# batch, and more, on which the lanes stay full for longer
 DECODING = {
-    "decode-802.11n": ("rayleigh-2x2-qam64", "ml", 14.0, 500),
-    "decode-5g": ("cdl-c-8x4-qam16", "ml", 7.8, 500),
+    f"decode-{code}-{blocks}": (scenario, "ml", snr_db, blocks)
+    for code, scenario, snr_db, batches in (
+        ("802.11n", "rayleigh-2x2-qam64", 14.0, (100, 500)),
+        ("5g", "cdl-c-8x4-qam16", 7.8, (50, 500)),
+    )
+    for blocks in batches
 }
 RUN = "run-2x2-qam64"
 RUN_SCENARIO, RUN_POINTS = "rayleigh-2x2-qam64", (12, 13, 14, 15)
@@ -209,7 +214,6 @@ def decoding_row(name, args):
     from linksim.link.simulator import LinkSimulator
 
     scenario_name, detector, snr_db, blocks = DECODING[name]
-    blocks = blocks // 10 if args.quick else blocks
     simulator = LinkSimulator(load_scenario(scenario_name).replace(run={"batch_size": blocks}))
     simulator.add_detector(detector)
     link = simulator.link

@@ -219,6 +219,8 @@ def test_replay_recreates_a_failing_block():
     assert arrays["bit_errors"] > 0
     assert (arrays["bits"] != arrays["bits_hat"]).sum() == arrays["bit_errors"]
     assert arrays["llr"].shape == (54, 2, 6) and arrays["decoder_llr"].shape == (648,)
+    np.testing.assert_array_equal(arrays["decoder_llr"][:324] > 0, arrays["bits_hat"] > 0)
+    assert arrays["decoder_iterations"] == 20
     # It is the same block: y = Hx + n with the noise of this point
     from linksim.constellation import qam_points
 

@@ -1,5 +1,6 @@
 """The scripts of the papers: their tables of figures, and a small run of each kind."""
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import linksim.models
 from linksim.link.scenario import load_scenario
+from linksim.models import find_model
 from linksim.registry import parse_receiver
+from linksim.training.recipe import list_recipes, load_recipe
 
 FOLDER = Path(__file__).resolve().parent.parent / "simulations" / "papers"
 
@@ -38,15 +42,40 @@ def test_tables_of_eqnet(script):
 def test_tables_of_remimo(script):
     remimo = script("remimo")
     assert set(remimo.CHANNELS) == set(remimo.FIGURES)
-    for panels in remimo.FIGURES.values():
-        for scenario, changes, detectors, points in panels.values():
-            scenario = load_scenario(scenario)
-            tables = {t: {**remimo._table(scenario, t), **new} for t, new in changes.items()}
-            changed = scenario.replace(**tables)
-            assert changed.channel["type"] == scenario.channel["type"]
+    for figure, panels in remimo.FIGURES.items():
+        for panel, (scenario, changes, detectors, points) in panels.items():
+            changed = remimo.scenario_of(figure, panel)
+            assert changed.channel.keys() == load_scenario(scenario).channel.keys()
+            assert changes.get("channel", {}).items() <= changed.channel.items()
             assert points == sorted(set(points))
             for name in detectors:
                 parse_receiver(name)
+
+
+def test_weights_for_correlated_panels_are_of_correlated_channels(script, monkeypatch):
+    """Also at another correlation and number of users than those of the training."""
+    remimo = script("remimo")
+    recipes = [load_recipe(name) for name in list_recipes() if name.startswith("remimo/")]
+    cards = {}
+    for recipe in recipes:
+        scenario = load_scenario(recipe.data.scenario)
+        cards[recipe.name] = {
+            "channel": scenario.channel,
+            "num_rx": scenario.system.num_rx,
+            "fixed_num_rx": True,
+            "num_streams": scenario.system.num_streams,
+            "streams": list(recipe.data.streams),
+            "streams_step": recipe.data.streams_step,
+            "num_bits_per_symbol": scenario.system.num_bits_per_symbol,
+        }
+    monkeypatch.setattr(linksim.models, "list_models", lambda name: cards)
+    for figure, suffix in (("fig7", ""), ("fig9", "-corr-full"), ("fig10", "-corr-rx")):
+        for panel in remimo.FIGURES[figure]:
+            scenario = remimo.scenario_of(figure, panel)
+            streams = scenario.system.num_streams
+            path, _ = find_model("remimo", streams, 4, scenario=scenario)
+            size = "massive-64x32" if scenario.system.num_rx == 64 else "small-16x8"
+            assert path == f"remimo/{size}-qam16{suffix}", panel
 
 
 def test_a_panel_and_its_claims(script, tmp_path, monkeypatch):
@@ -64,8 +93,7 @@ def test_a_panel_and_its_claims(script, tmp_path, monkeypatch):
     assert results["scenario"]["code"]["type"] == "802.11n"
     for name in ("ser", "ber", "bler"):
         assert (folder / f"fig7/16x4/{name}.png").read_bytes()[:4] == b"\x89PNG"
-    gaps = {gap["detector"]: gap for gap in results["ser_gaps"]}
-    assert gaps["zf"]["reference"] == "oampnet2" and gaps["zf"]["target_ser"] == 1e-3
+    assert {gap["reference"] for gap in results["gaps"]} == {"oampnet2"}
     text = (folder / "claims.md").read_text()
     assert "## fig7/16x4" in text and "| `zf` |" in text
 
@@ -83,6 +111,34 @@ def test_gaps_at_a_symbol_error_rate(script):
         for name, shift in (("a", 1.5), ("b", 0.0))
         for snr in (8, 6, 4)
     ]
-    (gap,) = remimo.ser_gaps({"records": records}, "b")
+    gaps = [{"detector": "a", "reference": "b"}]
+    gap = remimo.ser_gaps({"records": records, "gaps": gaps})["a"]
     assert gap["gap_db"] == pytest.approx(1.5)
     assert 0 < gap["gap_db_high"] - gap["gap_db"] < 0.2
+
+
+def test_histories_and_claims_of_eqnet(script, tmp_path):
+    eqnet = script("eqnet")
+    arguments = ["--only", "fig3", "--only", "claims", "--output", str(tmp_path)]
+    assert eqnet.main(arguments) == 0
+    assert (tmp_path / "fig3.png").read_bytes()[:4] == b"\x89PNG"
+    assert "## E3" in (tmp_path / "claims.md").read_text()
+
+
+@pytest.mark.slow
+def test_time_and_attention_of_remimo(script, tmp_path, monkeypatch, models):
+    from tests.trainings import published
+
+    remimo = script("remimo")
+    monkeypatch.setattr(remimo, "LATENCY_USERS", (4, 6))
+    monkeypatch.setattr(remimo, "LATENCY_BATCH", 2)
+    recipe = load_recipe("remimo/grouped-32x12-qam16")
+    small = {"num_blocks": 3, "state_size": 8, "num_heads": 1}
+    published(dataclasses.replace(recipe, steps=2, validate_every=2, model=small))
+    arguments = ["--only", "fig13", "--only", "fig14", "--only", "claims"]
+    assert remimo.main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "claims.md").read_text()
+    assert "## R6" in text and "## R7" in text and "| 6 | `oampnet2` |" in text
+    for share in json.loads((tmp_path / "out" / "fig13.json").read_text())["share_of_users"]:
+        parts = share["own"] + share["others_of_group"] + share["outside"]
+        assert parts == pytest.approx(1.0, abs=1e-3)

@@ -62,15 +62,39 @@ def remimo_reference(detector, y, h, no):
     filters = np.linalg.inv(a.conj().T @ a + load * np.eye(k)) @ a.conj().T
     gain = np.diag(filters @ a).real
 
-    def linear(z):
-        """The unbiased LMMSE estimate from y - Hz, and its error variance at z = 0."""
+    limit, width = 2 * pam_points(m).max(), 1 if m == 1 else 2
+    # Of a real dimension
+    variance = (1 - gain) / gain / width
+
+    def dims(x):
+        return [x.real, x.imag][:width]
+
+    def estimates(z):
+        """The unbiased LMMSE estimate from y - Hz, one column a real dimension."""
         residual = stack(y - h @ z) if m == 1 else y - h @ z
-        estimate = z + filters @ residual / gain
-        limit = 2 * pam_points(m).max()
-        parts = [estimate.real, estimate.imag][: 1 if m == 1 else 2]
-        # Of a real dimension
-        variance = (1 - gain) / gain / (1 if m == 1 else 2)
-        return np.stack([*(p.clip(-limit, limit) for p in parts), np.log(variance)], axis=-1)
+        return np.stack(dims(z + filters @ residual / gain), -1).clip(-limit, limit)
+
+    def linear(z):
+        return np.column_stack([estimates(z), np.log(variance)])
+
+    def logits_at(r, log_scale):
+        """Logits of r at its variance times exp(log_scale)."""
+        spread = 2 * variance * np.exp(log_scale)
+        if detector.factored:
+            points = pam_points(m)
+            each = [-((r[:, [i]] - points) ** 2) / spread[:, None] for i in range(width)]
+            each = [np.maximum(e - e.max(-1, keepdims=True), -50) for e in each]
+            return np.concatenate(each, -1)
+        distances = [
+            (r[:, [i]] - part) ** 2 / spread[:, None]
+            for i, part in enumerate(dims(qam_points(m)))
+        ]
+        distances = [np.minimum(d - d.min(-1, keepdims=True), 50) for d in distances]
+        return -sum(distances)
+
+    def log_probabilities(x):
+        each = np.split(x, width if detector.factored else 1, axis=-1)
+        return np.concatenate([np.log(softmax(e)) for e in each], -1).clip(-10)
 
     linear = linear if detector.lmmse_step else lambda z: np.zeros((k, 0))
     first = linear(np.zeros(k))
@@ -92,7 +116,9 @@ def remimo_reference(detector, y, h, no):
         else:
             z = softmax(x) @ qam_points(m).astype(complex)
         residual = stack(y - h @ z) / scale
-        hints = linear(z)
+        hints, r = linear(z), estimates(z)
+        if detector.lmmse_step:
+            x = log_probabilities(x)
         token = np.array(
             [np.concatenate([x[i], residual, users[i], hints[i]]) for i in range(k)]
         )
@@ -112,6 +138,8 @@ def remimo_reference(detector, y, h, no):
         s = normalized(block.norms[1], s + perceptron(block.feed_forward, s))
         psi = np.concatenate([s, token, np.full((k, 1), sigma / scale)], -1)
         x = perceptron(block.predictor, psi)
+        if detector.lmmse_step:
+            x = x[:, :-1] + logits_at(r, x[:, -1])
     return x, maps
 
 
@@ -202,6 +230,7 @@ def test_fewer_users_than_columns(rng, output, hard_out):
     assert detector.compute_output_spec(y, h, no).shape == got.shape
     llrs, symbols = detector.llrs_and_symbols(y, h, no)
     assert llrs.shape == (6, 3, 4) and symbols.shape == (6, 3)
+    assert {a.shape for a in detector.attention_maps(y, h, no)} == {(6, 3, 3, 3)}
     with pytest.raises(InvalidInput, match="expected \\[..., 5, 4 or fewer\\]"):
         detector(y, np.ones((6, 5, 5), np.complex64), no)
     with pytest.raises(InvalidInput, match="4 or fewer"):

@@ -60,7 +60,7 @@ def test_gap_of_independent_curves_has_its_coverage():
     """Two curves of a decade per 2 dB, half a decibel apart."""
     rng = np.random.default_rng(5)
     snr = np.array([0.0, 2.0, 4.0])
-    covered, runs = 0, 300
+    covered, runs, gaps, widths = 0, 300, [], []
     for _ in range(runs):
         curves = []
         for shift in (0.5, 0.0):
@@ -71,9 +71,14 @@ def test_gap_of_independent_curves_has_its_coverage():
         gap = gap_of_curves(*curves, target=5e-3)
         assert gap["gap_db_low"] < gap["gap_db"] < gap["gap_db_high"]
         covered += gap["gap_db_low"] <= 0.5 <= gap["gap_db_high"]
+        gaps.append(gap["gap_db"])
+        widths.append(gap["gap_db_high"] - gap["gap_db_low"])
     assert covered / runs > 0.93
+    # Exact binomial intervals are a little wider than the normal ones
+    assert 0.95 < np.mean(widths) / (2 * 1.96 * np.std(gaps)) < 1.2
     flat = [(s, 0.1, 0.09, 0.11) for s in snr]
     assert gap_of_curves(flat, curves[0], 5e-3)["gap_db"] is None
+    assert gap_of_curves([], curves[0], 5e-3)["gap_db"] is None
 
 
 def test_paired_gap_is_found_and_tighter_than_unpaired():

@@ -49,9 +49,19 @@ class _LDPC:
         raise NotImplementedError
 
     def decode(self, llrs):
-        """Hard decisions float32 [B, k] of LLRs [B, n]."""
-        soft, _ = self._stopping(self.mother_llrs(llrs))
-        return self._decided(soft)
+        """Hard decisions float32 [B, k] of LLRs [B, n].
+
+        Raises:
+            InvalidInput: another number of LLRs.
+        """
+        return self._decided(self._soft_bits(llrs)[0])
+
+    def _soft_bits(self, llrs):
+        if llrs.shape[-1] != self.num_coded_bits:
+            raise InvalidInput(
+                f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.num_coded_bits}]"
+            )
+        return self._stopping(self.mother_llrs(llrs))
 
     def decode_fully(self, llrs):
         """As `decode`, by Sionna's decoder with all iterations for every codeword."""
@@ -61,8 +71,9 @@ class _LDPC:
         return tf.cast(soft[:, : self.num_info_bits] > 0, tf.float32)
 
     def decoder_state(self, llrs):
-        """What `replay` keeps: the soft output of Sionna's decoder."""
-        return {"decoder_llr": self._decoder(llrs).numpy()}
+        """What `replay` keeps: the soft output and the iterations of each codeword."""
+        soft, iterations = self._soft_bits(llrs)
+        return {"decoder_llr": soft.numpy(), "decoder_iterations": iterations.numpy()}
 
 
 class WiFiLDPC(_LDPC):

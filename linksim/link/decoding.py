@@ -27,7 +27,7 @@ class StoppingDecoder:
         cn_update: Sionna's name of the check-node update.
         slice_iterations: iterations between looks at the parity, a divisor of
             `num_iterations`; None for 2, or 1 where that is no divisor.
-        lanes: descending numbers of lanes.
+        lanes: descending numbers of lanes; a smaller batch has its own number of them.
 
     Raises:
         InvalidInput: a value out of range.
@@ -45,7 +45,11 @@ class StoppingDecoder:
                 f"slice_iterations: got {slice_iterations}, expected a divisor of "
                 f"num_iterations = {num_iterations}"
             )
-        if not lanes or min(lanes) < 1 or list(lanes) != sorted(set(lanes), reverse=True):
+        if not isinstance(lanes, (list, tuple)) or not lanes:
+            raise InvalidInput(f"lanes: got {lanes!r}, expected descending numbers")
+        for number in lanes:
+            check_int("lanes", number)
+        if list(lanes) != sorted(set(lanes), reverse=True):
             raise InvalidInput(f"lanes: got {lanes!r}, expected descending numbers")
         self.n = pcm.shape[1]
         self.num_iterations = num_iterations
@@ -70,16 +74,17 @@ class StoppingDecoder:
         """
         if len(llrs.shape) != 2 or llrs.shape[1] != self.n:
             raise InvalidInput(f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.n}]")
-        count = tf.shape(llrs)[0]
+        static_count, count = llrs.shape[0], tf.shape(llrs)[0]
         # Row `count` is what idle lanes read and write
         llrs = tf.pad(llrs, [[0, 1], [0, 0]])
         soft, used = tf.zeros_like(llrs), tf.zeros_like(llrs[:, 0], tf.int32)
-        size = self.lanes[0]
+        lanes = self._lanes_for(static_count)
+        size = lanes[0]
         codeword = tf.fill([size], count)
         iterations = tf.zeros([size], tf.int32)
         state = self._fresh_state(tf.zeros([size, self.n]))
         loop = (tf.constant(0), codeword, iterations, state, soft, used)
-        for size, smaller in zip(self.lanes, (*self.lanes[1:], 0)):
+        for size, smaller in zip(lanes, (*lanes[1:], 0)):
             waiting, codeword, iterations, state, soft, used = loop
             # Busy lanes first: idle ones have the largest number
             order = tf.argsort(codeword, stable=True)[:size]
@@ -96,6 +101,14 @@ class StoppingDecoder:
                 (waiting, codeword, iterations, state, soft, used),
             )
         return loop[-2][:-1], loop[-1][:-1]
+
+    def _lanes_for(self, count):
+        """Not more lanes than codewords, where their number is known."""
+        if not count:
+            return self.lanes
+        first = min(self.lanes[0], count)
+        # Moving to nearly as many lanes would not pay
+        return (first, *(size for size in self.lanes[1:] if 2 * size <= first))
 
     def _slice_of_lanes(self, llrs, count, waiting, codeword, iterations, state, soft, used):
         """Fill idle lanes, run a slice, and store what is finished."""

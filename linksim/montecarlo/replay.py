@@ -21,8 +21,8 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
     Returns:
         Dictionary of arrays: `bits` and `bits_hat` [k], `bit_errors`, `symbols` and
         `symbols_hat` [U, K], `h` and `h_hat` [U, M, K], `y` [U, M], `no` [U],
-        `llr` [U, K, m], `codeword_llr` [n] and, when coded, `decoder_llr`: the
-        decoder's soft output.
+        `llr` [U, K, m], `codeword_llr` [n] and, when coded, `decoder_llr`, the decoder's
+        soft bits of the mother code, information bits first, and `decoder_iterations`.
     """
     check_int("block", block, minimum=0)
     simulator = LinkSimulator(scenario, xla)

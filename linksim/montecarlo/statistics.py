@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta, norm
 
 CONFIDENCE = 0.95
 
@@ -102,41 +102,35 @@ def crossing(snr_db, rates, target):
     return None
 
 
-def gap_of_curves(curve, reference, target):
+def gap_of_curves(curve, reference, target, num_resamples=1000, seed=0):
     """dB that one curve needs more than another for a target rate.
 
-    For rates of which the store keeps no single blocks (SER). The interval takes both
-    curves as independent, so for curves of the same draws it is too wide, not too narrow:
-    each crossing has the interval between those of its curve's bounds, and the two are
-    added in squares.
+    For rates of which the store keeps no single blocks (SER). The interval takes all
+    points as independent, so for curves of the same draws it is too wide, not too
+    narrow: rates are resampled log-normally, with the spread of their own intervals.
 
     Args:
-        curve, reference: lists of (snr_db, rate, low, high), ascending in SNR.
+        curve, reference: lists of (snr_db, rate, low, high) with 95 % intervals,
+            ascending in SNR.
         target: the rate.
 
     Returns:
-        `{"gap_db", "gap_db_low", "gap_db_high"}`; `gap_db` is None where a curve does
-        not cross, the bounds are None where a bound of a curve does not.
+        `{"gap_db", "gap_db_low", "gap_db_high"}`, as of `paired_gaps`.
     """
-    found = [_crossings(rows, target) for rows in (curve, reference)]
-    (a, a_low, a_high), (b, b_low, b_high) = found
-    if a is None or b is None:
-        return {"gap_db": None, "gap_db_low": None, "gap_db_high": None}
-    gap = a - b
-    if None in (a_low, a_high, b_low, b_high):
-        return {"gap_db": gap, "gap_db_low": None, "gap_db_high": None}
-    below, above = np.hypot(a - a_low, b_high - b), np.hypot(a_high - a, b - b_low)
-    return {
-        "gap_db": gap,
-        "gap_db_low": float(gap - below),
-        "gap_db_high": float(gap + above),
-    }
-
-
-def _crossings(rows, target):
-    """SNR where a curve, its lower bound and its upper bound cross the target."""
-    snr_db, *columns = zip(*rows)
-    return [crossing(snr_db, column, target) for column in columns]
+    rng = np.random.Generator(np.random.Philox(seed))
+    z = norm.ppf((1 + CONFIDENCE) / 2)
+    found = []
+    for rows in (curve, reference):
+        rows = [row for row in rows if row[1] > 0]
+        if not rows:
+            return _gap(np.array([np.nan]))
+        snr, rate, low, high = np.array(rows).T
+        # Of an interval that reaches down to zero the upper half counts
+        spread = np.where(low > 0, np.log(high / np.maximum(low, 1e-300)) / 2, np.log(high / rate))
+        draws = rng.normal(size=(num_resamples + 1, len(rate)))
+        draws[0] = 0  # the measured rates
+        found.append([_cross(snr, row, target) for row in rate * np.exp(draws * spread / z)])
+    return _gap(np.array(found[0]) - np.array(found[1]))
 
 
 def paired_gaps(failed, reference, target, num_resamples=1000, seed=0):

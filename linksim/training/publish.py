@@ -134,6 +134,7 @@ def make_card(recipe, scenario, layer, training):
         "num_streams": system.num_streams,
         # (low, high) where one model serves several numbers of users
         "streams": list(data.streams),
+        "streams_step": data.streams_step,
         "num_bits_per_symbol": system.num_bits_per_symbol,
         "options": recipe.model,
         "autoencoder": recipe.autoencoder,

@@ -44,9 +44,13 @@ def run_paper(argv, doc, paper, functions, *, target_block_errors=100, max_block
     args.output.mkdir(parents=True, exist_ok=True)
     console = Console()
     console.print(f"trained models: {', '.join(list_models())}", soft_wrap=True)
-    for name in args.only or functions:
-        console.print(f"[bold]{name}[/]")
-        functions[name](name, args, console)
+    try:
+        for name in args.only or functions:
+            console.print(f"[bold]{name}[/]")
+            functions[name](name, args, console)
+    except KeyboardInterrupt:
+        print(f"{paper}: interrupted; the same command continues", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -77,20 +81,24 @@ def simulate_figure(name, scenario, detectors, points, args, console, *, referen
         detectors: those without weights are left out, and named.
         points: SNR in dB.
         args: of `run_paper`.
-        reference: detector that gaps are measured against.
+        reference: detectors that gaps are measured against: the first that is available.
         more: None, or a function of the results and the arguments of `simulate` that
             returns what else the file holds, a dictionary.
 
     Returns:
         The results, as of `linksim.simulate`.
+
+    Raises:
+        KeyboardInterrupt: after writing what there was when it came.
     """
     from linksim.montecarlo.engine import simulate
     from linksim.montecarlo.output import gap_table, write_results
 
     folder = args.output / name
     counts = Path("results/runs/papers") / args.paper
+    kept = available(detectors, scenario, console)
     arguments = {
-        "detectors": available(detectors, scenario, console),
+        "detectors": kept,
         "snr_db": points,
         "target_block_errors": args.target_block_errors,
         "max_blocks": args.max_blocks,
@@ -101,15 +109,18 @@ def simulate_figure(name, scenario, detectors, points, args, console, *, referen
         scenario,
         **arguments,
         fresh=args.fresh,
-        reference=reference,
+        reference=next(name for name in reference if name in kept),
         on_point=lambda r: write_results(r, folder),
     )
-    if more is not None:
+    complete = results["provenance"]["complete"]
+    if more is not None and complete:
         results.update(more(results, {"scenario": scenario, **arguments}))
     write_results(results, folder)
     table = gap_table(results)
     if table is not None:
         console.print(table)
+    if not complete:
+        raise KeyboardInterrupt
     return results
 
 

@@ -46,7 +46,6 @@ _DETECTORS = {
     "mmnet": "linksim.detectors.mmnet:MMNetDetector",
     "mmnet-iid": "linksim.detectors.mmnet:MMNetIIDDetector",
     "remimo": "linksim.detectors.remimo:REMIMODetector",
-    "remimo-lmmse": "linksim.detectors.remimo:REMIMODetector",
     "sionna-lmmse": "linksim.link.sionna_detectors:lmmse",
     "sionna-kbest": "linksim.link.sionna_detectors:kbest",
     "sionna-ep": "linksim.link.sionna_detectors:ep",
@@ -63,7 +62,6 @@ _PRESETS = {
     "eqnet-p-sic": {"num_blocks": 3, "features": "sic"},
     "nndet-l": {"num_blocks": 3},
     "nndet-p": {"num_blocks": 4},
-    "remimo-lmmse": {"lmmse_step": True},
 }
 _LEARNED = (
     *_PRESETS,

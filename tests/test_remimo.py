@@ -57,54 +57,13 @@ def remimo_reference(detector, y, h, no):
         wave = np.sin if i % 2 == 0 else np.cos
         encoding[i] = wave(k / (2 * num_rx) ** (2 * (i // 2) / num_rx)) / np.sqrt(ds)
     users = [stack(h[:, i]) for i in range(k)]
-    # BPSK has half the noise: its symbols have no imaginary part
-    a, load = (np.vstack([h.real, h.imag]), no / 2) if m == 1 else (h, no)
-    filters = np.linalg.inv(a.conj().T @ a + load * np.eye(k)) @ a.conj().T
-    gain = np.diag(filters @ a).real
-
-    limit, width = 2 * pam_points(m).max(), 1 if m == 1 else 2
-    # Of a real dimension
-    variance = (1 - gain) / gain / width
-
-    def dims(x):
-        return [x.real, x.imag][:width]
-
-    def estimates(z):
-        """The unbiased LMMSE estimate from y - Hz, one column a real dimension."""
-        residual = stack(y - h @ z) if m == 1 else y - h @ z
-        return np.stack(dims(z + filters @ residual / gain), -1).clip(-limit, limit)
-
-    def linear(z):
-        return np.column_stack([estimates(z), np.log(variance)])
-
-    def logits_at(r, log_scale):
-        """Logits of r at its variance times exp(log_scale)."""
-        spread = 2 * variance * np.exp(log_scale)
-        if detector.factored:
-            points = pam_points(m)
-            each = [-((r[:, [i]] - points) ** 2) / spread[:, None] for i in range(width)]
-            each = [np.maximum(e - e.max(-1, keepdims=True), -50) for e in each]
-            return np.concatenate(each, -1)
-        distances = [
-            (r[:, [i]] - part) ** 2 / spread[:, None]
-            for i, part in enumerate(dims(qam_points(m)))
-        ]
-        distances = [np.minimum(d - d.min(-1, keepdims=True), 50) for d in distances]
-        return -sum(distances)
-
-    def log_probabilities(x):
-        each = np.split(x, width if detector.factored else 1, axis=-1)
-        return np.concatenate([np.log(softmax(e)) for e in each], -1).clip(-10)
-
-    linear = linear if detector.lmmse_step else lambda z: np.zeros((k, 0))
-    first = linear(np.zeros(k))
     s = np.array(
         [
             perceptron(
                 detector.embedding,
-                np.concatenate([stack(y) / scale, user, [sigma / scale], own, encoding]),
+                np.concatenate([stack(y) / scale, user, [sigma / scale], encoding]),
             )
-            for user, own in zip(users, first)
+            for user in users
         ]
     ) * np.sqrt(ds)
     x, maps = np.zeros((k, detector._num_logits)), []
@@ -116,12 +75,7 @@ def remimo_reference(detector, y, h, no):
         else:
             z = softmax(x) @ qam_points(m).astype(complex)
         residual = stack(y - h @ z) / scale
-        hints, r = linear(z), estimates(z)
-        if detector.lmmse_step:
-            x = log_probabilities(x)
-        token = np.array(
-            [np.concatenate([x[i], residual, users[i], hints[i]]) for i in range(k)]
-        )
+        token = np.array([np.concatenate([x[i], residual, users[i]]) for i in range(k)])
         phi = np.concatenate([s, token], -1)
         query, key, value = np.split(dense(block.projections, phi), 3, axis=-1)
         size = query.shape[-1] // heads
@@ -138,16 +92,13 @@ def remimo_reference(detector, y, h, no):
         s = normalized(block.norms[1], s + perceptron(block.feed_forward, s))
         psi = np.concatenate([s, token, np.full((k, 1), sigma / scale)], -1)
         x = perceptron(block.predictor, psi)
-        if detector.lmmse_step:
-            x = x[:, :-1] + logits_at(r, x[:, -1])
     return x, maps
 
 
-@pytest.mark.parametrize("lmmse_step", [False, True])
 @pytest.mark.parametrize("m, factored", [(1, True), (2, False), (4, False), (4, True)])
-def test_remimo_is_its_equations(rng, m, factored, lmmse_step):
+def test_remimo_is_its_equations(rng, m, factored):
     _, y, h, no = draw_system(rng, 5, 5, 3, m, 0.3)
-    detector = make(3, m, 5, factored=factored, lmmse_step=lmmse_step)
+    detector = make(3, m, 5, factored=factored)
     system = real_tensors(y, h)
     if m == 1:
         system = system[0], system[1][..., :3]
@@ -191,12 +142,11 @@ def test_remimo_permutes_with_the_users(rng, m):
     np.testing.assert_allclose(permuted, straight, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("m, lmmse_step", [(4, False), (6, False), (4, True), (1, True)])
-def test_one_set_of_weights_serves_any_number_of_users(rng, m, lmmse_step):
+@pytest.mark.parametrize("m", [4, 6])
+def test_one_set_of_weights_serves_any_number_of_users(rng, m):
     """And zero columns change nothing, wherever they are."""
     _, y, h, no = draw_system(rng, 8, 6, 3, m, 0.2)
-    three = make(3, m, 6, lmmse_step=lmmse_step)
-    five = REMIMODetector(5, m, lmmse_step=lmmse_step, **SMALL)
+    three, five = make(3, m, 6), REMIMODetector(5, m, **SMALL)
     build_detector(five, 6)
     five.set_weights(three.get_weights())
     expected = np.asarray(three(y, h, no))
@@ -280,14 +230,13 @@ def test_remimo_has_the_published_size():
 
 
 @needs_tensorflow
-@pytest.mark.parametrize("lmmse_step", [False, True])
 @pytest.mark.parametrize("no", [1e-8, 1e-2, 1e4])
-def test_gradients_are_finite_at_any_noise(rng, no, lmmse_step):
+def test_gradients_are_finite_at_any_noise(rng, no):
     import tensorflow as tf
 
     symbols, y, h, no = draw_system(rng, 12, 4, 3, 4, no)
     h[0], h[1, :, 1] = 0, 0
-    detector = make(3, 4, 4, output="symbol", lmmse_step=lmmse_step)
+    detector = make(3, 4, 4, output="symbol")
     with tf.GradientTape() as tape:
         logits = detector(y, h, no)
         loss = keras.losses.sparse_categorical_crossentropy(symbols, logits, True)
@@ -302,7 +251,6 @@ def test_remimo_refuses_bad_options():
         ({"num_blocks": 0}, "num_blocks: got 0"),
         ({"state_size": 2.5}, "state_size: got 2.5"),
         ({"num_heads": -1}, "num_heads: got -1"),
-        ({"lmmse_step": 1}, "lmmse_step: got 1, expected True or False"),
         ({"factored": "yes"}, "factored: got 'yes', expected True or False"),
     ]:
         with pytest.raises(InvalidInput, match=message):

@@ -8,12 +8,10 @@ from linksim.constellation import (
     logits_to_llrs,
     pam_indices_of_symbols,
     pam_logits_to_llrs,
-    pam_logits_to_symbol_logits,
-    pam_posterior,
     qam_points,
 )
 from linksim.detectors.base import Detector
-from linksim.detectors.real import diagonal, matched_filter, matvec, regularized_inverse
+from linksim.detectors.real import matvec
 from linksim.errors import InvalidInput, check_int
 
 
@@ -46,12 +44,6 @@ class REMIMODetector(Detector):
         factored: logits of the two PAMs of a symbol, 2 sqrt(2^m) numbers, instead of
             2^m. The default is to factor from 64-QAM on, where both have 16 numbers
             and 16-QAM's are those of the paper.
-        lmmse_step: not in the paper, whose network has to learn how to invert channels.
-            Tokens have also the user's unbiased LMMSE estimate from the residual,
-            r = z + D^-1 W(y - Hz) with W = (H'H + N0 I)^-1 H' and D the diagonal of WH,
-            and the logarithm of its error variance v at z = 0. Predictors give what to
-            add to the logits of r at variance v exp(d), and d. Logits in tokens are
-            normalised and not below -10.
 
     Weights fit one number of receive antennas and one modulation.
 
@@ -63,14 +55,7 @@ class REMIMODetector(Detector):
     any_num_streams = True
 
     def __init__(
-        self,
-        *args,
-        num_blocks=12,
-        state_size=512,
-        num_heads=8,
-        factored=None,
-        lmmse_step=False,
-        **kwargs,
+        self, *args, num_blocks=12, state_size=512, num_heads=8, factored=None, **kwargs
     ):
         super().__init__(*args, **kwargs)
         for name, value in (
@@ -81,9 +66,8 @@ class REMIMODetector(Detector):
             check_int(name, value)
         if factored is None:
             factored = self.num_bits_per_symbol > 4
-        for name, value in (("factored", factored), ("lmmse_step", lmmse_step)):
-            if not isinstance(value, bool):
-                raise InvalidInput(f"{name}: got {value!r}, expected True or False")
+        if not isinstance(factored, bool):
+            raise InvalidInput(f"factored: got {factored!r}, expected True or False")
         self.num_blocks = int(num_blocks)
         self.state_size = int(state_size)
         self.num_heads = int(num_heads)
@@ -92,12 +76,9 @@ class REMIMODetector(Detector):
         pams = 1 if self.is_real else 2
         levels = len(self.points)
         self._num_logits = pams * levels if self.factored else levels**pams
-        self.lmmse_step = lmmse_step
-        self._num_linear = pams + 1 if lmmse_step else 0
-        num_outputs = self._num_logits + (1 if lmmse_step else 0)
         self.embedding = _Perceptron([4 * self.state_size, self.state_size], name="embedding")
         self.blocks = [
-            _Block(self.state_size, self.num_heads, num_outputs, name=f"block_{t}")
+            _Block(self.state_size, self.num_heads, self._num_logits, name=f"block_{t}")
             for t in range(self.num_blocks)
         ]
 
@@ -105,10 +86,9 @@ class REMIMODetector(Detector):
         """Create all weights; they fit one number of antennas."""
         num_rx = y_shape[-1]
         self.num_rx = num_rx
-        self.embedding.build((None, None, 5 * num_rx + 1 + self._num_linear))
-        size = self.state_size + 4 * num_rx + self._num_logits + self._num_linear
+        self.embedding.build((None, None, 5 * num_rx + 1))
         for block in self.blocks:
-            block.build((None, None, size))
+            block.build((None, None, self.state_size + 4 * num_rx + self._num_logits))
 
     @property
     def built_for_num_rx(self):
@@ -143,34 +123,19 @@ class REMIMODetector(Detector):
         count = ops.maximum(ops.sum(present, axis=-1, keepdims=True), 1.0)
         scale = ops.sqrt(2.0 * count)  # [B, 1]
         sigma = self._to_users(ops.sqrt(no)[:, None] / scale)
-        linear = _LMMSEStep(self, y, h, no) if self.lmmse_step else None
         first = [self._to_users(y / scale), columns, sigma]
-        if linear:
-            first.append(linear.inputs(linear.estimate(0.0), present))
         encoded = self._to_users(_encode(count, self.num_rx) / self.state_size**0.5)
         s = self.embedding(ops.concatenate(first + [encoded], axis=-1))
         s = s * self.state_size**0.5
         logits = ops.zeros_like(columns[..., :1]) * ops.zeros((self._num_logits,))
         every, maps = [], []
         for block in self.blocks:
-            means = self._means(logits)
-            residual = y - matvec(h, means)
+            residual = y - matvec(h, self._means(logits))
             token = [logits, self._to_users(residual / scale), columns]
-            if linear:
-                estimate = linear.estimate(means)
-                token[0] = ops.maximum(self._log_probabilities(logits), -10.0)
-                token.append(linear.inputs(estimate, present))
             s, logits, attention = block(s, ops.concatenate(token, axis=-1), sigma, present)
-            if linear:
-                logits = linear.logits(estimate, logits)
             every.append(self._arranged(logits * present[..., None]))
             maps.append(attention)
         return every, maps
-
-    def _log_probabilities(self, logits):
-        """Normalised logits [B, K, ..], of each PAM where they are factored."""
-        parts = ops.split(logits, 2 if self.factored and not self.is_real else 1, axis=-1)
-        return ops.concatenate([ops.log_softmax(part) for part in parts], axis=-1)
 
     def _to_users(self, x):
         """x [B, J] for every user, [B, K, J]."""
@@ -239,59 +204,7 @@ class REMIMODetector(Detector):
             "state_size": self.state_size,
             "num_heads": self.num_heads,
             "factored": self.factored,
-            "lmmse_step": self.lmmse_step,
         }
-
-
-
-class _LMMSEStep:
-    """The LMMSE estimates of `lmmse_step`, for one batch."""
-
-    def __init__(self, detector, y, h, no):
-        self._detector = detector
-        self._hty, self._gram = matched_filter(y, h)
-        energy = detector.pam_energy
-        self._inverse = regularized_inverse(self._gram, no[:, None] / 2.0 / energy)
-        # Of absent users the gain is zero
-        self._gain = ops.maximum(diagonal(ops.matmul(self._inverse, self._gram)), 1e-6)
-        variance = energy * (1.0 - self._gain) / self._gain
-        self._variance = ops.maximum(variance, 1e-9)
-
-    def estimate(self, means):
-        """r [B, N] at means [B, N], or at the number 0."""
-        means = means + ops.zeros_like(self._hty)
-        step = matvec(self._inverse, self._hty - matvec(self._gram, means))
-        # At very low SNR unbiased estimates have no bound
-        limit = 2.0 * float(np.max(self._detector.points))
-        return ops.clip(means + step / self._gain, -limit, limit)
-
-    def inputs(self, estimate, present):
-        """What tokens have of it, [B, K, 3], or [B, K, 2] for BPSK."""
-        log_variance = self._by_user(ops.log(self._variance))[..., :1]
-        both = ops.concatenate([self._by_user(estimate), log_variance], axis=-1)
-        return both * present[..., None]
-
-    def logits(self, estimate, predicted):
-        """Logits [B, K, ..] of r and of what a block predicts, [B, K, .. + 1]."""
-        detector = self._detector
-        log_scale = ops.clip(predicted[..., -1], -10.0, 10.0)
-        if not detector.is_real:
-            log_scale = ops.concatenate([log_scale, log_scale], axis=-1)
-        logits, _, _ = pam_posterior(
-            estimate, self._variance * ops.exp(log_scale), detector.points
-        )
-        logits = ops.maximum(logits - ops.max(logits, axis=-1, keepdims=True), -50.0)
-        if not detector.factored:
-            logits = pam_logits_to_symbol_logits(logits, detector.num_bits_per_symbol)
-        elif not detector.is_real:
-            logits = ops.concatenate(ops.split(logits, 2, axis=1), axis=-1)
-        return logits + predicted[..., :-1]
-
-    def _by_user(self, x):
-        """x [B, N] of the real dimensions as [B, K, 2], or [B, K, 1] for BPSK."""
-        if self._detector.is_real:
-            return x[..., None]
-        return ops.stack(ops.split(x, 2, axis=-1), axis=-1)
 
 
 def _encode(count, size):
@@ -310,11 +223,11 @@ def _encode(count, size):
 class _Block(keras.layers.Layer):
     """One encoder-predictor block."""
 
-    def __init__(self, state_size, num_heads, num_outputs, **kwargs):
+    def __init__(self, state_size, num_heads, num_logits, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.state_size = state_size
-        self._num_outputs = num_outputs
+        self._num_logits = num_logits
         self.norms = [keras.layers.LayerNormalization(epsilon=1e-5) for _ in range(2)]
         self.feed_forward = _Perceptron([4 * state_size, state_size], name="feed_forward")
 
@@ -334,18 +247,18 @@ class _Block(keras.layers.Layer):
             norm.build((None, None, self.state_size))
         self.feed_forward.build((None, None, self.state_size))
         size += 1  # with sigma: d_psi
-        sizes = [-(-size // 2), -(-size // 4), self._num_outputs]
+        sizes = [-(-size // 2), -(-size // 4), self._num_logits]
         self.predictor = _Perceptron(sizes, name="predictor")
         self.predictor.build((None, None, size))
         self.built = True
 
     def call(self, s, token, sigma, present):
-        """New states [B, K, d_s], outputs [B, K, ..] and attention [B, heads, K, K]."""
+        """New states [B, K, d_s], logits [B, K, ..] and attention [B, heads, K, K]."""
         update, attention = self._attend(ops.concatenate([s, token], axis=-1), present)
         s = self.norms[0](s + update)
         s = self.norms[1](s + self.feed_forward(s))
-        outputs = self.predictor(ops.concatenate([s, token, sigma], axis=-1))
-        return s, outputs, attention
+        logits = self.predictor(ops.concatenate([s, token, sigma], axis=-1))
+        return s, logits, attention
 
     def _attend(self, token, present):
         users, heads = token.shape[1], self.num_heads

@@ -85,7 +85,8 @@ def test_a_panel_and_its_claims(script, tmp_path, monkeypatch):
     monkeypatch.setitem(remimo.FIGURES, "fig7", {"16x4": panel})
     folder = tmp_path / "out"
     arguments = ["--only", "fig7", "--only", "claims", "--output", str(folder)]
-    assert remimo.main([*arguments, "--max-blocks", "300"]) == 0
+    assert remimo.main([*arguments, "--panel", "16x4", "--max-blocks", "300"]) == 0
+    assert [p.name for p in (folder / "fig7").iterdir()] == ["16x4"]
     results = json.loads((folder / "fig7/16x4/results.json").read_text())
     assert {r["detector"] for r in results["records"]} == {"mmse", "zf", "oampnet2"}
     assert {r["snr_db"] for r in results["records"]} == {4, 10, 12}  # also where BLER is 0

@@ -21,7 +21,9 @@ from linksim.errors import InvalidInput
 from linksim.models import list_models
 
 
-def run_paper(argv, doc, paper, functions, *, target_block_errors=100, max_blocks=3000):
+def run_paper(
+    argv, doc, paper, functions, *, panels=(), target_block_errors=100, max_blocks=3000
+):
     """The command line of a paper: some of its figures, or all.
 
     Args:
@@ -29,11 +31,14 @@ def run_paper(argv, doc, paper, functions, *, target_block_errors=100, max_block
         doc: the script's docstring.
         paper: its name, of the folder below results/papers/.
         functions: {figure: function of (name, args, console)}, in their order.
+        panels: names that `--panel` takes, of scripts whose figures have panels.
         target_block_errors, max_blocks: defaults of the stop rule.
     """
     parser = argparse.ArgumentParser(description=doc.split("\n\n")[0])
     add = parser.add_argument
     add("--only", choices=list(functions), action="append", help="one figure; may be repeated")
+    if panels:
+        add("--panel", choices=panels, action="append", help="one panel; may be repeated")
     add("--output", default=f"results/papers/{paper}", metavar="DIR", type=Path)
     add("--target-block-errors", type=int, default=target_block_errors, metavar="N")
     add("--max-blocks", type=int, default=max_blocks, metavar="N")

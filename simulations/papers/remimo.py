@@ -322,9 +322,9 @@ def latency(name, args, console, repeats=20):
 def claims(name, args, console):
     """Write claims.md: what was measured for R1 to R7, from the figures' files."""
     lines = ["# Claims of the RE-MIMO paper: what was measured", ""]
-    lines.append(f"Gaps at SER {TARGET_SER:g} take points as independent; those at BLER")
-    lines.append(f"{TARGET_BLER:g} are from paired blocks. 95 % intervals; negative is better than the")
-    lines.append("reference. R1 and R2: fig7, fig8. R3: fig9, fig10. R4: fig11. R5: fig12.")
+    lines.append(f"Gaps at SER {TARGET_SER:g} take points as independent; those at a BLER are from")
+    lines.append("paired blocks. 95 % intervals; negative is better than the reference.")
+    lines.append("R1 and R2: fig7, fig8. R3: fig9, fig10. R4: fig11. R5: fig12.")
     for figure, panels in FIGURES.items():
         for panel in panels:
             lines += _panel_text(args.output, f"{figure}/{panel}")
@@ -349,11 +349,13 @@ def _panel_text(folder, figure):
     results = load_results(folder, figure)
     if results is None:
         return []
-    reference = results["gaps"][0]["reference"] if results["gaps"] else "-"
+    if not results["gaps"]:
+        return []
+    reference, target = (results["gaps"][0][key] for key in ("reference", "target_bler"))
     lines = ["", f"## {figure}: {results['scenario']['title']}, gaps to `{reference}`", ""]
     if not results["provenance"]["complete"]:
         lines += ["Interrupted: not all points are there.", ""]
-    lines += [f"| detector | SER {TARGET_SER:g} | BLER {TARGET_BLER:g} |", "|---|---|---|"]
+    lines += [f"| detector | SER {TARGET_SER:g} | BLER {target:g} |", "|---|---|---|"]
     uncoded = ser_gaps(results)
     for gap in results["gaps"]:
         name = gap["detector"]

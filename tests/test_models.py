@@ -126,6 +126,7 @@ def test_detectors_decode_above_the_waterfall(path):
 def test_weights_for_the_channel_of_a_scenario_come_first(monkeypatch):
     """Also where one model serves several numbers of users."""
     base = {"num_bits_per_symbol": 4, "num_streams": 32, "streams": [16, 32], "num_rx": 64}
+    base["streams_step"] = 1
     cards = {
         f"remimo/{name}": {
             **base,

@@ -108,8 +108,8 @@ class REMIMODetector(Detector):
             y, h, s: as in a call, with one leading dimension.
 
         Returns:
-            list of float32 [B, num_heads, K, K], K the columns of h; entry [i, j] is the attention that
-            user i pays to user j.
+            list of float32 [B, num_heads, K, K], K the columns of h; entry [i, j] is the
+            attention that user i pays to user j.
         """
         if not self.built:
             raise InvalidInput("attention_maps: no weights yet; call or build the layer first")

@@ -109,7 +109,7 @@ def plot(results, rate, path):
     scenario, records = results["scenario"], results["records"]
     figure, axes = new_figure(8.0, 5.6)
     detectors = list(dict.fromkeys(r["detector"] for r in records))
-    lowest, drawn = 1.0, False
+    lowest = 1.0
     for index, name in enumerate(detectors):
         rows = [r for r in records if r["detector"] == name and r[rate] > 0]
         if not rows:
@@ -130,7 +130,7 @@ def plot(results, rate, path):
             markersize=5,
             **curve_style(index),
         )
-        lowest, drawn = min(lowest, *value), True
+        lowest = min(lowest, *value)
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.set_ylim(max(lowest / 3, 1e-9), 1.3)
@@ -138,7 +138,7 @@ def plot(results, rate, path):
     axes.set_ylabel(_RATES[rate])
     # Over the whole figure: a long legend leaves the axes too narrow for it
     figure.suptitle(scenario_from_dict(scenario).description, fontsize=11)
-    if drawn:
+    if axes.containers:  # some curve has a point above zero
         figure.legend(loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)
 

@@ -130,8 +130,12 @@ def simulate_figure(name, scenario, detectors, points, args, console, *, referen
 
 
 def load_results(folder, figure):
-    """The results of a figure, or None if it was not made yet."""
-    file = folder / figure / "results.json"
+    """The results of a simulated figure, or None if it was not made yet."""
+    return load_json(folder / figure / "results.json")
+
+
+def load_json(file):
+    """What a JSON file holds, or None if it was not made yet."""
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 

@@ -12,7 +12,14 @@ import json
 import sys
 
 import numpy as np
-from common import available, gap_text, load_results, run_paper, simulate_figure
+from common import (
+    available,
+    gap_text,
+    load_json,
+    load_results,
+    run_paper,
+    simulate_figure,
+)
 
 from linksim.files import write_atomically
 from linksim.link.scenario import load_scenario
@@ -243,11 +250,9 @@ def attention(name, args, console, vectors=2000, block=2):
 
 
 def _heat_maps(images):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from linksim.figures import empty_figure
 
-    figure = Figure(figsize=(10.0, 4.4), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty_figure(10.0, 4.4)
     for axes, (title, image) in zip(figure.subplots(1, len(images)), images.items()):
         shown = axes.imshow(image, cmap="viridis", vmin=0.0)
         ticks = np.arange(len(image))
@@ -347,9 +352,7 @@ def claims(name, args, console):
 
 def _panel_text(folder, figure):
     results = load_results(folder, figure)
-    if results is None:
-        return []
-    if not results["gaps"]:
+    if results is None or not results["gaps"]:
         return []
     reference, target = (results["gaps"][0][key] for key in ("reference", "target_bler"))
     lines = ["", f"## {figure}: {results['scenario']['title']}, gaps to `{reference}`", ""]
@@ -364,10 +367,9 @@ def _panel_text(folder, figure):
 
 
 def _attention_text(folder):
-    file = folder / "fig13.json"
-    if not file.exists():
+    data = load_json(folder / "fig13.json")
+    if data is None:
         return []
-    data = json.loads(file.read_text(encoding="utf-8"))
     lines = ["", "## R6: attention (Fig. 13)", ""]
     lines.append("Share of a user's attention, mean over users and vectors; outside the group it")
     lines.append(f"would be {data['share_outside_if_uniform']:.2f} if attention were uniform.")
@@ -380,10 +382,9 @@ def _attention_text(folder):
 
 
 def _latency_text(folder):
-    file = folder / "fig14.json"
-    if not file.exists():
+    data = load_json(folder / "fig14.json")
+    if data is None:
         return []
-    data = json.loads(file.read_text(encoding="utf-8"))
     lines = ["", f"## R7: time of a call of {data['batch_size']} vectors (Fig. 14)", ""]
     lines += ["| users | detector | median ms | quartiles | FLOPs of a vector |"]
     lines.append("|---|---|---|---|---|")

@@ -6,6 +6,7 @@ import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPCBPDecoder
 
 from linksim.errors import InvalidInput, check_int
+from linksim.link.node_updates import Rows, boxplus_update, sum_update
 
 
 class StoppingDecoder:
@@ -16,10 +17,10 @@ class StoppingDecoder:
     their soft bits and take the next codeword. When no codewords wait and few lanes
     are busy, they move to a smaller set of lanes. All of it is one graph of fixed shapes.
 
-    A codeword that does not converge has had all its iterations, so its decisions are
-    those of the plain decoder; one that converged differs from it only if it would
-    leave the code again later. On CPU, with XLA, looking every second iteration and 64
-    lanes are the fastest of what was tried; fewer than 16 gain nothing.
+    A codeword that does not converge has had all its iterations; one that converged
+    differs from the plain decoder only if it would leave the code again later. On CPU,
+    with XLA, looking every second iteration is the fastest of what was tried, and 120
+    lanes gain over 60 for 802.11n and lose nothing for 5G; fewer than 15 gain nothing.
 
     Args:
         pcm: parity-check matrix [checks, n], NumPy or SciPy sparse.
@@ -27,14 +28,20 @@ class StoppingDecoder:
         cn_update: Sionna's name of the check-node update.
         slice_iterations: iterations between looks at the parity, a divisor of
             `num_iterations`; None for 2, or 1 where that is no divisor.
-        lanes: descending numbers of lanes; a smaller batch has its own number of them.
+        lanes: descending numbers of lanes; small batches have fewer.
 
     Raises:
         InvalidInput: a value out of range.
     """
 
     def __init__(
-        self, pcm, num_iterations, cn_update="boxplus-phi", *, slice_iterations=None, lanes=(64, 16)
+        self,
+        pcm,
+        num_iterations,
+        cn_update="boxplus-phi",
+        *,
+        slice_iterations=None,
+        lanes=(120, 60, 30, 15),
     ):
         check_int("num_iterations", num_iterations)
         if slice_iterations is None:
@@ -51,14 +58,14 @@ class StoppingDecoder:
             check_int("lanes", number)
         if list(lanes) != sorted(set(lanes), reverse=True):
             raise InvalidInput(f"lanes: got {lanes!r}, expected descending numbers")
+        self.pcm = pcm
         self.n = pcm.shape[1]
         self.num_iterations = num_iterations
         self.lanes = tuple(lanes)
         self._slice = slice_iterations
-        self._neighbours = padded_neighbours(pcm)
-        self._decoder = LDPCBPDecoder(
-            pcm, num_iter=slice_iterations, cn_update=cn_update, hard_out=False, return_state=True
-        )
+        checks, self._bit_of_edge = scipy.sparse.csr_matrix(pcm).nonzero()
+        self._checks = Rows(checks)
+        self._decoder = fast_decoder(pcm, slice_iterations, cn_update, return_state=True)
 
     def __call__(self, llrs):
         """Decode codewords; traceable, also with XLA.
@@ -73,8 +80,13 @@ class StoppingDecoder:
             InvalidInput: another shape.
         """
         if len(llrs.shape) != 2 or llrs.shape[1] != self.n:
-            raise InvalidInput(f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.n}]")
+            raise InvalidInput(
+                f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.n}]"
+            )
         static_count, count = llrs.shape[0], tf.shape(llrs)[0]
+        # The least reliable first: those that take long do not come last, alone
+        first_to_last = tf.argsort(tf.reduce_sum(tf.minimum(tf.abs(llrs), 20.0), axis=1))
+        llrs = tf.gather(llrs, first_to_last)
         # Row `count` is what idle lanes read and write
         llrs = tf.pad(llrs, [[0, 1], [0, 0]])
         soft, used = tf.zeros_like(llrs), tf.zeros_like(llrs[:, 0], tf.int32)
@@ -88,7 +100,10 @@ class StoppingDecoder:
             waiting, codeword, iterations, state, soft, used = loop
             # Busy lanes first: idle ones have the largest number
             order = tf.argsort(codeword, stable=True)[:size]
-            codeword, iterations = tf.gather(codeword, order), tf.gather(iterations, order)
+            codeword, iterations = (
+                tf.gather(codeword, order),
+                tf.gather(iterations, order),
+            )
             state = tf.gather(state, order, axis=1)
 
             def goes_on(waiting, codeword, *_, enough=smaller):
@@ -100,17 +115,19 @@ class StoppingDecoder:
                 lambda *loop: self._slice_of_lanes(llrs, count, *loop),
                 (waiting, codeword, iterations, state, soft, used),
             )
-        return loop[-2][:-1], loop[-1][:-1]
+        back = tf.argsort(first_to_last)
+        return tf.gather(loop[-2], back), tf.gather(loop[-1], back)
 
     def _lanes_for(self, count):
-        """Not more lanes than codewords, where their number is known."""
+        """Fewer lanes for few codewords, where their number is known: a lane that has
+        only one idles when that has ended."""
         if not count:
             return self.lanes
-        first = min(self.lanes[0], count)
-        # Moving to nearly as many lanes would not pay
-        return (first, *(size for size in self.lanes[1:] if 2 * size <= first))
+        return tuple(size for size in self.lanes if 3 * size <= 2 * count) or (count,)
 
-    def _slice_of_lanes(self, llrs, count, waiting, codeword, iterations, state, soft, used):
+    def _slice_of_lanes(
+        self, llrs, count, waiting, codeword, iterations, state, soft, used
+    ):
         """Fill idle lanes, run a slice, and store what is finished."""
         idle = codeword >= count
         offered = waiting + tf.cumsum(tf.cast(idle, tf.int32), exclusive=True)
@@ -134,16 +151,28 @@ class StoppingDecoder:
 
     def _checks_hold(self, soft):
         signs = tf.transpose(tf.where(soft > 0, -1.0, 1.0))  # [n, L]
-        signs = tf.concat([signs, tf.ones_like(signs[:1])], axis=0)
-        checks = tf.reduce_prod(tf.gather(signs, self._neighbours), axis=1)
-        return tf.reduce_all(checks > 0, axis=0)
+        by_edge = tf.gather(signs, self._bit_of_edge)
+        return tf.reduce_all(self._checks.reduce(by_edge, tf.multiply) > 0, axis=0)
 
 
-def padded_neighbours(pcm):
-    """Bits of every check, int32 [checks, largest degree]; n stands for none."""
-    matrix = scipy.sparse.csr_matrix(pcm)
-    degrees = np.diff(matrix.indptr)
-    table = np.full((matrix.shape[0], degrees.max()), matrix.shape[1], np.int32)
-    for row, (start, end) in enumerate(zip(matrix.indptr, matrix.indptr[1:])):
-        table[row, : end - start] = matrix.indices[start:end]
-    return table
+def fast_decoder(pcm, num_iterations, cn_update, **options):
+    """Sionna's belief-propagation decoder, soft output, with faster node updates.
+
+    Args:
+        pcm: parity-check matrix [checks, n], NumPy or SciPy sparse.
+        num_iterations: iterations of a call.
+        cn_update: Sionna's name. Both forms of the boxplus become the faster one,
+            others are Sionna's.
+        options: further ones of `LDPCBPDecoder`.
+    """
+    checks, bits = scipy.sparse.csr_matrix(pcm).nonzero()
+    if cn_update in ("boxplus", "boxplus-phi"):
+        cn_update = boxplus_update(checks)
+    return LDPCBPDecoder(
+        pcm,
+        num_iter=num_iterations,
+        cn_update=cn_update,
+        vn_update=sum_update(np.sort(bits)),
+        hard_out=False,
+        **options,
+    )

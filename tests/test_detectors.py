@@ -8,10 +8,12 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from scipy.special import logsumexp
 
 from linksim.constellation import bit_labels, pam_points, qam_points
 from linksim.detectors import AMPDetector
+from linksim.detectors.real import interleaved_order, small_interleaved_qr
 from linksim.errors import InvalidInput
 from linksim.registry import (
     create_detector,
@@ -82,9 +84,32 @@ def to_llrs(logits, m, method):
 # --- exact detectors ---------------------------------------------------------------
 
 
+@pytest.mark.parametrize("num_rx, streams, m", [(3, 2, 2), (2, 2, 1), (5, 4, 4), (1, 2, 2)])
+def test_gram_schmidt_is_qr(rng, num_rx, streams, m):
+    """R'R = H'H and R'z = H'y with R upper triangular, its diagonal positive."""
+    y, h = rng.normal(size=(7, 2 * num_rx)), rng.normal(size=(7, num_rx, streams))
+    h = h + 1j * rng.normal(size=h.shape) * (m > 1)
+    h = np.concatenate([h.real, h.imag], 1) if m == 1 else np.block(
+        [[h.real, -h.imag], [h.imag, h.real]]
+    )
+    args = [ops.convert_to_tensor(x.astype(np.float32)) for x in (y, h)]
+    z, r = (ops.convert_to_numpy(x) for x in small_interleaved_qr(*args, streams, m == 1))
+    ordered = h[..., interleaved_order(streams, m == 1)]
+    gram = np.einsum("bki,bkj->bij", ordered, ordered)
+    np.testing.assert_allclose(np.einsum("bki,bkj->bij", r, r), gram, atol=1e-4)
+    filtered = np.einsum("bki,bk->bi", ordered, y)
+    np.testing.assert_allclose(np.einsum("bki,bk->bi", r, z), filtered, atol=1e-4)
+    np.testing.assert_array_equal(r, np.triu(r))
+    assert (np.diagonal(r, axis1=1, axis2=2) >= 0).all()
+
+
 @pytest.mark.parametrize("method", ["app", "maxlog"])
 @pytest.mark.parametrize(
-    "num_rx, streams, m", [(1, 1, 6), (2, 2, 4), (3, 2, 6), (4, 4, 2), (2, 3, 2), (4, 5, 1)]
+    "num_rx, streams, m",
+    [
+        *[(1, 1, 6), (2, 2, 4), (3, 2, 6), (2, 2, 1), (1, 2, 2)],
+        *[(4, 4, 2), (2, 3, 2), (4, 5, 1)],
+    ],
 )
 def test_ml_is_brute_force(rng, num_rx, streams, m, method):
     _, y, h, no = draw_system(rng, 30, num_rx, streams, m, 0.1)

@@ -6,17 +6,20 @@ real and imaginary parts are independent. So |C|^(K-1) * 2 sqrt|C| terms replace
 the |C|^K of a brute-force search, with the same result.
 """
 
-
 import keras
 import numpy as np
 from keras import ops
 
-from linksim.constellation import pam_indices_of_symbols
+from linksim.constellation import nearest_pam, pam_indices_of_symbols
 from linksim.detectors.base import Detector
-from linksim.detectors.real import interleaved_qr
+from linksim.detectors.real import interleaved_qr, small_interleaved_qr
 from linksim.errors import InvalidInput, check_int
 
 MAX_HYPOTHESES = 2**20
+# Columns up to which Gram-Schmidt is faster than LAPACK on CPU
+_SMALL = 8
+# Slices of the hypotheses that `_marginals` combines
+_SLICES = 8
 
 
 @keras.saving.register_keras_serializable("linksim")
@@ -46,9 +49,7 @@ class MaximumLikelihoodDetector(Detector):
                 'enumerated; use "sphere" for the exact max-log solution'
             )
         # Levels of all real dimensions of one symbol, [|C|, 1 or 2]
-        self._symbol_levels = self.points[
-            pam_indices_of_symbols(self.num_bits_per_symbol)
-        ]
+        self._symbol_levels = self.points[pam_indices_of_symbols(self.num_bits_per_symbol)]
 
     def detect(self, y, h, no):
         return self._enumerate(y, h, no, joint=False)
@@ -62,7 +63,8 @@ class MaximumLikelihoodDetector(Detector):
         All tensors are kept as [..., B]: the batch innermost makes every step a
         long vector operation.
         """
-        y, r = interleaved_qr(y, h, self.num_streams, self.is_real)
+        qr = small_interleaved_qr if self.num_dims <= _SMALL else interleaved_qr
+        y, r = qr(y, h, self.num_streams, self.is_real)
         # Scale by 1/sqrt(N0): metrics become exponents
         scale = 1.0 / ops.sqrt(no)
         y = y * scale[:, None]
@@ -106,6 +108,8 @@ class MaximumLikelihoodDetector(Detector):
         levels = ops.convert_to_tensor(self._symbol_levels)  # [|C|, per_stream]
         y = ops.transpose(y)  # [N, B]
         r = ops.transpose(r, (1, 2, 0))  # [N, N, B]
+        if streams == 2 and not joint:
+            return self._two_streams(y, r, levels)
 
         # Residuals of the rows of the streams still open, [|C|^done, B] each,
         # and the metric collected by the rows already complete.
@@ -141,9 +145,68 @@ class MaximumLikelihoodDetector(Detector):
             logits.append(symbol if joint else self._split_pams(symbol))
         if joint:
             return ops.transpose(ops.stack(logits), (2, 0, 1))
-        # [K, per_stream, L, B] -> [B, (part, K), L]
-        out = ops.transpose(ops.stack(logits), (3, 1, 0, 2))
+        return self._by_dimension(logits)
+
+    def _by_dimension(self, logits):
+        """[B, N, L] of a list of [per_stream, L, B] for each stream."""
+        out = ops.transpose(ops.stack(logits), (3, 1, 0, 2))  # [B, part, K, L]
         return ops.reshape(out, (-1, self.num_dims, len(self.points)))
+
+    def _two_streams(self, y, r, levels):
+        """`_chunk` where the hypotheses fit into the cache: written for few passes over
+        them, y [N, B] and r [N, N, B] as there."""
+        dims = range(self.num_dims // 2)
+        metric = 0.0
+        residual = [y[i][None] for i in range(self.num_dims)]
+        for i in range(self.num_dims):
+            for part in dims:
+                level = levels[:, part, None]
+                residual[i] = residual[i] - level * r[i, len(dims) + part]
+        for i in dims:
+            metric = metric + ops.square(residual[len(dims) + i])
+        # Exponents are relative to the nearest level's, which needs no search
+        nearest, totals = [], []
+        for i in dims:
+            level = nearest_pam(residual[i] / ops.maximum(r[i, i], 1e-30), self.points)
+            nearest.append(ops.square(residual[i] - level * r[i, i]))
+            totals.append(self._log_sum(nearest[i], residual[i], r[i, i]))
+        weight = -sum(nearest, metric)  # [|C|, B]
+        first = [
+            self._marginals(
+                sum(totals[:i] + totals[i + 1 :], weight + nearest[i]), residual[i], r[i, i]
+            )
+            for i in dims
+        ]
+        return self._by_dimension([ops.stack(first), self._split_pams(sum(totals, weight))])
+
+    def _log_sum(self, nearest, residual, gain):
+        """Marginal over the levels of exponents relative to the nearest level's."""
+        if self.demapping_method == "maxlog":
+            return 0.0
+        terms = [nearest - ops.square(residual - float(p) * gain) for p in self.points]
+        return ops.log(_tree(ops.add, [ops.exp(term) for term in terms]))
+
+    def _marginals(self, weight, residual, gain):
+        """Logits of the levels, [L, B], marginal over the other stream's symbols.
+
+        A few slices of the symbols are combined element by element: XLA then makes one
+        pass over its inputs of all that, which it does not for a reduction on CPU.
+        """
+        count = min(_SLICES, self._num_symbols)
+        weights, residuals = ops.split(weight, count), ops.split(residual, count)
+        rows = []
+        for level in self.points:
+            shift = float(level) * gain
+            parts = [w - ops.square(x - shift) for w, x in zip(weights, residuals)]
+            largest = _tree(ops.maximum, parts)
+            if self.demapping_method == "maxlog":
+                rows.append(largest)
+                continue
+            largest = ops.max(largest, axis=0)
+            total = _tree(ops.add, [ops.exp(part - largest) for part in parts])
+            rows.append(largest + ops.log(ops.sum(total, axis=0)))
+        rows = ops.stack(rows)
+        return ops.max(rows, axis=1) if self.demapping_method == "maxlog" else rows
 
     def _first_stream(self, metric, terms, totals, joint):
         if joint:
@@ -186,6 +249,14 @@ class MaximumLikelihoodDetector(Detector):
 
     def get_config(self):
         return {**super().get_config(), "max_elements": self.max_elements}
+
+
+def _tree(combine, values):
+    """All values combined, pair by pair."""
+    while len(values) > 1:
+        pairs = [combine(a, b) for a, b in zip(values[::2], values[1::2])]
+        values = pairs + values[len(values) - len(values) % 2 :]
+    return values[0]
 
 
 def _outer(residual, shift):

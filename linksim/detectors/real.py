@@ -138,3 +138,27 @@ def interleaved_qr(y, h, num_streams, is_real):
         y = ops.pad(y, ((0, 0), (0, columns - rows)))
     q, r = ops.qr(h)
     return matvec(ops.swapaxes(q, -1, -2), y), r
+
+
+def small_interleaved_qr(y, h, num_streams, is_real):
+    """`interleaved_qr` by modified Gram-Schmidt, with a positive diagonal of R.
+
+    For up to eight or so columns: every step is a vector operation over the batch, where
+    LAPACK is called for each matrix. Q itself is not formed; as y is treated like one
+    more column, the result is backward stable for the least-squares problem.
+    """
+    h = ops.take(h, interleaved_order(num_streams, is_real), axis=-1)
+    count = h.shape[-1]
+    columns = ops.concatenate([h, y[..., None]], axis=-1)
+    columns = ops.transpose(columns, (2, 1, 0))  # [N + 1, 2M, B]
+    rows = []
+    for i in range(count):
+        column, columns = columns[0], columns[1:]
+        norm = ops.sqrt(ops.sum(ops.square(column), axis=0))
+        q = column / ops.maximum(norm, 1e-30)
+        products = ops.sum(q * columns, axis=1)  # [N - i, B]
+        columns = columns - q * products[:, None]
+        row = ops.concatenate([norm[None], products], axis=0)
+        rows.append(ops.pad(row, ((i, 0), (0, 0))))
+    rows = ops.transpose(ops.stack(rows), (2, 0, 1))  # [B, N, N + 1]
+    return rows[..., -1], rows[..., :-1]

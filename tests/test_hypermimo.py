@@ -50,22 +50,28 @@ def hypermimo_reference(detector, y, h, no, drops):
     m, k, layers = detector.num_bits_per_symbol, h.shape[-1], detector.num_layers
     points, llrs = qam_points(m).astype(complex), []
     for yi, hi, ni, drop in zip(y.astype(complex), h.astype(complex), no.astype(float), drops):
+        # Dimensions with noise of power ni each; those of BPSK are real, with half of it
         num_rx = len(yi) if detector.residual_noise == "rx" else k
+        if m == 1:
+            yi, hi = (np.concatenate([v.real, v.imag]) for v in (yi, hi))
+            num_rx = len(yi) / 2 if detector.residual_noise == "rx" else k / 2
         q, r = complex_qr(hi)
         y_star = q.conj().T @ yi
         upper = r[np.triu_indices(k)]
-        features = np.concatenate([upper.real, upper.imag, [np.sqrt(ni)]])
-        out = dense(detector.hypernetwork, features, drop)
-        parts = out[: 2 * k * k].reshape(k, k, 2)
-        big = parts[..., 0] + 1j * parts[..., 1]
-        scales = out[2 * k * k :][: layers * k].reshape(layers, k)
-        psi = np.abs(out[2 * k * k + layers * k :]).reshape(layers, k) + 1e-3
+        entries = [upper.real] if m == 1 else [upper.real, upper.imag]
+        out = dense(detector.hypernetwork, np.concatenate([*entries, [np.sqrt(ni)]]), drop)
+        size = k * k * len(entries)
+        parts = out[:size].reshape(k, k, -1)
+        big = parts[..., 0] + (0 if m == 1 else 1j * parts[..., 1])
+        scales = out[size:][: layers * k].reshape(layers, k)
+        psi = np.abs(out[size + layers * k :]).reshape(layers, k) + 1e-3
         x = np.zeros(k, complex)
         for t in range(layers):
             theta = big @ (np.eye(k) + np.diag(scales[t]))
             residual = y_star - r @ x
             z = x + theta @ residual
             excess = max(np.linalg.norm(residual) ** 2 - num_rx * ni, 0)
+            excess *= 2 if m == 1 else 1  # tau is twice the variance of a real dimension
             spread = np.linalg.norm(np.eye(k) - theta @ r) ** 2 / np.linalg.norm(r) ** 2
             tau = psi[t] / k * (spread * excess + np.linalg.norm(theta) ** 2 * ni)
             logits = -np.abs(z[:, None] - points) ** 2 / tau[:, None]
@@ -75,7 +81,7 @@ def hypermimo_reference(detector, y, h, no, drops):
     return np.array(llrs)
 
 
-@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("m", [1, 2, 4])
 @pytest.mark.parametrize("residual_noise", ["rx", "streams"])
 def test_hypermimo_is_its_equations(rng, m, residual_noise):
     _, y, h, no = draw_system(rng, 20, 7, 3, m, 0.2)

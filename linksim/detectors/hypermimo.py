@@ -174,8 +174,8 @@ class HyperMIMODetector(UnfoldedDetector):
         k, layers = self.num_streams, self.num_layers
         ends = np.cumsum(self._sizes)[:-1].tolist()
         theta, scales, psi = ops.split(made, ends, axis=-1)
-        theta = complex_matrix(ops.reshape(theta, (-1, k, k, self.num_dims // k)), self.is_real)
-        theta = theta[..., : self.num_dims]
+        theta = ops.reshape(theta, (-1, k, k, self.num_dims // k))
+        theta = theta[..., 0] if self.is_real else complex_matrix(theta, False)
         scales = ops.reshape(scales, (-1, layers, k))
         psi = ops.abs(ops.reshape(psi, (-1, layers, k))) + _MIN_PSI
         if not self.is_real:
@@ -394,16 +394,13 @@ def triangular_system(y, h, num_streams):
         kept = length > floor[:, i, None]
         q = ops.where(kept, column / ops.where(kept, length, 1.0), 0.0)
         row = ops.matmul(q[:, None], rest)[:, 0]
-        before = np.zeros(k + 1, np.float32)
-        before[i:] = 1.0
-        rows_re.append(row * before)
+        rows_re.append(row * (np.arange(k + 1) >= i).astype(np.float32))
         rest = rest - q[..., None] * row[:, None]
         if complex_:
             # i q stacked: its products with the columns are the imaginary parts
             turned = ops.concatenate([-q[:, num_rx:], q[:, :num_rx]], axis=-1)
             row = ops.matmul(turned[:, None], rest)[:, 0]
-            before[i] = 0.0
-            rows_im.append(row * before)
+            rows_im.append(row * (np.arange(k + 1) > i).astype(np.float32))
             rest = rest - turned[..., None] * row[:, None]
     real = ops.stack(rows_re, axis=1)  # [B, K, K + 1]
     if not complex_:

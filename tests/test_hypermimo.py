@@ -3,7 +3,6 @@
 Against NumPy written from the equations. Runs on any backend.
 """
 
-import keras
 import numpy as np
 import pytest
 from keras import ops

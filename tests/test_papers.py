@@ -55,7 +55,7 @@ def test_tables_of_remimo(script):
 def test_tables_of_hypermimo(script):
     hypermimo = script("hypermimo")
     for scenario, detectors in hypermimo.PANELS.values():
-        assert hypermimo.coded(scenario, "a title").code.type == "802.11n"
+        assert hypermimo.coded(scenario, "a title").code.num_info_bits == 540
         for name in detectors:
             parse_receiver(name)
     assert hypermimo.POINTS == sorted(set(hypermimo.POINTS))
@@ -90,6 +90,7 @@ def small_models(*recipes):
         published(dataclasses.replace(recipe, data=data, **changes))
 
 
+@pytest.mark.slow
 def test_figures_and_claims_of_hypermimo(script, tmp_path, monkeypatch, models):
     hypermimo = script("hypermimo")
     monkeypatch.chdir(tmp_path)
@@ -123,6 +124,7 @@ def test_figures_and_claims_of_hypermimo(script, tmp_path, monkeypatch, models):
     assert "above that of `mmse`, intervals apart: at 0, 20." in text
 
 
+@pytest.mark.slow
 def test_figures_and_claims_of_hypermimo_lr(script, tmp_path, monkeypatch, models):
     hypermimo_lr = script("hypermimo_lr")
     monkeypatch.chdir(tmp_path)

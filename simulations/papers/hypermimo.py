@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 from common import (
+    HIGH_RATE_CODE,
     chosen,
     gaps_text,
     load_json,
@@ -27,7 +28,7 @@ from linksim.link.scenario import load_scenario
 SCENARIO = "local-scattering-12x6-qpsk"
 DETECTORS = ["mmse", "ep", "oamp", "oampnet", "hypermimo", "ml"]
 # SNR in dB: the coded waterfall, and on to SER 1e-3
-POINTS = [-2, -1, 0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18]
+POINTS = [-5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 10, 12]
 PANELS = {
     "fixed": (f"{SCENARIO}-fixed", [*DETECTORS, "mmnet"]),
     "random": (SCENARIO, DETECTORS),
@@ -38,15 +39,15 @@ MOBILITY = {
     "fig6b": ("2d", (0, 5, 10, 20, 30, 40, 50), "Displacement (m), from a distance of 250 m"),
 }
 # SNR in dB: where SER is compared, and in the coded waterfall
-SWEEPS = {"10db": 10.0, "2db": 2.0}
+SWEEPS = {"6db": 6.0, "coded": -2.0}
 TARGET_BLER = 0.1
 BATCH_SIZE = 100
 
 
 def coded(name, title, **tables):
-    """A scenario with the 802.11n code; SER is wanted where BLER is zero already."""
+    """A scenario with a code of rate 5/6; SER is wanted where BLER is zero already."""
     return load_scenario(name).replace(
-        code={"type": "802.11n"},
+        code=HIGH_RATE_CODE,
         run={"min_bler": 0.0, "gap_bler": TARGET_BLER, "batch_size": BATCH_SIZE},
         title=title,
         **tables,

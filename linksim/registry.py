@@ -46,6 +46,9 @@ _DETECTORS = {
     "mmnet": "linksim.detectors.mmnet:MMNetDetector",
     "mmnet-iid": "linksim.detectors.mmnet:MMNetIIDDetector",
     "remimo": "linksim.detectors.remimo:REMIMODetector",
+    "detnet-fc": "linksim.detectors.perchannel:FixedChannelDetector",
+    "hypermimo": "linksim.detectors.hypermimo:HyperMIMODetector",
+    "hypermimo-lr": "linksim.detectors.hypermimo:HyperDetector",
     "sionna-lmmse": "linksim.link.sionna_detectors:lmmse",
     "sionna-kbest": "linksim.link.sionna_detectors:kbest",
     "sionna-ep": "linksim.link.sionna_detectors:ep",
@@ -62,10 +65,12 @@ _PRESETS = {
     "eqnet-p-sic": {"num_blocks": 3, "features": "sic"},
     "nndet-l": {"num_blocks": 3},
     "nndet-p": {"num_blocks": 4},
+    "detnet-fc": {"network": "detnet"},
+    "hypermimo-lr": {"network": "mmnet"},
 }
 _LEARNED = (
     *_PRESETS,
-    *("oampnet", "oampnet2", "detnet", "mmnet", "mmnet-iid", "remimo"),
+    *("oampnet", "oampnet2", "detnet", "mmnet", "mmnet-iid", "remimo", "hypermimo"),
 )
 
 

@@ -5,9 +5,11 @@ Runs on any Keras backend.
 
 import numpy as np
 import pytest
+from keras import ops
 
 from linksim.channels import create_channel
 from linksim.channels.fading import cholesky_of_exponential, exponential_correlation
+from linksim.channels.fixed import FixedChannel
 from linksim.channels.gauss_markov import GaussMarkovChannel
 from linksim.channels.local_scattering import (
     LocalScatteringChannel,
@@ -126,6 +128,42 @@ def test_gauss_markov_sequence():
     np.testing.assert_array_equal(channel.hop_of_use(10), np.repeat(np.arange(5), 2))
 
 
+def test_a_hop_of_the_sequence_and_its_fixed_channels():
+    channel = GaussMarkovChannel(4, 2, num_hops=4)
+    still = GaussMarkovChannel(4, 2, num_hops=4, hop=3)
+    np.testing.assert_array_equal(sample(still, 50, 7)[:, 6], sample(channel, 50, 5)[:, 3])
+    key = stream_keys(1, 3)[0]
+    fixed = np.asarray(ops.convert_to_numpy(channel.fixed(key, 561)))
+    assert fixed.shape == (561, 4, 2)
+    np.testing.assert_array_equal(fixed[0], channel.h0)
+    hops = fixed[1:].reshape(140, 4, 4, 2)
+    # Each hop is near to the one before, and the first to H_0
+    step = np.diff(np.concatenate([np.broadcast_to(channel.h0, (140, 1, 4, 2)), hops], 1), axis=1)
+    expected = (1 - 0.98**2) / 4 + (1 - 0.98) ** 2 * np.abs(hops).mean() ** 2
+    assert np.mean(np.abs(step) ** 2) == pytest.approx(expected, rel=0.05)
+    assert channel.fixed(key, 1).shape == (1, 4, 2)
+    with pytest.raises(InvalidInput, match="num_channels: got 4, expected 1 and a multiple"):
+        channel.fixed(key, 4)
+
+
+def test_fixed_channels_come_in_turn():
+    options = {"num_drops": 2, "drop_seed": 5}
+    channel = FixedChannel(4, 2, of="local-scattering", num_channels=6, options=options)
+    assert channel.power == 1.0 and not channel.is_real
+    h = sample(channel, 4, 3)
+    np.testing.assert_array_equal(h.reshape(12, 4, 2), np.concatenate([channel.channels] * 2))
+    later = sample(channel, 2, 3, first_block=1)
+    np.testing.assert_array_equal(later, h[1:3])
+    # The same in every run; another seed gives others
+    again = FixedChannel(4, 2, of="local-scattering", num_channels=6, options=options)
+    np.testing.assert_array_equal(again.channels, channel.channels)
+    other = FixedChannel(4, 2, "local-scattering", 6, realization_seed=1, options=options)
+    assert np.abs(other.channels - channel.channels).max() > 0.1
+    np.testing.assert_array_equal(channel.fixed(None, 6), channel.channels)
+    with pytest.raises(InvalidInput, match="num_channels: got 5, expected 6"):
+        channel.fixed(None, 5)
+
+
 @pytest.mark.parametrize(
     "name, options, message",
     [
@@ -138,6 +176,10 @@ def test_gauss_markov_sequence():
         ("local-scattering", {"mobility": "walk"}, "channel.mobility"),
         ("local-scattering", {"displacement": 3.0}, "channel.displacement"),
         ("gauss-markov", {"num_hops": -1}, "channel.num_hops"),
+        ("gauss-markov", {"hop": 5}, "channel.hop: got 5, expected at most 4"),
+        ("fixed", {"of": "fixed"}, "channel.of"),
+        ("fixed", {"options": {"rho": 1}}, "unknown key rho"),
+        ("fixed", {"num_channels": 0}, "channel.num_channels"),
         ("grouped", {"group_size": 2}, "group_size = 2, expected a multiple"),
         ("grouped", {"group_size": 3, "power": -1.0}, "channel.power"),
         ("awgn", {}, "expected equal numbers"),

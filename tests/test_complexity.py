@@ -109,6 +109,7 @@ def test_every_detector_is_counted(name):
     options = {
         "kbest": {"k": 4},
         "detnet": {"num_layers": 2},
+        "detnet-fc": {"network_options": {"num_layers": 2}},
         "remimo": {"num_blocks": 1, "state_size": 16},
     }.get(name, {})
     detector = create_detector(name, num_streams=2, num_bits_per_symbol=2, **options)

@@ -47,6 +47,19 @@ RECIPES = {
         "options": {"all_layers": True, "by_channel": True},
         "data": {**DATA, "num_channels": 4},
     },
+    "hypermimo": {
+        "loss": SQUARED,
+        "model": {"num_layers": 2, "hidden_size": 16, "num_drops": 10},
+        "options": {"by_drop": True},
+        "data": {**DATA, "scenario": "local-scattering-12x6-qpsk"},
+    },
+    "hypermimo-lr": {"loss": SQUARED, "model": {"network_options": {"num_layers": 3}}},
+    "detnet-fc": {
+        "loss": ENTROPY,
+        "model": {"network_options": {"num_layers": 2}, "num_channels": 2},
+        "options": {"all_layers": True, "by_channel": True},
+        "data": {**DATA, "num_channels": 2},
+    },
     "mmnet-iid": {"loss": SQUARED, "model": {"num_layers": 3}, **ALL},
     "remimo": {
         "loss": ENTROPY,
@@ -56,7 +69,7 @@ RECIPES = {
     },
 }
 # The others in the slow tests
-QUICK = ["eqnet", "nndet-p", "detnet", "mmnet", "remimo"]
+QUICK = ["eqnet", "nndet-p", "detnet", "mmnet", "remimo", "hypermimo", "hypermimo-lr"]
 REST = [name for name in RECIPES if name not in QUICK]
 
 
@@ -91,6 +104,9 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path, name):
         ("mmnet", 5e-3, 120),
         ("mmnet-iid", 5e-2, 400),
         ("remimo", 5e-3, 120),
+        ("hypermimo", 1e-2, 120),
+        ("hypermimo-lr", 1e-2, 250),
+        ("detnet-fc", 5e-3, 120),
     ],
 )
 def test_every_detector_learns(name, rate, steps):
@@ -150,6 +166,60 @@ def test_mmnet_is_shipped_with_its_channels(models):
     np.testing.assert_allclose(np.asarray(detector(y, h, no)), expected, rtol=0.1, atol=0.1)
 
 
+TAUGHT = {
+    "mmnet": ("mmnet", {"num_layers": 2}),
+    "detnet": ("detnet-fc", {"num_layers": 2, "hidden_size": 12}),
+}
+
+
+@pytest.mark.parametrize("network", TAUGHT)
+def test_teachers_pull_the_weights_that_are_made(models, network):
+    """Whatever network it is; without the pull its weights go elsewhere."""
+    name, options = TAUGHT[network]
+    model = {"num_channels": 3}
+    model.update(options if network == "mmnet" else {"network_options": options})
+    teachers = published(
+        recipe(
+            name,
+            model=model,
+            data={**DATA, "num_channels": 3},
+            steps=30,
+            validate_every=30,
+            optimizer={"learning_rate": 1e-2},
+        )
+    ).task.product
+    ends = {}
+    for beta in (0.0, 1.0):
+        loss = {**SQUARED, "teacher-distance": beta} if beta else SQUARED
+        plan = recipe(
+            "hypermimo-lr",
+            model={"network": network, "network_options": options, "hidden_sizes": [16]},
+            loss=loss,
+            teachers=f"{name}/test" if beta else "",
+            steps=150,
+            validate_every=150,
+            jit_compile=network == "mmnet" and keras.backend.backend() == "tensorflow",
+            optimizer={"learning_rate": 1e-2},
+        )
+        made = trainer(plan)
+        detector = made.task.product
+        targets = np.asarray(detector.weights_of_teachers(teachers))
+        no = np.ones(3, np.float32)
+
+        def distance():
+            weights = np.asarray(detector.made_weights(ops.convert_to_tensor(teachers.channels), no))
+            return np.abs(weights - targets).sum(-1).mean()
+
+        start = distance()
+        before, after = made.run()
+        ends[beta] = distance() / start
+        if beta:
+            # The loss is beta times that distance, and the squared error
+            assert after["loss"] < 0.5 * before["loss"]
+            assert before["loss"] > start
+    assert ends[1.0] < 0.5 < ends[0.0]
+
+
 @pytest.mark.parametrize(
     "name, change, message",
     [
@@ -163,6 +233,9 @@ def test_mmnet_is_shipped_with_its_channels(models):
             "detnet gives the first layer no weight",
         ),
         ("remimo", {"loss": {"detnet": 1.0}}, "loss: REMIMODetector has no all_estimates"),
+        ("hypermimo-lr", {"loss": {"teacher-distance": 1.0}}, "teachers: needed for the loss"),
+        ("hypermimo-lr", {"teachers": "mmnet/nothing"}, "teachers: 'mmnet/nothing' has no"),
+        ("detnet", {"options": {"by_drop": True}}, "by_drop: DetNetDetector has no"),
     ],
 )
 def test_what_a_detector_lacks_is_named(name, change, message):
@@ -175,6 +248,7 @@ def test_what_a_detector_lacks_is_named(name, change, message):
     [
         ("detnet", {"streams": [2, 4]}, "data.streams: DetNetDetector has weights for one"),
         ("mmnet", {}, "data.num_channels: missing, MMNetDetector has weights per channel"),
+        ("hypermimo", {}, "model.num_drops: got 10, expected the number of user drops"),
     ],
 )
 def test_data_that_a_layer_cannot_use_is_refused(name, data, message):

@@ -13,12 +13,15 @@ from tests.conftest import draw_system
 TRACED = [n for n in list_detectors() if not n.startswith("sionna-") and n != "sdr-cvxpy"]
 QUICK = ["mmse", "ml", "ep", "vblast-mmse", "kbest"]
 QUICK += ["eqnet-l", "eqnet-l-qr", "oampnet2", "mmnet", "remimo"]
+QUICK += ["hypermimo", "hypermimo-lr"]
 OPTIONS = {
     "kbest": {"k": 16},
     "amp": {"num_iterations": 8},
     "detnet": {"num_layers": 3},
     "mmnet": {"num_layers": 3, "num_channels": 2},
     "remimo": {"num_blocks": 2, "state_size": 16},
+    "detnet-fc": {"network_options": {"num_layers": 2}, "num_channels": 2},
+    "hypermimo-lr": {"network_options": {"num_layers": 3}},
 }
 
 LOAD = """

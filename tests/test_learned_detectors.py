@@ -10,10 +10,12 @@ from keras import ops
 
 from linksim.constellation import pam_points, qam_points
 from linksim.detectors.detnet import DetNetDetector
+from linksim.detectors.hypermimo import HyperDetector, HyperMIMODetector
 from linksim.detectors.mmnet import MMNetDetector, MMNetIIDDetector
 from linksim.detectors.nndet import NNDetDetector
 from linksim.detectors.oamp import OAMPDetector
 from linksim.detectors.oampnet import OAMPNet2Detector, OAMPNetDetector
+from linksim.detectors.perchannel import FixedChannelDetector
 from linksim.detectors.remimo import REMIMODetector
 from linksim.errors import InvalidInput
 from linksim.registry import build_detector
@@ -41,8 +43,18 @@ LEARNED = [
     lambda k, m, **options: REMIMODetector(
         k, m, num_blocks=2, state_size=16, num_heads=2, **options
     ),
+    lambda k, m, **options: FixedChannelDetector(
+        k, m, network_options={"num_layers": 2}, num_channels=2, **options
+    ),
+    lambda k, m, **options: HyperMIMODetector(k, m, num_layers=3, **options),
+    lambda k, m, **options: HyperMIMODetector(k, m, num_layers=2, num_drops=3, **options),
+    lambda k, m, **options: HyperDetector(k, m, network_options={"num_layers": 3}, **options),
+    lambda k, m, **options: HyperDetector(
+        k, m, network="detnet", network_options={"num_layers": 2}, **options
+    ),
 ]
 NAMES = ["2", "4", "nn", "nn-res", "det", "det-sign", "mm-iid", "mm", "re"]
+NAMES += ["det-fc", "hyper", "hyper-drops", "hyper-mm", "hyper-det"]
 each_learned = pytest.mark.parametrize("make", LEARNED, ids=NAMES)
 
 

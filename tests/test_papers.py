@@ -52,6 +52,103 @@ def test_tables_of_remimo(script):
                 parse_receiver(name)
 
 
+def test_tables_of_hypermimo(script):
+    hypermimo = script("hypermimo")
+    for scenario, detectors in hypermimo.PANELS.values():
+        assert hypermimo.coded(scenario, "a title").code.num_info_bits == 540
+        for name in detectors:
+            parse_receiver(name)
+    assert hypermimo.POINTS == sorted(set(hypermimo.POINTS))
+    # MMNet where it was trained only
+    assert [p for p, (_, d) in hypermimo.PANELS.items() if "mmnet" in d] == ["fixed"]
+
+
+def test_tables_of_hypermimo_lr(script):
+    hypermimo_lr = script("hypermimo_lr")
+    recipes = list_recipes()
+    for name in hypermimo_lr.DETECTORS:
+        spec = parse_receiver(name)
+        if spec.detector_model:
+            assert f"{spec.detector}/{spec.detector_model}" in recipes
+    for power in hypermimo_lr.PANELS.values():
+        for hop in (-1, 0, 4):
+            channel = hypermimo_lr.sequences(power, hop).channel
+            assert (channel["innovation_power"], channel["hop"]) == (power, hop)
+    assert hypermimo_lr.POINTS == sorted(set(hypermimo_lr.POINTS))
+    assert {5, 10} <= set(hypermimo_lr.POINTS)
+
+
+def small_models(*recipes):
+    """Publish trainings of two steps, {name: what to change}."""
+    from tests.trainings import published
+
+    for name, changes in recipes:
+        recipe = load_recipe(name)
+        data = dataclasses.replace(recipe.data, batch_size=changes.pop("batch_size"))
+        changes = {"steps": 2, "validate_every": 2, "validation_batches": 1, **changes}
+        changes["jit_compile"] = False
+        published(dataclasses.replace(recipe, data=data, **changes))
+
+
+@pytest.mark.slow
+def test_figures_and_claims_of_hypermimo(script, tmp_path, monkeypatch, models):
+    hypermimo = script("hypermimo")
+    monkeypatch.chdir(tmp_path)
+    scenario = "local-scattering-12x6-qpsk"
+    small_models(
+        (f"hypermimo/{scenario}", {"batch_size": 20}),
+        (f"mmnet/{scenario}-fixed", {"batch_size": 200}),
+    )
+    monkeypatch.setattr(hypermimo, "DETECTORS", ["mmse", "hypermimo", "oampnet"])
+    fixed = (f"{scenario}-fixed", ["mmse", "hypermimo", "mmnet", "oampnet"])
+    monkeypatch.setattr(hypermimo, "PANELS", {"fixed": fixed})
+    monkeypatch.setattr(hypermimo, "POINTS", [0, 6])
+    monkeypatch.setattr(hypermimo, "SWEEPS", {"2db": 2.0})
+    monkeypatch.setattr(hypermimo, "MOBILITY", {"fig6b": ("2d", (0, 20), "Metres")})
+    monkeypatch.setattr(hypermimo, "BATCH_SIZE", 20)
+    folder = tmp_path / "out"
+    arguments = [a for name in ("fig4", "fig5", "fig6b", "claims") for a in ("--only", name)]
+    assert hypermimo.main([*arguments, "--max-blocks", "20", "--output", str(folder)]) == 0
+    results = json.loads((folder / "fig5/fixed/results.json").read_text())
+    assert {r["detector"] for r in results["records"]} == {"mmse", "hypermimo", "mmnet"}
+    assert {gap["reference"] for gap in results["gaps"]} == {"hypermimo"}
+    sweep = json.loads((folder / "fig6b/2db/results.json").read_text())
+    assert [(r["value"], r["detector"]) for r in sweep["records"]] == [
+        (v, d) for v in (0, 20) for d in ("mmse", "hypermimo")
+    ]
+    for name in ("fig4", "fig5/fixed/ser", "fig6b/2db/ser", "fig6b/2db/bler"):
+        assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    text = (folder / "claims.md").read_text()
+    assert "| `mmnet` |" in text and "## H2: fig6b, SER at 2 dB" in text
+    # After two steps it is worse than linear MMSE, everywhere
+    assert "above that of `mmse`, intervals apart: at 0, 20." in text
+
+
+@pytest.mark.slow
+def test_figures_and_claims_of_hypermimo_lr(script, tmp_path, monkeypatch, models):
+    hypermimo_lr = script("hypermimo_lr")
+    monkeypatch.chdir(tmp_path)
+    sequences, general = "gauss-markov-4x2-qpsk", "kronecker-4x2-qpsk"
+    small_models(
+        (f"mmnet/{sequences}-561", {"batch_size": 561}),
+        (f"hypermimo-lr/{general}", {"batch_size": 20}),
+    )
+    monkeypatch.setattr(hypermimo_lr, "POINTS", [5, 10])
+    monkeypatch.setattr(hypermimo_lr, "PANELS", {"code": 2.0})
+    monkeypatch.setattr(hypermimo_lr, "SWEEPS", {"5db": 5.0})
+    monkeypatch.setattr(hypermimo_lr, "BATCH_SIZE", 20)
+    folder = tmp_path / "out"
+    assert hypermimo_lr.main(["--max-blocks", "20", "--output", str(folder)]) == 0
+    results = json.loads((folder / "fig4a/code/results.json").read_text())
+    kept = ["mmse", f"hypermimo-lr@{general}", f"mmnet@{sequences}-561", "ml"]
+    assert list(dict.fromkeys(r["detector"] for r in results["records"])) == kept
+    sweep = json.loads((folder / "fig4bc/code-5db/results.json").read_text())
+    assert [r["value"] for r in sweep["records"] if r["detector"] == "ml"] == [0, 1, 2, 3, 4]
+    text = (folder / "claims.md").read_text()
+    assert "SER over all hops at 10 dB, best first:\n\n- `ml`" in text
+    assert "| Hops from the first channel | 0 | 1 | 2 | 3 | 4 |" in text
+
+
 def test_weights_for_correlated_panels_are_of_correlated_channels(script, monkeypatch):
     """Also at another correlation and number of users than those of the training."""
     remimo = script("remimo")
@@ -100,7 +197,7 @@ def test_a_panel_and_its_claims(script, tmp_path, monkeypatch):
 
 
 def test_gaps_at_a_symbol_error_rate(script):
-    remimo = script("remimo")
+    common = script("common")
     records = [
         {
             "detector": name,
@@ -113,7 +210,7 @@ def test_gaps_at_a_symbol_error_rate(script):
         for snr in (8, 6, 4)
     ]
     gaps = [{"detector": "a", "reference": "b"}]
-    gap = remimo.ser_gaps({"records": records, "gaps": gaps})["a"]
+    gap = common.ser_gaps({"records": records, "gaps": gaps})["a"]
     assert gap["gap_db"] == pytest.approx(1.5)
     assert 0 < gap["gap_db_high"] - gap["gap_db"] < 0.2
 

@@ -12,6 +12,7 @@ _CHANNELS = {
     "grouped": "linksim.channels.grouped:GroupedChannel",
     "local-scattering": "linksim.channels.local_scattering:LocalScatteringChannel",
     "gauss-markov": "linksim.channels.gauss_markov:GaussMarkovChannel",
+    "fixed": "linksim.channels.fixed:FixedChannel",
     "cdl": "linksim.channels.cdl:CDLChannel",
 }
 
@@ -52,6 +53,10 @@ class Channel:
             complex64 [num_blocks, num_uses, M, K].
         """
         raise NotImplementedError
+
+    def fixed(self, key, num_channels):
+        """Matrices to train networks for, drawn once: complex64 [num_channels, M, K]."""
+        return self.sample(key, num_channels, 1)[:, 0]
 
 
 def list_channels():

@@ -6,7 +6,7 @@ from keras import ops
 from linksim.channels.base import Channel
 from linksim.channels.fading import exponential_correlation, symmetric_root
 from linksim.channels.random import complex_normal
-from linksim.errors import check_int, check_real
+from linksim.errors import InvalidInput, check_int, check_real
 
 
 class GaussMarkovChannel(Channel):
@@ -26,6 +26,7 @@ class GaussMarkovChannel(Channel):
             stationary with 1; in the published sequences real and imaginary part
             deviate by 1/2, which is `0.5 * num_rx`, and energy grows along the
             sequence.
+        hop: a hop that all channel uses are in, or -1 for all hops.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class GaussMarkovChannel(Channel):
         rho_k=0.6,
         h0_seed=0,
         innovation_power=1.0,
+        hop=-1,
     ):
         super().__init__(num_rx, num_streams)
         check_real("channel.rho", rho, low=0, high=1)
@@ -44,7 +46,11 @@ class GaussMarkovChannel(Channel):
         check_real("channel.rho_k", rho_k, low=0, high=0.9999)
         check_int("channel.h0_seed", h0_seed, minimum=0)
         check_real("channel.innovation_power", innovation_power, low=0)
+        check_int("channel.hop", hop, minimum=-1)
+        if hop > num_hops:
+            raise InvalidInput(f"channel.hop: got {hop}, expected at most {num_hops} or -1")
         self.rho = rho
+        self.hop = hop
         self.num_hops = num_hops
         self.innovation_power = innovation_power
         self.power = 1.0 / num_rx
@@ -57,9 +63,31 @@ class GaussMarkovChannel(Channel):
 
     def hop_of_use(self, num_uses):
         """The hop 0..num_hops of each of the channel uses of a block."""
+        if self.hop >= 0:
+            return np.full(num_uses, self.hop)
         return np.arange(num_uses) * (self.num_hops + 1) // num_uses
 
+    def fixed(self, key, num_channels):
+        """H_0 and all hops of as many sequences as make `num_channels` matrices: 561
+        of 140 sequences of 4 hops in the paper."""
+        sequences, rest = divmod(num_channels - 1, max(self.num_hops, 1))
+        if rest or (sequences and not self.num_hops):
+            raise InvalidInput(
+                f"num_channels: got {num_channels}, expected 1 and a multiple of num_hops "
+                f"= {self.num_hops}"
+            )
+        first = ops.convert_to_tensor(self.h0)[None]
+        if not sequences:
+            return first
+        hops = self._sequences(key, sequences)[:, 1:]
+        hops = ops.reshape(hops, (-1, self.num_rx, self.num_streams))
+        return ops.concatenate([first, hops], axis=0)
+
     def sample(self, key, num_blocks, num_uses, first_block=0):
+        return ops.take(self._sequences(key, num_blocks), self.hop_of_use(num_uses), axis=1)
+
+    def _sequences(self, key, num_blocks):
+        """H_t of all hops, complex64 [num_blocks, num_hops + 1, M, K]."""
         shape = (num_blocks, self.num_hops + 1, self.num_rx, self.num_streams)
         innovations = complex_normal(key, shape, self.power * self.innovation_power)
         h = ops.broadcast_to(ops.convert_to_tensor(self.h0), shape[:1] + shape[2:])
@@ -68,6 +96,4 @@ class GaussMarkovChannel(Channel):
         for t in range(1, self.num_hops + 1):
             h = self.rho * h + fresh * innovations[:, t]
             sequence.append(h)
-        return ops.take(
-            ops.stack(sequence, axis=1), self.hop_of_use(num_uses), axis=1
-        )
+        return ops.stack(sequence, axis=1)

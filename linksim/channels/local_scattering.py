@@ -67,7 +67,11 @@ class LocalScatteringChannel(Channel):
         half = SECTOR_DEG / 2
         #: nominal angles in degrees, [num_drops, K]
         self.drops_deg = rng.uniform(-half, half, (num_drops, num_streams))
-        angles = np.deg2rad(self.drops_deg)[:, None]  # [drops, moves, K]
+        angles = np.deg2rad(self.drops_deg)
+        spread = (num_rx, angular_std_deg, spacing)
+        #: of the users where they were dropped, complex [num_drops, K, M, M]
+        self.covariances = _covariances(angles, *spread)
+        angles = angles[:, None]  # [drops, moves, K]
         if mobility == "angular":
             step = np.deg2rad(displacement)
             angles = np.concatenate([angles + step, angles - step], axis=1)
@@ -80,13 +84,7 @@ class LocalScatteringChannel(Channel):
             angles = np.arctan2(y, x)
         # Drops alternate fastest: block b sees drop b mod num_drops
         angles = np.swapaxes(angles, 0, 1).reshape(-1, num_streams)
-        roots = [
-            [
-                symmetric_root(local_scattering_covariance(num_rx, a, angular_std_deg, spacing))
-                for a in row
-            ]
-            for row in angles
-        ]
+        roots = [[symmetric_root(c) for c in row] for row in _covariances(angles, *spread)]
         #: covariance roots, complex64 [statistics, K, M, M]
         self._roots = np.asarray(roots).astype(np.complex64)
 
@@ -97,6 +95,12 @@ class LocalScatteringChannel(Channel):
         # [b, 1, K, M, M] x [b, u, K, M, 1]
         h = ops.matmul(roots[:, None], noise[..., None])[..., 0]
         return ops.swapaxes(h, -1, -2)
+
+
+def _covariances(angles, num_rx, angular_std_deg, spacing):
+    """Covariances complex [..., K, M, M] of users at angles [..., K] in radians."""
+    of = [local_scattering_covariance(num_rx, a, angular_std_deg, spacing) for a in angles.flat]
+    return np.reshape(of, (*angles.shape, num_rx, num_rx))
 
 
 def local_scattering_covariance(num_rx, angle, angular_std_deg, spacing):

@@ -169,6 +169,7 @@ _COSTS = {
     **dict.fromkeys(("Log1p", "Expm1", "Softplus", "Erf"), _ONE),
     "SquaredDifference": _elementwise(2, 8),
     "Rsqrt": _elementwise(2),
+    "Elu": _elementwise(2),  # exp, difference
     "Reciprocal": _ONE,
     "Sigmoid": _elementwise(3),  # exp, sum, division
     "Softmax": _softmax,

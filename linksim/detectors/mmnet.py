@@ -5,15 +5,16 @@ from keras import ops
 
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
-from linksim.detectors.real import complex_to_real_matrix, matvec
-from linksim.errors import InvalidInput, check_int
+from linksim.detectors.perchannel import ChannelNetworks
+from linksim.detectors.real import matvec
+from linksim.errors import check_int
 
 _MIN_VARIANCE = 1e-9
-_MIN_SCALE = 1e-6
+MIN_SCALE = 1e-6
 
 
-class _UnfoldedDetector(Detector):
-    """What MMNet and MMNet-iid share: layers of `z = x + W (y - Hx)`, x = E[. | z].
+class UnfoldedDetector(Detector):
+    """What the MMNets share: layers of `z = x + W (y - Hx)`, x = E[. | z].
 
     Per layer, in N real dimensions with s2 = N0/2 (Khani et al., IEEE TWC 19, 2020;
     002_d77fd6388d485033.txt, eq. 8 to 10): v2 = (|y - Hx|^2 - 2M s2)/tr(H'H);
@@ -33,7 +34,7 @@ class _UnfoldedDetector(Detector):
         """W [B or 1 or C, N, 2M] of a layer, and theta beside z."""
         raise NotImplementedError
 
-    def _unfold(self, parameters, y, h, no):
+    def _unfold(self, parameters, y, h, no, noise_dims=None):
         """PAM logits of every layer, list of [B, N, L] or [C, n, N, L].
 
         Args:
@@ -41,8 +42,11 @@ class _UnfoldedDetector(Detector):
             y: [B, 2M], one vector for each h; or [C, n, 2M], n for each.
             h: [B, 2M, N] or [C, 2M, N].
             no: [B] or [C, n].
+            noise_dims: real dimensions whose noise is taken off |y - Hx|^2; 2M unless
+                said.
         """
         s2 = no[..., None] / 2.0
+        noise = (noise_dims or y.shape[-1]) * s2
         power = _beside(ops.sum(ops.square(h), axis=(-2, -1)), y)
         power = ops.maximum(power, 1e-8 * s2)  # a zero channel says nothing
         x = ops.zeros(tuple(ops.shape(y)[:-1]) + (self.num_dims,))
@@ -50,7 +54,7 @@ class _UnfoldedDetector(Detector):
         for layer in range(self.num_layers):
             residual = y - _product(h, x)
             error = ops.sum(ops.square(residual), axis=-1, keepdims=True)
-            v2 = ops.maximum((error - y.shape[-1] * s2) / power, _MIN_VARIANCE)
+            v2 = ops.maximum((error - noise) / power, _MIN_VARIANCE)
             w, theta = self._linear(layer, parameters, h)
             spread = ops.square(ops.eye(self.num_dims) - ops.matmul(w, h))
             spread = _beside(ops.sum(spread, axis=(-2, -1)), y)
@@ -66,7 +70,7 @@ class _UnfoldedDetector(Detector):
 
 
 @keras.saving.register_keras_serializable("linksim")
-class MMNetIIDDetector(_UnfoldedDetector):
+class MMNetIIDDetector(UnfoldedDetector):
     """MMNet-iid (Khani et al., IEEE TWC 19, 2020): W = w H' with two numbers a layer.
 
     w scales the matched filter and theta the variance, one of each per layer, so that
@@ -98,21 +102,16 @@ class MMNetIIDDetector(_UnfoldedDetector):
 
     def _linear(self, layer, parameters, h):
         w, theta = self.scalars[layer, 0], self.scalars[layer, 1]
-        return w * ops.swapaxes(h, -1, -2), ops.abs(theta) + _MIN_SCALE
+        return w * ops.swapaxes(h, -1, -2), ops.abs(theta) + MIN_SCALE
 
 
 @keras.saving.register_keras_serializable("linksim")
-class MMNetDetector(_UnfoldedDetector):
+class MMNetDetector(ChannelNetworks, UnfoldedDetector):
     """MMNet (Khani et al., IEEE TWC 19, 2020): its own W for every layer and channel.
 
-    A network belongs to one channel matrix. This layer holds the networks of
-    `num_channels` channels: trained all at once as one batched model
-    (`all_logits_by_channel`), and called like any detector, when each vector is given
-    the network whose channel is nearest to its own H in Frobenius norm. Call
-    `set_channels` before either; until then all channels are zero. The networks are for
-    white noise: whitening would change H.
-
-    W is complex, [[Re, -Im], [Im, Re]], and theta is one number per real dimension.
+    One layer holds the networks of `num_channels` channels, see
+    `linksim.detectors.perchannel.ChannelNetworks`. W is complex,
+    [[Re, -Im], [Im, Re]], and theta is one number per real dimension.
     In the published code tau2 is divided by theta, and W starts at N(0, 0.01^2);
     here theta multiplies, as in 002_d77fd6388d485033.txt, eq. 9, and is |theta|.
 
@@ -130,11 +129,6 @@ class MMNetDetector(_UnfoldedDetector):
         InvalidInput: (a `ValueError`) for options out of range.
     """
 
-    def __init__(self, *args, num_channels=1, **kwargs):
-        super().__init__(*args, **kwargs)
-        check_int("num_channels", num_channels)
-        self.num_channels = int(num_channels)
-
     def build(self, y_shape, h_shape, s_shape):
         """Create all weights; they fit one number of antennas."""
         num_rx, count = y_shape[-1], self.num_channels
@@ -148,93 +142,28 @@ class MMNetDetector(_UnfoldedDetector):
             shape=(count, self.num_layers, self.num_dims),
             initializer=keras.initializers.RandomNormal(1.0, 0.1),
         )
-        self.channels = self.add_weight(
-            name="channels",
-            shape=(count, 2 * num_rx, self.num_dims),
-            initializer="zeros",
-            trainable=False,
-        )
+        self._add_channels(num_rx)
 
-    @property
-    def built_for_num_rx(self):
-        return self.channels.shape[1] // 2 if self.built else None
-
-    def set_channels(self, h):
-        """Set the channels that the networks belong to.
-
-        Args:
-            h: complex64 [num_channels, M, K].
-        """
-        if not self.built:
-            raise InvalidInput("h: the layer has no weights yet; call or build it first")
-        h = ops.convert_to_tensor(h)
-        num_rx = self.channels.shape[1] // 2
-        expected = (self.num_channels, num_rx, self.num_streams)
-        if tuple(h.shape) != expected:
-            raise InvalidInput(f"h: got shape {tuple(h.shape)}, expected {expected}")
-        self.channels.assign(complex_to_real_matrix(h)[..., : self.num_dims])
-
-    def warm_start(self, other):
-        """Start from the networks of another layer with as many channels, such as those
-        of the hop before in sequences of channels."""
-        for name in ("linear", "theta"):
-            source, target = getattr(other, name), getattr(self, name)
-            if source.shape != target.shape:
-                raise InvalidInput(
-                    f"other: {name} has shape {tuple(source.shape)}, expected "
-                    f"{tuple(target.shape)}"
-                )
-            target.assign(source)
-
-    def detect(self, y, h, no):
-        return self.all_logits(y, h, no)[-1]
-
-    def all_logits(self, y, h, no, training=None):
-        weights, theta = self._networks()
-        if self.num_channels > 1:
-            nearest = self.nearest_channel(h)
-            weights = ops.take(weights, nearest, axis=0)
-            theta = ops.take(theta, nearest, axis=0)
+    def logits_of_networks(self, parameters, y, h, no):
+        linear, theta = parameters
+        weights = complex_matrix(linear, self.is_real)
+        theta = ops.abs(theta) + MIN_SCALE
+        if len(y.shape) == 3:
+            theta = theta[:, :, None]
         return self._unfold((weights, theta), y, h, no)
-
-    def all_logits_by_channel(self, y, h, no):
-        """As `all_logits`, for vectors ordered by channel: the first B/num_channels
-        of the batch are those of the first network, and their H is that of the first
-        of them; and so on."""
-        count = self.num_channels
-        if y.shape[0] is None or y.shape[0] % count:
-            raise InvalidInput(
-                f"y: batch size {y.shape[0]}, expected a multiple of num_channels = {count}"
-            )
-        weights, theta = self._networks()
-        y, h, no = (ops.reshape(x, (count, -1) + tuple(x.shape[1:])) for x in (y, h, no))
-        every = self._unfold((weights, theta[:, :, None]), y, h[:, 0], no)
-        return [ops.reshape(x, (-1,) + tuple(x.shape[2:])) for x in every]
-
-    def nearest_channel(self, h):
-        """Index int32 [B] of the channel nearest to each h [B, 2M, N]."""
-        size = h.shape[-2] * h.shape[-1]
-        stored = ops.reshape(self.channels, (self.num_channels, size))
-        products = ops.matmul(ops.reshape(h, (-1, size)), ops.transpose(stored))
-        distance = ops.sum(ops.square(stored), axis=-1) - 2.0 * products
-        return ops.argmin(distance, axis=-1)
-
-    def _networks(self):
-        """W [C, T, N, 2M] and theta [C, T, N]."""
-        linear = ops.convert_to_tensor(self.linear)
-        real, imag = linear[..., 0], linear[..., 1]
-        weights = ops.concatenate([real, -imag], axis=-1)
-        if not self.is_real:
-            low = ops.concatenate([imag, real], axis=-1)
-            weights = ops.concatenate([weights, low], axis=-2)
-        return weights, ops.abs(ops.convert_to_tensor(self.theta)) + _MIN_SCALE
 
     def _linear(self, layer, parameters, h):
         weights, theta = parameters
         return weights[:, layer], theta[:, layer]
 
-    def get_config(self):
-        return {**super().get_config(), "num_channels": self.num_channels}
+
+def complex_matrix(parts, is_real):
+    """[[Re, -Im], [Im, Re]] of parts [..., I, J, 2]; for BPSK the upper half."""
+    real, imag = parts[..., 0], parts[..., 1]
+    matrix = ops.concatenate([real, -imag], axis=-1)
+    if is_real:
+        return matrix
+    return ops.concatenate([matrix, ops.concatenate([imag, real], axis=-1)], axis=-2)
 
 
 def _product(a, x):

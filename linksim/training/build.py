@@ -38,7 +38,8 @@ def build_task(recipe):
             **recipe.options,
         )
     else:
-        task = DetectorTask(layer, recipe.loss, **recipe.options)
+        teachers = load_layer(recipe.teachers, "teachers") if recipe.teachers else None
+        task = DetectorTask(layer, recipe.loss, teachers=teachers, **recipe.options)
     if recipe.start:
         _, arrays = _trained(recipe.start, "start")
         assign_weights(layer, arrays, recipe.start)

@@ -143,6 +143,15 @@ class Trainer:
             if not data.num_channels:
                 raise InvalidInput(f"data.num_channels: missing, {name} has weights per channel")
             product.set_channels(self._source.channels)
+        if getattr(product, "num_drops", 1) > 1:
+            covariances = getattr(self._source.channel, "covariances", None)
+            if covariances is None or len(covariances) != product.num_drops:
+                raise InvalidInput(
+                    f"model.num_drops: got {product.num_drops}, expected the number of user "
+                    f"drops of {self.recipe.data.scenario}: "
+                    f"{'none' if covariances is None else len(covariances)}"
+                )
+            product.set_drops(covariances)
 
     # --- running ------------------------------------------------------------------
 
@@ -292,5 +301,9 @@ class Trainer:
 
 
 def _settings(recipe):
-    """What of a recipe shapes its training: all but the texts."""
-    return {k: v for k, v in recipe.items() if k not in ("title", "source")}
+    """What of a recipe shapes its training: all but the texts, and what came later only
+    where it is set, so that trainings begun before can go on."""
+    kept = {k: v for k, v in recipe.items() if k not in ("title", "source")}
+    if not kept.get("teachers"):
+        kept.pop("teachers", None)
+    return kept

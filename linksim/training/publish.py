@@ -138,6 +138,7 @@ def make_card(recipe, scenario, layer, training):
         "num_bits_per_symbol": system.num_bits_per_symbol,
         "options": recipe.model,
         "autoencoder": recipe.autoencoder,
+        "teachers": recipe.teachers,
         "num_parameters": int(sum(np.prod(w.shape) for w in trained_weights(layer))),
         "task": recipe.task,
         "loss_terms": recipe.loss,

@@ -79,6 +79,7 @@ class Recipe:
         options: further options of the task.
         start: recipe whose weights training starts from.
         autoencoder: recipe of stage 1 (estimators).
+        teachers: recipe of the networks of channels that "teacher-distance" pulls to.
         jit_compile: compile the step with XLA.
         source: where the settings come from.
     """
@@ -97,6 +98,7 @@ class Recipe:
     options: dict = field(default_factory=dict)
     start: str = ""
     autoencoder: str = ""
+    teachers: str = ""
     jit_compile: bool = True
     source: str = ""
 

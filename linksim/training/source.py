@@ -128,8 +128,7 @@ class VectorSource:
                     f"batch_size = {batch_size}"
                 )
             key = self.keys(FIXED, 0)[_PURPOSES.index("channel")]
-            h = self.channel.sample(key, num_channels, 1)[:, 0]
-            self.channels = ops.convert_to_numpy(h)
+            self.channels = ops.convert_to_numpy(self.channel.fixed(key, num_channels))
         self._teacher = None
         if teacher is not None:
             self._teacher = create_detector(

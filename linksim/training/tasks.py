@@ -5,6 +5,7 @@ A task is a Keras model called with a prepared batch and returning its loss, so 
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from linksim.channels.random import StreamKey
@@ -216,7 +217,11 @@ class DetectorTask(Task):
           logits are not those of PAMs;
         - "squared-error" of the estimates of the levels: a detector's
           `all_estimates`, or else the means of its PAM logits;
-        - "detnet": eq. 20 of 001_199363b04b6b0fc1.txt on `all_estimates`.
+        - "detnet": eq. 20 of 001_199363b04b6b0fc1.txt on `all_estimates`;
+        - "teacher-distance", for a hypernetwork: the L1 distance of the weights it makes
+          for the channels of `teachers` from theirs, mean over channels. Its weight is
+          beta of 003_a2d4684ab4cda01d.txt, eq. 3, which sums over channels; the
+          published code takes the mean over channels and layers.
 
     The first two are of the last layer or, with `all_layers`, averaged over all.
     Users whose channel is zero do not count.
@@ -225,11 +230,22 @@ class DetectorTask(Task):
         detector: the layer to train, built.
         all_layers: see above.
         by_channel: use `all_logits_by_channel` (MMNet), for data with `num_channels`.
+        by_drop: use `all_logits_by_drop` (HyperMIMO), for data of as many user drops.
+        teachers: a `ChannelNetworks` with weights, of the networks that `detector` makes
+            the weights of.
     """
 
-    terms_available = ("cross-entropy", "squared-error", "detnet")
+    terms_available = ("cross-entropy", "squared-error", "detnet", "teacher-distance")
 
-    def __init__(self, detector, weights_of_losses, all_layers=False, by_channel=False):
+    def __init__(
+        self,
+        detector,
+        weights_of_losses,
+        all_layers=False,
+        by_channel=False,
+        by_drop=False,
+        teachers=None,
+    ):
         super().__init__(weights_of_losses)
         own_layers = type(detector).all_logits is not Detector.all_logits
         if all_layers and not own_layers:
@@ -240,8 +256,16 @@ class DetectorTask(Task):
             raise InvalidInput(
                 "loss: squared-error needs the logits of PAMs; set model.factored = true"
             )
+        taught = "teacher-distance" in weights_of_losses
+        if taught != (teachers is not None):
+            raise InvalidInput(
+                "teachers: needed for the loss teacher-distance, and for no other; got "
+                f"{'none' if teachers is None else 'some without it'}"
+            )
         needed = {
             "by_channel": ("all_logits_by_channel", by_channel),
+            "by_drop": ("all_logits_by_drop", by_drop),
+            "teachers": ("weights_of_teachers", taught),
             "loss": ("all_estimates", "detnet" in weights_of_losses),
         }
         for option, (method, wanted) in needed.items():
@@ -253,7 +277,15 @@ class DetectorTask(Task):
             raise InvalidInput("loss: detnet gives the first layer no weight; needs two")
         self.product = detector
         self._all_layers = all_layers
-        self._by_channel = by_channel
+        self._grouped = None  # how the batch is detected, unless vector by vector
+        if by_channel:
+            self._grouped = detector.all_logits_by_channel
+        elif by_drop:
+            self._grouped = detector.all_logits_by_drop
+        self._taught = None
+        if taught:
+            targets = detector.weights_of_teachers(teachers)
+            self._taught = [ops.convert_to_numpy(t) for t in (teachers.channels, targets)]
 
     def prepare(self, batch):
         y, h = complex_to_real_channel(batch["y"], batch["h"])
@@ -292,19 +324,25 @@ class DetectorTask(Task):
             if "detnet" in self.loss_weights_by_term:
                 reference = batch["zero_forcing"]
                 values["detnet"] = losses.detnet_loss(estimates, sent, reference)
+        if self._taught is not None:
+            channels, targets = (ops.convert_to_tensor(t) for t in self._taught)
+            # Of a hypernetwork that sees N0, those of the batch in turn
+            no = ops.take(args[2], np.arange(len(self._taught[0])) % args[2].shape[0])
+            distance = ops.abs(detector.made_weights(channels, no) - targets)
+            values["teacher-distance"] = ops.mean(ops.sum(distance, axis=-1))
         return values
 
     def _logits(self, y, h, no, training):
         """Logits of the layers that the loss is of."""
-        if self._by_channel:
-            every = self.product.all_logits_by_channel(y, h, no)
+        if self._grouped is not None:
+            every = self._grouped(y, h, no)
         else:
             every = self.product.all_logits(y, h, no, training=training)
         return every if self._all_layers else every[-1:]
 
     def soft_output(self, batch):
         args = batch["y"], batch["h"], batch["no"]
-        if self._by_channel:
-            last = self.product.all_logits_by_channel(*args)[-1]
+        if self._grouped is not None:
+            last = self._grouped(*args)[-1]
             return pam_logits_to_llrs(last, self.product.num_bits_per_symbol)
         return self.product.detect_llrs(*args)

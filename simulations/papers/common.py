@@ -18,7 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rich.console import Console
 
 from linksim.errors import InvalidInput
+from linksim.files import write_atomically
 from linksim.models import list_models
+
+TARGET_SER = 1e-3
+# At rate 1/2 QPSK decodes where the networks of some papers were not trained
+HIGH_RATE_CODE = {"type": "5g", "num_info_bits": 540, "num_coded_bits": 648}
 
 
 def run_paper(
@@ -57,6 +62,11 @@ def run_paper(
         print(f"{paper}: interrupted; the same command continues", file=sys.stderr)
         return 130
     return 0
+
+
+def chosen(args, panels):
+    """Those of some panels that `--panel` names, or all of them where it names none."""
+    return [p for p in panels if p in (args.panel or ())] or list(panels)
 
 
 def available(detectors, scenario, console):
@@ -127,6 +137,133 @@ def simulate_figure(name, scenario, detectors, points, args, console, *, referen
     if not complete:
         raise KeyboardInterrupt
     return results
+
+
+def simulate_sweep(name, scenarios, detectors, snr_db, args, console, *, label):
+    """Error rates at one SNR against what differs between scenarios.
+
+    Writes `results.json`, with a "value" in every record, `ser.png` and `bler.png`.
+
+    Args:
+        name: of the figure, "<figure>" or "<figure>/<panel>".
+        scenarios: {value: `Scenario`}.
+        detectors: those without weights are left out, and named.
+        snr_db: the SNR.
+        args: of `run_paper`.
+        label: of the axis of values.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        KeyboardInterrupt: after writing what there was when it came.
+    """
+    from linksim.montecarlo.engine import simulate
+
+    folder = args.output / name
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = available(detectors, next(iter(scenarios.values())), console)
+    records = []
+    for value, scenario in scenarios.items():
+        file = f"{name.replace('/', '-')}-{value}-{args.seed}.jsonl"
+        results = simulate(
+            scenario,
+            kept,
+            snr_db=[snr_db],
+            target_block_errors=args.target_block_errors,
+            max_blocks=args.max_blocks,
+            seed=args.seed,
+            store_path=Path("results/runs/papers") / args.paper / file,
+            fresh=args.fresh,
+        )
+        records += [{"value": value, **r} for r in results["records"]]
+        data = {"label": label, "provenance": results["provenance"], "records": records}
+        write_atomically(folder / "results.json", json.dumps(data, indent=1) + "\n")
+        for rate in ("ser", "bler"):
+            _plot_sweep(data, rate, f"{scenario.title}, {snr_db:g} dB", folder / f"{rate}.png")
+        if not results["provenance"]["complete"]:
+            raise KeyboardInterrupt
+    return data
+
+
+def _plot_sweep(data, rate, title, path):
+    from linksim.figures import new_figure, save_figure
+    from linksim.montecarlo.output import curve_style
+
+    figure, axes = new_figure(7.5, 4.5)
+    for index, name in enumerate(dict.fromkeys(r["detector"] for r in data["records"])):
+        rows = [r for r in data["records"] if r["detector"] == name and r[rate] > 0]
+        if not rows:
+            continue
+        below = [r[rate] - max(r[f"{rate}_low"], r[rate] / 10) for r in rows]
+        above = [r[f"{rate}_high"] - r[rate] for r in rows]
+        x, y = [r["value"] for r in rows], [r[rate] for r in rows]
+        axes.errorbar(
+            x, y, yerr=[below, above], capsize=2.5, label=name, **curve_style(index)
+        )
+    axes.set_yscale("log")
+    axes.set_xlabel(data["label"])
+    axes.set_ylabel({"ser": "Symbol error rate", "bler": "Block error rate"}[rate])
+    figure.suptitle(title, fontsize=11)
+    if axes.containers:
+        figure.legend(loc="outside right center", fontsize=9, frameon=False)
+    save_figure(figure, path)
+
+
+def sweep_table(data, rate):
+    """Rows of Markdown of a sweep: a detector each, a column for each value."""
+    values = list(dict.fromkeys(r["value"] for r in data["records"]))
+    by_key = {(r["detector"], r["value"]): r for r in data["records"]}
+    lines = [f"| {data['label']} | " + " | ".join(f"{v:g}" for v in values) + " |"]
+    lines.append("|---" * (len(values) + 1) + "|")
+    for name in dict.fromkeys(r["detector"] for r in data["records"]):
+        cells = [rate_text(by_key.get((name, v)), rate) for v in values]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def rate_text(record, rate):
+    """'1.2e-02 [1.1e-02, 1.3e-02]' of a record, or '-' where there is none."""
+    if record is None:
+        return "-"
+    low, high = record[f"{rate}_low"], record[f"{rate}_high"]
+    if not record[rate]:
+        return f"< {high:.1e}"
+    return f"{record[rate]:.2e} [{low:.1e}, {high:.1e}]"
+
+
+def ser_gaps(results, target=TARGET_SER):
+    """Gaps at a symbol error rate, {detector: gap}, to the reference of the BLER gaps."""
+    from linksim.montecarlo.statistics import gap_of_curves
+
+    curves = {}
+    for r in results["records"]:
+        point = r["snr_db"], r["ser"], r["ser_low"], r["ser_high"]
+        curves.setdefault(r["detector"], []).append(point)
+    return {
+        gap["detector"]: gap_of_curves(
+            sorted(curves[gap["detector"]]), sorted(curves[gap["reference"]]), target
+        )
+        for gap in results["gaps"]
+    }
+
+
+def gaps_text(folder, figure, target_ser=TARGET_SER):
+    """Lines of Markdown: the gaps of a simulated figure at a SER and at its BLER, or none
+    if it was not made."""
+    results = load_results(folder, figure)
+    if results is None or not results["gaps"]:
+        return []
+    reference, target = (results["gaps"][0][key] for key in ("reference", "target_bler"))
+    lines = ["", f"## {figure}: {results['scenario']['title']}, gaps to `{reference}`", ""]
+    if not results["provenance"]["complete"]:
+        lines += ["Interrupted: not all points are there.", ""]
+    lines += [f"| detector | SER {target_ser:g} | BLER {target:g} |", "|---|---|---|"]
+    uncoded = ser_gaps(results, target_ser)
+    for gap in results["gaps"]:
+        name = gap["detector"]
+        lines.append(f"| `{name}` | {gap_text(uncoded[name])} | {gap_text(gap)} |")
+    return lines
 
 
 def load_results(folder, figure):

@@ -13,8 +13,9 @@ import sys
 
 import numpy as np
 from common import (
+    TARGET_SER,
     available,
-    gap_text,
+    gaps_text,
     load_json,
     load_results,
     run_paper,
@@ -24,7 +25,6 @@ from common import (
 from linksim.files import write_atomically
 from linksim.link.scenario import load_scenario
 
-TARGET_SER = 1e-3
 # The waterfalls fall two decades in a decibel: 1e-2 would need ten times the blocks
 TARGET_BLER = 0.1
 # "MMSE" of the paper is the biased filter with half the noise
@@ -189,22 +189,6 @@ def scenario_of(name, panel):
     )
 
 
-def ser_gaps(results, target=TARGET_SER):
-    """Gaps at a symbol error rate, {detector: gap}, to the reference of the BLER gaps."""
-    from linksim.montecarlo.statistics import gap_of_curves
-
-    curves = {}
-    for r in results["records"]:
-        point = r["snr_db"], r["ser"], r["ser_low"], r["ser_high"]
-        curves.setdefault(r["detector"], []).append(point)
-    return {
-        gap["detector"]: gap_of_curves(
-            sorted(curves[gap["detector"]]), sorted(curves[gap["reference"]]), target
-        )
-        for gap in results["gaps"]
-    }
-
-
 # --- Fig. 13 and 14 -------------------------------------------------------------------
 
 
@@ -332,7 +316,7 @@ def claims(name, args, console):
     lines.append("R1 and R2: fig7, fig8. R3: fig9, fig10. R4: fig11. R5: fig12.")
     for figure, panels in FIGURES.items():
         for panel in panels:
-            lines += _panel_text(args.output, f"{figure}/{panel}")
+            lines += gaps_text(args.output, f"{figure}/{panel}")
     lines += ["", "## Published SER (Fig. 7)", ""]
     lines.append("| users | SNR | detector | published | measured | 95 % interval |")
     lines.append("|---|---|---|---|---|---|")
@@ -348,22 +332,6 @@ def claims(name, args, console):
     lines += _attention_text(args.output) + _latency_text(args.output)
     write_atomically(args.output / "claims.md", "\n".join(lines) + "\n")
     console.print(f"{args.output}/claims.md")
-
-
-def _panel_text(folder, figure):
-    results = load_results(folder, figure)
-    if results is None or not results["gaps"]:
-        return []
-    reference, target = (results["gaps"][0][key] for key in ("reference", "target_bler"))
-    lines = ["", f"## {figure}: {results['scenario']['title']}, gaps to `{reference}`", ""]
-    if not results["provenance"]["complete"]:
-        lines += ["Interrupted: not all points are there.", ""]
-    lines += [f"| detector | SER {TARGET_SER:g} | BLER {target:g} |", "|---|---|---|"]
-    uncoded = ser_gaps(results)
-    for gap in results["gaps"]:
-        name = gap["detector"]
-        lines.append(f"| `{name}` | {gap_text(uncoded[name])} | {gap_text(gap)} |")
-    return lines
 
 
 def _attention_text(folder):

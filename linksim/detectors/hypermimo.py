@@ -1,0 +1,410 @@
+"""HyperMIMO: hypernetworks that make the weights of a detector for each channel."""
+
+from itertools import pairwise
+
+import keras
+import numpy as np
+from keras import ops
+
+from linksim.detectors.base import Detector
+from linksim.detectors.mmnet import MMNetDetector, UnfoldedDetector, complex_matrix
+from linksim.detectors.perchannel import NETWORKS, logits_of_networks, trained_of
+from linksim.errors import InvalidInput, check_choice, check_int
+
+_MIN_PSI = 1e-3
+# What is left of a column that depends on those before it is rounding
+_DEPENDENT = 1e-6
+# Share of uncorrelated power in the covariances that drops are recognised by
+_DIAGONAL_LOAD = 0.01
+RESIDUAL_NOISES = ("rx", "streams")
+MADE_NETWORKS = {"mmnet": MMNetDetector, **NETWORKS}
+
+
+@keras.saving.register_keras_serializable("linksim")
+class HyperMIMODetector(UnfoldedDetector):
+    """HyperMIMO: a network that makes MMNet's weights from the channel (SPAWC 2020).
+
+    002_d77fd6388d485033.txt, Section III: with H = QR, an MMNet on y* = Q'y and R (eq. 7
+    to 10), whose layers share one matrix but for a scale per column,
+    Theta_t = Theta (I + diag theta_t) (eq. 11). Theta, all theta_t and all psi_t are the
+    output of three dense layers on the upper triangle of R and sqrt(N0): as many units as
+    inputs and `hidden_size` of them with ELU, then linear ones; psi is their absolute
+    value and a small constant. Soft output is the posterior of the last layer at z and
+    tau. The diagonal of R is positive here, which makes it unique.
+
+    The paper trains one hypernetwork for each user drop, that is for one set of
+    covariances. This layer holds those of `num_drops` drops and takes for every vector
+    the drop under whose covariances (`set_drops`) its H is most likely. H should not be
+    whitened then: the noise is taken to be white.
+
+    Args:
+        num_layers: T.
+        hidden_size: units of the second dense layer.
+        num_drops: hypernetworks.
+        residual_noise: what is taken off |y* - R x|^2 in eq. 9: "rx" for M N0, as
+            printed, or "streams" for K N0, the noise that y* has.
+
+    Weights:
+        hypernetwork: kernels float32 [num_drops, inputs, units] and biases.
+        roots: float32 [num_drops, K, 2M, 2M], inverse square roots of the
+            covariances; not trained. Only with several drops.
+        log_volumes: float32 [num_drops], sums of their log-determinants; not trained.
+
+    Raises:
+        InvalidInput: (a `ValueError`) for options out of range.
+    """
+
+    def __init__(
+        self,
+        *args,
+        num_layers=5,
+        hidden_size=75,
+        num_drops=1,
+        residual_noise="rx",
+        **kwargs,
+    ):
+        super().__init__(*args, num_layers=num_layers, **kwargs)
+        check_int("hidden_size", hidden_size)
+        check_int("num_drops", num_drops)
+        check_choice("residual_noise", residual_noise, RESIDUAL_NOISES)
+        self.hidden_size = int(hidden_size)
+        self.num_drops = int(num_drops)
+        self.residual_noise = residual_noise
+        k = self.num_streams
+        entries = k * (k + 1) // 2 * (1 if self.is_real else 2)
+        # Theta, and theta and psi of every layer
+        self._sizes = (k * self.num_dims, self.num_layers * k, self.num_layers * k)
+        sizes = (entries + 1, entries + 1, self.hidden_size, sum(self._sizes))
+        self.hypernetwork = Hypernetwork(sizes, self.num_drops, name="hypernetwork")
+        if self.num_drops == 1:
+            self.built = True
+
+    def build(self, y_shape, h_shape, s_shape):
+        """Create what drops are recognised by, for one number of antennas."""
+        if self.num_drops == 1:
+            return
+        rows = 2 * y_shape[-1]
+
+        def constant(name, shape):
+            return self.add_weight(
+                name=name, shape=shape, initializer="zeros", trainable=False, autocast=False
+            )
+
+        self.roots = constant("roots", (self.num_drops, self.num_streams, rows, rows))
+        self.log_volumes = constant("log_volumes", (self.num_drops,))
+
+    @property
+    def built_for_num_rx(self):
+        return self.roots.shape[-1] // 2 if hasattr(self, "roots") else None
+
+    def set_drops(self, covariances):
+        """Set what the drops are recognised by.
+
+        Args:
+            covariances: complex [num_drops, K, M, M] of the users' channels.
+        """
+        if self.num_drops == 1:
+            return
+        if self.built_for_num_rx is None:
+            raise InvalidInput("covariances: the layer is not built yet; call it first")
+        covariances = np.asarray(covariances)
+        num_rx = self.built_for_num_rx
+        expected = (self.num_drops, self.num_streams, num_rx, num_rx)
+        if covariances.shape != expected:
+            raise InvalidInput(
+                f"covariances: got shape {covariances.shape}, expected {expected}"
+            )
+        values, vectors = np.linalg.eigh(covariances)
+        power = np.maximum(values.mean(-1, keepdims=True), 1e-12)
+        values = np.maximum(values, 0.0) + _DIAGONAL_LOAD * power
+        adjoint = np.swapaxes(vectors.conj(), -1, -2)
+        root = (vectors / np.sqrt(values)[..., None, :]) @ adjoint
+        parts = np.stack([root.real, root.imag], -1).astype(np.float32)
+        self.roots.assign(complex_matrix(ops.convert_to_tensor(parts), False))
+        self.log_volumes.assign(np.log(values).sum((-2, -1)).astype(np.float32))
+
+    def drop_of(self, h):
+        """The most likely drop int32 [B] of channels h [B, 2M, N]."""
+        columns = ops.swapaxes(h[..., : self.num_streams], -1, -2)  # [B, K, 2M]
+        columns = ops.swapaxes(columns, 0, 1)[None]  # [1, K, B, 2M]
+        white = ops.matmul(columns, self.roots)  # the roots are symmetric
+        energy = ops.sum(ops.square(white), axis=(1, 3))  # [drops, B]
+        return ops.cast(ops.argmin(energy + self.log_volumes[:, None], axis=0), "int32")
+
+    def detect(self, y, h, no):
+        return self.all_logits(y, h, no)[-1]
+
+    def all_logits(self, y, h, no, training=None):
+        reduced, r = triangular_system(y, h, self.num_streams)
+        made = self.hypernetwork(self.features(r, no)[None])  # [drops, B, outputs]
+        if self.num_drops == 1:
+            made = made[0]
+        else:
+            count = ops.shape(made)[1]
+            index = self.drop_of(h) * count + ops.arange(count, dtype="int32")
+            made = ops.take(ops.reshape(made, (-1, made.shape[-1])), index, axis=0)
+        return self._logits(made, reduced, r, no, y.shape[-1])
+
+    def all_logits_by_drop(self, y, h, no):
+        """As `all_logits`, for a batch in which drops alternate: vector i is of drop
+        i mod num_drops, as `LocalScatteringChannel` draws them."""
+        drops = self.num_drops
+        if y.shape[0] is None or y.shape[0] % drops:
+            raise InvalidInput(
+                f"y: batch size {y.shape[0]}, expected a multiple of num_drops = {drops}"
+            )
+        reduced, r = triangular_system(y, h, self.num_streams)
+        features = self.features(r, no)
+        features = ops.reshape(features, (-1, drops, features.shape[-1]))
+        made = ops.swapaxes(self.hypernetwork(ops.swapaxes(features, 0, 1)), 0, 1)
+        made = ops.reshape(made, (-1, made.shape[-1]))
+        return self._logits(made, reduced, r, no, y.shape[-1])
+
+    def features(self, r, no):
+        """The inputs of the hypernetwork, [B, K (K + 1) + 1]."""
+        k = self.num_streams
+        rows, columns = np.triu_indices(k)
+        parts = [ops.reshape(r[:, :k, :k], (-1, k * k))]
+        if not self.is_real:
+            parts.append(ops.reshape(r[:, k:, :k], (-1, k * k)))
+        upper = [ops.take(p, rows * k + columns, axis=-1) for p in parts]
+        return ops.concatenate(upper + [ops.sqrt(no)[:, None]], axis=-1)
+
+    def _logits(self, made, y, r, no, num_dims):
+        k, layers = self.num_streams, self.num_layers
+        ends = np.cumsum(self._sizes)[:-1].tolist()
+        theta, scales, psi = ops.split(made, ends, axis=-1)
+        theta = ops.reshape(theta, (-1, k, k, self.num_dims // k))
+        theta = theta[..., 0] if self.is_real else complex_matrix(theta, False)
+        scales = ops.reshape(scales, (-1, layers, k))
+        psi = ops.abs(ops.reshape(psi, (-1, layers, k))) + _MIN_PSI
+        if not self.is_real:
+            scales, psi = (ops.concatenate([p, p], axis=-1) for p in (scales, psi))
+        noise_dims = num_dims if self.residual_noise == "rx" else None
+        return self._unfold((theta, scales, psi), y, r, no, noise_dims)
+
+    def _linear(self, layer, parameters, h):
+        theta, scales, psi = parameters
+        return theta * (1.0 + scales[:, layer, None]), psi[:, layer]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "hidden_size": self.hidden_size,
+            "num_drops": self.num_drops,
+            "residual_noise": self.residual_noise,
+        }
+
+
+@keras.saving.register_keras_serializable("linksim")
+class HyperDetector(Detector):
+    """HyperMIMO-LR: a hypernetwork for the weights of any channel-specific detector.
+
+    003_a2d4684ab4cda01d.txt, Sections 3 and 4.2: three dense layers, all with ELU, take H
+    to every trained weight of a network, by default an MMNet on y and H. The size of
+    the first is the number of entries of the real 2M x 2K matrix, as in the published
+    code, though here H is given once, as 2MK numbers, and W is made complex. Training
+    with learned regularizers (eq. 3) is `DetectorTask`'s "teacher-distance".
+
+    Args:
+        network: "mmnet", "detnet" or "oampnet2".
+        network_options: dictionary, options of that detector, such as `num_layers`.
+        hidden_sizes: units of the dense layers but the last; default (4MK, 100).
+        noise_input: give sqrt(N0) to the hypernetwork too, as HyperMIMO does. Teachers
+            do not depend on it.
+
+    Weights:
+        hypernetwork: kernels float32 [1, inputs, units] and biases.
+
+    Raises:
+        InvalidInput: (a `ValueError`) for options out of range.
+    """
+
+    xla_on_cpu = True
+
+    def __init__(
+        self,
+        *args,
+        network="mmnet",
+        network_options=None,
+        hidden_sizes=None,
+        noise_input=False,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        check_choice("network", network, MADE_NETWORKS)
+        if hidden_sizes is not None:
+            if not isinstance(hidden_sizes, (list, tuple)) or not hidden_sizes:
+                raise InvalidInput(
+                    f"hidden_sizes: got {hidden_sizes!r}, expected a list of integers"
+                )
+            for size in hidden_sizes:
+                check_int("hidden_sizes", size)
+        if not isinstance(noise_input, bool):
+            raise InvalidInput(f"noise_input: got {noise_input!r}, expected True or False")
+        self.network = network
+        self.network_options = dict(network_options or {})
+        self.hidden_sizes = None if hidden_sizes is None else list(hidden_sizes)
+        self.noise_input = noise_input
+        template = MADE_NETWORKS[network](
+            self.num_streams, self.num_bits_per_symbol, **self.network_options
+        )
+        if getattr(template, "num_channels", 1) > 1:
+            raise InvalidInput("network_options.num_channels: expected 1, or nothing")
+        # In a function Keras does not see it: its own weights are never used
+        self._template = lambda: template
+
+    def build(self, y_shape, h_shape, s_shape):
+        """Create all weights; they fit one number of antennas."""
+        trained = trained_of(self._template(), y_shape, h_shape, s_shape)
+        self._num_rx = y_shape[-1]
+        # An MMNet's weights have one channel in front
+        one = 1 if hasattr(self._template(), "num_channels") else 0
+        self._shapes = [tuple(w.shape[one:]) for w in trained]
+        entries = 2 * self._num_rx * self.num_streams
+        hidden = self.hidden_sizes or [2 * entries, 100]
+        inputs = entries + (1 if self.noise_input else 0)
+        outputs = sum(int(np.prod(s)) for s in self._shapes)
+        self.hypernetwork = Hypernetwork(
+            (inputs, *hidden, outputs), last="elu", name="hypernetwork"
+        )
+
+    @property
+    def built_for_num_rx(self):
+        return self._num_rx if self.built else None
+
+    def detect(self, y, h, no):
+        return self.all_logits(y, h, no)[-1]
+
+    def all_logits(self, y, h, no, training=None):
+        made = self.made_weights(h, no)
+        ends = np.cumsum([int(np.prod(s)) for s in self._shapes]).tolist()
+        parameters = [
+            ops.reshape(made[:, end - int(np.prod(shape)) : end], (-1, *shape))
+            for end, shape in zip(ends, self._shapes)
+        ]
+        return logits_of_networks(self._template(), parameters, y, h, no)
+
+    def made_weights(self, h, no):
+        """All weights of the networks for h [B, 2M, N] and no [B], [B, P]."""
+        columns = h[..., : self.num_streams]
+        size = columns.shape[-2] * columns.shape[-1]
+        features = ops.reshape(columns, (-1, size))
+        if self.noise_input:
+            features = ops.concatenate([features, ops.sqrt(no)[:, None]], axis=-1)
+        return self.hypernetwork(features[None])[0]
+
+    def weights_of_teachers(self, teachers):
+        """All weights of trained networks, [C, P], in the order of `made_weights`.
+
+        Args:
+            teachers: a built `ChannelNetworks`.
+
+        Raises:
+            InvalidInput: its networks are not of the kind that this layer makes.
+        """
+        shapes = getattr(teachers, "network_shapes", None)
+        if shapes != self._shapes:
+            raise InvalidInput(
+                f"teachers: weights of shapes {shapes}, expected those of this layer's "
+                f"{self.network}, {self._shapes}"
+            )
+        flat = [ops.reshape(w, (teachers.num_channels, -1)) for w in teachers.trainable_variables]
+        return ops.concatenate(flat, axis=-1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "network": self.network,
+            "network_options": self.network_options,
+            "hidden_sizes": self.hidden_sizes,
+            "noise_input": self.noise_input,
+        }
+
+
+class Hypernetwork(keras.layers.Layer):
+    """Dense layers, each of `num_networks` with weights of its own.
+
+    Args:
+        sizes: inputs and units of every layer.
+        last: activation of the last layer; the others have ELU.
+
+    Call arguments:
+        x: float32 [num_networks, n, inputs], or [1, n, inputs] for all.
+
+    Returns:
+        float32 [num_networks, n, units of the last].
+    """
+
+    def __init__(self, sizes, num_networks=1, last="linear", **kwargs):
+        super().__init__(**kwargs)
+        self._activations = ["elu"] * (len(sizes) - 2) + [last]
+        self.kernels, self.biases = [], []
+        for i, (inputs, units) in enumerate(pairwise(sizes)):
+            limit = (6.0 / (inputs + units)) ** 0.5  # Glorot; Keras would count the axes
+            self.kernels.append(
+                self.add_weight(
+                    name=f"kernel_{i}",
+                    shape=(num_networks, inputs, units),
+                    initializer=keras.initializers.RandomUniform(-limit, limit),
+                    autocast=False,
+                )
+            )
+            self.biases.append(
+                self.add_weight(
+                    name=f"bias_{i}",
+                    shape=(num_networks, 1, units),
+                    initializer="zeros",
+                    autocast=False,
+                )
+            )
+        self.built = True
+
+    def call(self, x):
+        for kernel, bias, activation in zip(self.kernels, self.biases, self._activations):
+            x = ops.matmul(x, kernel) + bias
+            if activation == "elu":
+                x = ops.elu(x)
+        return x
+
+
+def triangular_system(y, h, num_streams):
+    """`Q'y` and R of H = QR with a positive diagonal, in stacked real form.
+
+    Modified Gram-Schmidt on [H, y], stable for this use of Q (Bjorck, BIT 7, 1967).
+    Unlike a LAPACK call it compiles with XLA, R is unique, and its real form is exactly
+    that of a complex matrix. A column that depends on those before it gives a zero row.
+
+    Args:
+        y: float32 [B, 2M].
+        h: float32 [B, 2M, N], [[Re, -Im], [Im, Re]], or N = K for BPSK.
+        num_streams: K.
+
+    Returns:
+        float32 [B, N] and [B, N, N].
+    """
+    k, num_rx = num_streams, y.shape[-1] // 2
+    complex_ = h.shape[-1] != k
+    rest = ops.concatenate([h[..., :k], y[..., None]], axis=-1)  # [B, 2M, K + 1]
+    floor = _DEPENDENT * ops.sqrt(ops.sum(ops.square(rest[..., :k]), axis=-2))
+    rows_re, rows_im = [], []
+    for i in range(k):
+        column = rest[..., i]
+        length = ops.sqrt(ops.sum(ops.square(column), axis=-1, keepdims=True))
+        kept = length > floor[:, i, None]
+        q = ops.where(kept, column / ops.where(kept, length, 1.0), 0.0)
+        row = ops.matmul(q[:, None], rest)[:, 0]
+        rows_re.append(row * (np.arange(k + 1) >= i).astype(np.float32))
+        rest = rest - q[..., None] * row[:, None]
+        if complex_:
+            # i q stacked: its products with the columns are the imaginary parts
+            turned = ops.concatenate([-q[:, num_rx:], q[:, :num_rx]], axis=-1)
+            row = ops.matmul(turned[:, None], rest)[:, 0]
+            rows_im.append(row * (np.arange(k + 1) > i).astype(np.float32))
+            rest = rest - turned[..., None] * row[:, None]
+    real = ops.stack(rows_re, axis=1)  # [B, K, K + 1]
+    if not complex_:
+        return real[..., k], real[..., :k]
+    imag = ops.stack(rows_im, axis=1)
+    reduced = ops.concatenate([real[..., k], imag[..., k]], axis=-1)
+    return reduced, complex_matrix(ops.stack([real[..., :k], imag[..., :k]], -1), False)

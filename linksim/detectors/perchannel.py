@@ -1,0 +1,244 @@
+"""Networks that belong to one channel matrix each, and layers of many of them."""
+
+import keras
+from keras import ops
+
+from linksim.detectors.base import Detector
+from linksim.detectors.detnet import DetNetDetector
+from linksim.detectors.oampnet import OAMPNet2Detector
+from linksim.detectors.real import complex_to_real_matrix
+from linksim.errors import InvalidInput, check_choice, check_int
+
+
+class ChannelNetworks(Detector):
+    """Base class of layers that hold the networks of `num_channels` channels.
+
+    They are trained all at once as one batched model (`all_logits_by_channel`), and
+    called like any detector, when each vector is given the network whose channel is
+    nearest to its own H in Frobenius norm. Call `set_channels` before either; until then
+    all channels are zero. The networks are for white noise: whitening would change H.
+
+    Every trainable weight has `num_channels` as its first axis. A subclass creates
+    them, with `_add_channels`, in `build`, and implements `logits_of_networks`.
+
+    Args:
+        num_channels: channels that the layer has networks for.
+
+    Weights:
+        channels: float32 [num_channels, 2M, N], the channels; not trained.
+
+    Raises:
+        InvalidInput: (a `ValueError`) for options out of range.
+    """
+
+    def __init__(self, *args, num_channels=1, **kwargs):
+        super().__init__(*args, **kwargs)
+        check_int("num_channels", num_channels)
+        self.num_channels = int(num_channels)
+
+    def logits_of_networks(self, parameters, y, h, no):
+        """PAM logits of every layer, from given weights.
+
+        Args:
+            parameters: what stands for the trainable weights: list of [C, ...], one
+                network for each matrix, or [1, ...] for all.
+            y: [B, 2M], one vector for each matrix, C = B; or [C, n, 2M], n for each.
+            h: [B, 2M, N] or [C, 2M, N].
+            no: [B] or [C, n].
+
+        Returns:
+            list of [B, N, L] or [C, n, N, L].
+        """
+        raise NotImplementedError
+
+    def _add_channels(self, num_rx):
+        self.channels = self.add_weight(
+            name="channels",
+            shape=(self.num_channels, 2 * num_rx, self.num_dims),
+            initializer="zeros",
+            trainable=False,
+        )
+
+    @property
+    def built_for_num_rx(self):
+        return self.channels.shape[1] // 2 if self.built else None
+
+    @property
+    def network_shapes(self):
+        """Shapes of the trained weights of one network."""
+        return [tuple(w.shape[1:]) for w in self.trainable_variables]
+
+    def set_channels(self, h):
+        """Set the channels that the networks belong to.
+
+        Args:
+            h: complex64 [num_channels, M, K].
+        """
+        if not self.built:
+            raise InvalidInput("h: the layer has no weights yet; call or build it first")
+        h = ops.convert_to_tensor(h)
+        num_rx = self.channels.shape[1] // 2
+        expected = (self.num_channels, num_rx, self.num_streams)
+        if tuple(h.shape) != expected:
+            raise InvalidInput(f"h: got shape {tuple(h.shape)}, expected {expected}")
+        self.channels.assign(complex_to_real_matrix(h)[..., : self.num_dims])
+
+    def warm_start(self, other):
+        """Start from the networks of another layer with as many channels, such as those
+        of the hop before in sequences of channels."""
+        for source, target in zip(other.trainable_variables, self.trainable_variables):
+            if source.shape != target.shape:
+                raise InvalidInput(
+                    f"other: {target.name} has shape {tuple(source.shape)}, expected "
+                    f"{tuple(target.shape)}"
+                )
+            target.assign(source)
+
+    def detect(self, y, h, no):
+        return self.all_logits(y, h, no)[-1]
+
+    def all_logits(self, y, h, no, training=None):
+        parameters = [ops.convert_to_tensor(w) for w in self.trainable_variables]
+        if self.num_channels > 1:
+            nearest = self.nearest_channel(h)
+            parameters = [ops.take(w, nearest, axis=0) for w in parameters]
+        return self.logits_of_networks(parameters, y, h, no)
+
+    def all_logits_by_channel(self, y, h, no):
+        """As `all_logits`, for vectors ordered by channel: the first B/num_channels
+        of the batch are those of the first network, and their H is that of the first
+        of them; and so on."""
+        count = self.num_channels
+        if y.shape[0] is None or y.shape[0] % count:
+            raise InvalidInput(
+                f"y: batch size {y.shape[0]}, expected a multiple of num_channels = {count}"
+            )
+        parameters = [ops.convert_to_tensor(w) for w in self.trainable_variables]
+        y, h, no = (ops.reshape(x, (count, -1) + tuple(x.shape[1:])) for x in (y, h, no))
+        every = self.logits_of_networks(parameters, y, h[:, 0], no)
+        return [ops.reshape(x, (-1,) + tuple(x.shape[2:])) for x in every]
+
+    def nearest_channel(self, h):
+        """Index int32 [B] of the channel nearest to each h [B, 2M, N]."""
+        size = h.shape[-2] * h.shape[-1]
+        stored = ops.reshape(self.channels, (self.num_channels, size))
+        products = ops.matmul(ops.reshape(h, (-1, size)), ops.transpose(stored))
+        distance = ops.sum(ops.square(stored), axis=-1) - 2.0 * products
+        return ops.argmin(distance, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "num_channels": self.num_channels}
+
+
+# Detectors that can be one network for each channel, by the names that options use
+NETWORKS = {"detnet": DetNetDetector, "oampnet2": OAMPNet2Detector}
+
+
+@keras.saving.register_keras_serializable("linksim")
+class FixedChannelDetector(ChannelNetworks):
+    """DetNet for fixed channels (SPAWC 2017), or another network, one for each channel.
+
+    DetNet-FC of 003_a2d4684ab4cda01d.txt, Sections 1 and 4.3, is `detnet` on one channel;
+    many channels make teachers for a hypernetwork (`hypermimo.HyperDetector`). All
+    networks start from the same random weights, so that those of near channels stay
+    near to each other.
+
+    Args:
+        network: "detnet" or "oampnet2".
+        network_options: dictionary, options of that detector.
+
+    Weights:
+        stacked: the trained weights of the network, each with an axis of
+            `num_channels` in front.
+    """
+
+    xla_on_cpu = True
+
+    def __init__(self, *args, network="detnet", network_options=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        check_choice("network", network, NETWORKS)
+        self.network = network
+        self.network_options = dict(network_options or {})
+        template = NETWORKS[network](
+            self.num_streams, self.num_bits_per_symbol, **self.network_options
+        )
+        # In a function Keras does not see it: its own weights are never used
+        self._template = lambda: template
+
+    def build(self, y_shape, h_shape, s_shape):
+        """Create all weights; the channels fit one number of antennas."""
+        self.stacked = [
+            self.add_weight(
+                name=f"stacked_{i}",
+                shape=(self.num_channels, *weight.shape),
+                initializer=_repeated(weight),
+                autocast=False,
+            )
+            for i, weight in enumerate(trained_of(self._template(), y_shape, h_shape, s_shape))
+        ]
+        self._add_channels(y_shape[-1])
+
+    def logits_of_networks(self, parameters, y, h, no):
+        return logits_of_networks(self._template(), parameters, y, h, no)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "network": self.network,
+            "network_options": self.network_options,
+        }
+
+
+def _repeated(weight):
+    """An initializer: the value of a weight, for every channel."""
+    return lambda shape, dtype=None: ops.broadcast_to(ops.convert_to_tensor(weight), shape)
+
+
+def trained_of(network, y_shape, h_shape, s_shape):
+    """The trained weights of a detector, built for inputs of these shapes.
+
+    Raises:
+        InvalidInput: it has others too, such as moving averages, that are not a
+            function of the channel.
+    """
+    if not network.built:
+        network.build(y_shape, h_shape, s_shape)
+    own = {"channels"} if isinstance(network, ChannelNetworks) else set()
+    others = [w.name for w in network.non_trainable_variables if w.name not in own]
+    if others:
+        raise InvalidInput(
+            f"network: {type(network).__name__} has weights that are not trained "
+            f"({', '.join(others)}), which cannot be made for a channel"
+        )
+    return network.trainable_variables
+
+
+def logits_of_networks(network, parameters, y, h, no):
+    """As `ChannelNetworks.logits_of_networks`, for any detector.
+
+    Args:
+        network: a built `Detector`; its own weights are not used.
+        parameters: what stands for its trainable weights, each with an axis in front.
+    """
+    if isinstance(network, ChannelNetworks):
+        return network.logits_of_networks(parameters, y, h, no)
+    weights = network.trainable_variables
+
+    def with_weights(values, y, h, no):
+        with keras.StatelessScope(state_mapping=list(zip(weights, values))):
+            return network.all_logits(y, h, no)
+
+    each = len(y.shape) == 2
+    if each and parameters[0].shape[0] == 1:
+        return with_weights([p[0] for p in parameters], y, h, no)
+    if each:
+        y, no = y[:, None], no[:, None]
+
+    def of_one(elements):
+        values, y, h, no = elements
+        h = ops.broadcast_to(h, (ops.shape(y)[0], *h.shape))
+        return with_weights(values, y, h, no)
+
+    # One after the other: TensorFlow's vectorized_map of these products crashes in oneDNN
+    every = ops.map(of_one, (list(parameters), y, h, no))
+    return [x[:, 0] for x in every] if each else list(every)

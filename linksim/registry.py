@@ -43,6 +43,12 @@ _DETECTORS = {
     "oampnet": "linksim.detectors.oampnet:OAMPNetDetector",
     "oampnet2": "linksim.detectors.oampnet:OAMPNet2Detector",
     "detnet": "linksim.detectors.detnet:DetNetDetector",
+    "wesnet-hf": "linksim.detectors.detnet:DetNetDetector",
+    "wesnet-l": "linksim.detectors.detnet:DetNetDetector",
+    "l-wesnet": "linksim.detectors.detnet:DetNetDetector",
+    "r-wesnet": "linksim.detectors.detnet:DetNetDetector",
+    "wes-oampnet": "linksim.detectors.oampnet:WeSOAMPNetDetector",
+    "rwes-oampnet": "linksim.detectors.oampnet:WeSOAMPNetDetector",
     "mmnet": "linksim.detectors.mmnet:MMNetDetector",
     "mmnet-iid": "linksim.detectors.mmnet:MMNetIIDDetector",
     "remimo": "linksim.detectors.remimo:REMIMODetector",
@@ -62,6 +68,17 @@ _PRESETS = {
     "eqnet-p-sic": {"num_blocks": 3, "features": "sic"},
     "nndet-l": {"num_blocks": 3},
     "nndet-p": {"num_blocks": 4},
+    "wesnet-hf": {"head": "soft-sign", "profile": "half-exponential"},
+    "wesnet-l": {"head": "soft-sign", "profile": "linear"},
+    "l-wesnet": {
+        "head": "soft-sign",
+        "profile": "half-exponential",
+        "learnable_profile": True,
+    },
+    # The same layers, trained with the log-L1 penalty
+    "r-wesnet": {"head": "soft-sign", "profile": "half-exponential"},
+    "wes-oampnet": {"profile": "half-exponential"},
+    "rwes-oampnet": {"profile": "half-exponential"},
 }
 _LEARNED = (
     *_PRESETS,

@@ -16,7 +16,7 @@ from linksim.detectors.real import (
     matvec,
     regularized_inverse,
 )
-from linksim.errors import InvalidInput, check_real
+from linksim.errors import InvalidInput, check_int, check_real
 from linksim.training import losses
 
 
@@ -216,7 +216,9 @@ class DetectorTask(Task):
           logits are not those of PAMs;
         - "squared-error" of the estimates of the levels: a detector's
           `all_estimates`, or else the means of its PAM logits;
-        - "detnet": eq. 20 of 001_199363b04b6b0fc1.txt on `all_estimates`.
+        - "detnet": eq. 20 of 001_199363b04b6b0fc1.txt on `all_estimates`;
+        - "log-l1": its eq. 22, the penalty of weight-scaled detectors; the weight of the
+          term is lambda.
 
     The first two are of the last layer or, with `all_layers`, averaged over all.
     Users whose channel is zero do not count.
@@ -225,11 +227,20 @@ class DetectorTask(Task):
         detector: the layer to train, built.
         all_layers: see above.
         by_channel: use `all_logits_by_channel` (MMNet), for data with `num_channels`.
+        penalized_from: the first unfolded layer under the "log-l1" penalty; that of the
+            code published with WeSNet is 10 of 90.
     """
 
-    terms_available = ("cross-entropy", "squared-error", "detnet")
+    terms_available = ("cross-entropy", "squared-error", "detnet", "log-l1")
 
-    def __init__(self, detector, weights_of_losses, all_layers=False, by_channel=False):
+    def __init__(
+        self,
+        detector,
+        weights_of_losses,
+        all_layers=False,
+        by_channel=False,
+        penalized_from=2,
+    ):
         super().__init__(weights_of_losses)
         own_layers = type(detector).all_logits is not Detector.all_logits
         if all_layers and not own_layers:
@@ -240,18 +251,25 @@ class DetectorTask(Task):
             raise InvalidInput(
                 "loss: squared-error needs the logits of PAMs; set model.factored = true"
             )
-        needed = {
-            "by_channel": ("all_logits_by_channel", by_channel),
-            "loss": ("all_estimates", "detnet" in weights_of_losses),
-        }
-        for option, (method, wanted) in needed.items():
+        needed = [
+            ("by_channel", "all_logits_by_channel", by_channel),
+            ("loss", "all_estimates", "detnet" in weights_of_losses),
+            ("loss", "layer_norms", "log-l1" in weights_of_losses),
+        ]
+        for option, method, wanted in needed:
             if wanted and not hasattr(detector, method):
                 raise InvalidInput(
                     f"{option}: {type(detector).__name__} has no {method}, which it needs"
                 )
-        if "detnet" in weights_of_losses and getattr(detector, "num_layers", 1) < 2:
+        if "detnet" in weights_of_losses and _depth(detector) < 2:
             raise InvalidInput("loss: detnet gives the first layer no weight; needs two")
+        check_int("penalized_from", penalized_from)
+        if "log-l1" in weights_of_losses and penalized_from > _depth(detector):
+            raise InvalidInput(
+                f"penalized_from: got {penalized_from}, there are {_depth(detector)} layers"
+            )
         self.product = detector
+        self._penalized_from = penalized_from
         self._all_layers = all_layers
         self._by_channel = by_channel
 
@@ -292,6 +310,10 @@ class DetectorTask(Task):
             if "detnet" in self.loss_weights_by_term:
                 reference = batch["zero_forcing"]
                 values["detnet"] = losses.detnet_loss(estimates, sent, reference)
+        if "log-l1" in self.loss_weights_by_term:
+            values["log-l1"] = losses.log_l1_penalty(
+                detector.layer_norms(), self._penalized_from
+            )
         return values
 
     def _logits(self, y, h, no, training):
@@ -308,3 +330,10 @@ class DetectorTask(Task):
             last = self.product.all_logits_by_channel(*args)[-1]
             return pam_logits_to_llrs(last, self.product.num_bits_per_symbol)
         return self.product.detect_llrs(*args)
+
+
+def _depth(detector):
+    """How many estimates `all_estimates` of a detector has."""
+    if hasattr(detector, "by_layer"):
+        return getattr(detector, detector.depth_option)
+    return getattr(detector, "num_layers", 1)

@@ -108,7 +108,9 @@ COUNTED = [n for n in list_detectors() if n not in REFUSED and not n.startswith(
 def test_every_detector_is_counted(name):
     options = {
         "kbest": {"k": 4},
-        "detnet": {"num_layers": 2},
+        **dict.fromkeys(
+            ("detnet", "wesnet-hf", "wesnet-l", "l-wesnet", "r-wesnet"), {"num_layers": 2}
+        ),
         "remimo": {"num_blocks": 1, "state_size": 16},
     }.get(name, {})
     detector = create_detector(name, num_streams=2, num_bits_per_symbol=2, **options)

@@ -13,7 +13,11 @@ from linksim.detectors.detnet import DetNetDetector
 from linksim.detectors.mmnet import MMNetDetector, MMNetIIDDetector
 from linksim.detectors.nndet import NNDetDetector
 from linksim.detectors.oamp import OAMPDetector
-from linksim.detectors.oampnet import OAMPNet2Detector, OAMPNetDetector
+from linksim.detectors.oampnet import (
+    OAMPNet2Detector,
+    OAMPNetDetector,
+    WeSOAMPNetDetector,
+)
 from linksim.detectors.remimo import REMIMODetector
 from linksim.errors import InvalidInput
 from linksim.registry import build_detector
@@ -36,13 +40,32 @@ LEARNED = [
     lambda k, m, **options: DetNetDetector(
         k, m, num_layers=3, head="soft-sign", normalize=True, **options
     ),
+    lambda k, m, **options: DetNetDetector(
+        k, m, num_layers=3, profile="linear", scaled="inputs", fraction=0.7, **options
+    ),
+    lambda k, m, **options: DetNetDetector(
+        k,
+        m,
+        num_layers=3,
+        head="soft-sign",
+        profile="half-exponential",
+        learnable_profile=True,
+        **options,
+    ),
+    lambda k, m, **options: WeSOAMPNetDetector(
+        k, m, num_iterations=2, profile="linear", fraction=0.5, **options
+    ),
+    lambda k, m, **options: NNDetDetector(
+        k, m, profile="linear", learnable_profile=True, **SMALL, **options
+    ),
     lambda k, m, **options: MMNetIIDDetector(k, m, num_layers=3, **options),
     lambda k, m, **options: MMNetDetector(k, m, num_layers=3, num_channels=2, **options),
     lambda k, m, **options: REMIMODetector(
         k, m, num_blocks=2, state_size=16, num_heads=2, **options
     ),
 ]
-NAMES = ["2", "4", "nn", "nn-res", "det", "det-sign", "mm-iid", "mm", "re"]
+NAMES = ["2", "4", "nn", "nn-res", "det", "det-sign", "det-in", "l-wes", "wes-oamp", "l-nn"]
+NAMES += ["mm-iid", "mm", "re"]
 each_learned = pytest.mark.parametrize("make", LEARNED, ids=NAMES)
 
 

@@ -146,3 +146,27 @@ def gap_text(gap):
     if gap["gap_db_low"] is None:
         return f"{gap['gap_db']:+.2f} dB"
     return f"{gap['gap_db']:+.2f} dB [{gap['gap_db_low']:+.2f}, {gap['gap_db_high']:+.2f}]"
+
+
+def symbol_error_gap(results, detector, reference, target, rate="ser"):
+    """dB that a detector needs beyond a reference at a symbol error rate.
+
+    Args:
+        results: of `simulate_figure`.
+        target: the rate.
+        rate: "ser", or another of the records' rates.
+
+    Returns:
+        As of `linksim.montecarlo.statistics.gap_of_curves`.
+    """
+    from linksim.montecarlo.statistics import gap_of_curves
+
+    curves = {
+        name: sorted(
+            (r["snr_db"], r[rate], r[f"{rate}_low"], r[f"{rate}_high"])
+            for r in results["records"]
+            if r["detector"] == name
+        )
+        for name in (detector, reference)
+    }
+    return gap_of_curves(curves[detector], curves[reference], target)

@@ -19,6 +19,7 @@ from common import (
     load_results,
     run_paper,
     simulate_figure,
+    symbol_error_gap,
 )
 
 from linksim.files import write_atomically
@@ -191,16 +192,8 @@ def scenario_of(name, panel):
 
 def ser_gaps(results, target=TARGET_SER):
     """Gaps at a symbol error rate, {detector: gap}, to the reference of the BLER gaps."""
-    from linksim.montecarlo.statistics import gap_of_curves
-
-    curves = {}
-    for r in results["records"]:
-        point = r["snr_db"], r["ser"], r["ser_low"], r["ser_high"]
-        curves.setdefault(r["detector"], []).append(point)
     return {
-        gap["detector"]: gap_of_curves(
-            sorted(curves[gap["detector"]]), sorted(curves[gap["reference"]]), target
-        )
+        gap["detector"]: symbol_error_gap(results, gap["detector"], gap["reference"], target)
         for gap in results["gaps"]
     }
 

@@ -1,5 +1,6 @@
 """Detectors by name."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,12 @@ _DETECTORS = {
     "oampnet": "linksim.detectors.oampnet:OAMPNetDetector",
     "oampnet2": "linksim.detectors.oampnet:OAMPNet2Detector",
     "detnet": "linksim.detectors.detnet:DetNetDetector",
+    "wesnet-hf": "linksim.detectors.detnet:DetNetDetector",
+    "wesnet-l": "linksim.detectors.detnet:DetNetDetector",
+    "l-wesnet": "linksim.detectors.detnet:DetNetDetector",
+    "r-wesnet": "linksim.detectors.detnet:DetNetDetector",
+    "wes-oampnet": "linksim.detectors.oampnet:WeSOAMPNetDetector",
+    "rwes-oampnet": "linksim.detectors.oampnet:WeSOAMPNetDetector",
     "mmnet": "linksim.detectors.mmnet:MMNetDetector",
     "mmnet-iid": "linksim.detectors.mmnet:MMNetIIDDetector",
     "remimo": "linksim.detectors.remimo:REMIMODetector",
@@ -67,6 +74,17 @@ _PRESETS = {
     "nndet-p": {"num_blocks": 4},
     "detnet-fc": {"network": "detnet"},
     "hypermimo-lr": {"network": "mmnet"},
+    "wesnet-hf": {"head": "soft-sign", "profile": "half-exponential"},
+    "wesnet-l": {"head": "soft-sign", "profile": "linear"},
+    "l-wesnet": {
+        "head": "soft-sign",
+        "profile": "half-exponential",
+        "learnable_profile": True,
+    },
+    # The same layers, trained with the log-L1 penalty
+    "r-wesnet": {"head": "soft-sign", "profile": "half-exponential"},
+    "wes-oampnet": {"profile": "half-exponential"},
+    "rwes-oampnet": {"profile": "half-exponential"},
 }
 _LEARNED = (
     *_PRESETS,
@@ -88,6 +106,7 @@ class ReceiverSpec(NamedTuple):
 
     detector: str
     detector_model: str | None  # configuration of its weights
+    operating_point: dict | None  # arguments of the detector's `slim`
     quantizer: str | None
     quantizer_model: str | None
     bits: int | tuple | str | None  # "none": the transform without quantization
@@ -97,8 +116,10 @@ def parse_receiver(text, what="detector"):
     """A detector with an optional quantizer of its LLRs.
 
     Args:
-        text: `DETECTOR[@MODEL][+QUANTIZER[@MODEL][:BITS]]`. MODEL is the configuration
-            of the weights, where not the one that fits best is wanted. BITS is one
+        text: `DETECTOR[@MODEL][:POINT][+QUANTIZER[@MODEL][:BITS]]`. MODEL is the
+            configuration of the weights, where not the one that fits best is wanted.
+            POINT makes a weight-scaled network smaller: "50%" of its units, "20L", its
+            first 20 layers, or "50%-20L". BITS is one
             number, or several with dashes between, one per component, or "none" for
             a learned quantizer's networks without quantization. The quantizer
             "latent" quantizes the latents of an EQ-Net detector (joint estimation
@@ -114,22 +135,38 @@ def parse_receiver(text, what="detector"):
     Example:
         >>> parse_receiver("ml+eqnet:6").bits
         6
+        >>> parse_receiver("r-wesnet:50%-20L").operating_point
+        {'fraction': 0.5, 'num_layers': 20}
     """
     detector, plus, rest = text.partition("+")
+    detector, colon, point = detector.partition(":")
     detector, _, detector_model = detector.partition("@")
     check_choice(what, detector, _DETECTORS)
     if detector_model and not is_learned(detector):
         raise InvalidInput(f"{what}: {detector} has no weights to choose from, got {text!r}")
+    operating_point = _operating_point(point, text, what) if colon else None
+    if operating_point and not is_learned(detector):
+        raise InvalidInput(f"{what}: {detector} has no units or layers to cut, got {text!r}")
+    first = detector, detector_model or None, operating_point
     if not plus:
-        return ReceiverSpec(detector, detector_model or None, None, None, None)
+        return ReceiverSpec(*first, None, None, None)
     quantizer, _, bits = rest.partition(":")
     quantizer, _, quantizer_model = quantizer.partition("@")
     check_choice("quantizer", quantizer, (*list_quantizers(), LATENT))
     if quantizer == LATENT and not detector.startswith("eqnet-"):
         raise InvalidInput(f"quantizer: {detector} has no latents to quantize")
-    return ReceiverSpec(
-        detector, detector_model or None, quantizer, quantizer_model or None, _bits(bits, text)
-    )
+    return ReceiverSpec(*first, quantizer, quantizer_model or None, _bits(bits, text))
+
+
+def _operating_point(point, text, what):
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)%)?-?(?:(\d+)L)?", point)
+    if not match or not any(match.groups()) or point.startswith("-") or point.endswith("-"):
+        raise InvalidInput(
+            f"{what}: got {text!r}, expected an operating point such as :50%, :20L or :50%-20L"
+        )
+    percent, layers = match.groups()
+    found = {"fraction": float(percent) / 100} if percent else {}
+    return {**found, "num_layers": int(layers)} if layers else found
 
 
 def _bits(bits, text):

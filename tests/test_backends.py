@@ -31,9 +31,11 @@ def test_detectors_and_channels_on_jax():
 def test_networks_and_quantizers_on_jax():
     files = ("test_eqnet.py", "test_learned_detectors.py", "test_quantization.py")
     files += ("test_detnet.py", "test_remimo.py", "test_training.py", "test_hypermimo.py")
+    files += ("test_weight_scaling.py",)
     chosen = "estimation_encoder or streams or kmeans or oampnet_is or resumed"
     chosen += " or nearest_channel or detnet_is or permutes_with_the_users"
     chosen += " or hypermimo_is or makes_all_weights"
+    chosen += " or masked_one or scaled_product or learnable_profile or penalty_is"
     run_on_jax(*files, "-k", chosen)
 
 
@@ -44,6 +46,7 @@ def test_networks_and_quantizers_on_jax():
         ("test_detectors.py", "test_channels.py"),
         ("test_eqnet.py", "test_learned_detectors.py", "test_training.py"),
         ("test_detnet.py", "test_remimo.py", "test_source.py", "test_hypermimo.py"),
+        ("test_weight_scaling.py",),
         ("test_detector_training.py",),
         ("test_quantization.py", "test_theorems.py"),
     ],

@@ -85,6 +85,73 @@ def test_detnet_is_table_2():
     assert counted.parameters == num_layers * (weights + 2) - (16 * nt**2 + 2 * nt)
 
 
+def wesnet(fraction, scaled="units"):
+    """Three layers of a 60x30 WeSNet, half-exponential; None is DetNet."""
+    options = {"profile": "uniform"} if fraction is None else {"fraction": fraction}
+    detector = create_detector(
+        "wesnet-hf",
+        num_streams=30,
+        num_bits_per_symbol=1,
+        num_layers=3,
+        scaled=scaled,
+        **options,
+    )
+    return count_flops(detector, 60)
+
+
+@pytest.mark.parametrize(
+    "percent, published, difference", [(50, 49.78, 0.15), (20, 79.82, 0.06), (30, 68.73, 1.2)]
+)
+def test_sizes_of_wesnet_are_the_published_percentages(percent, published, difference):
+    """Claim W6, term by term, of a layer at 60x30 (Nt = 30, M = 8 Nt = 240 units).
+
+    DetNet has 5 Nt M + M (W1, b1), M Nt + Nt (W2, b2) and 2 Nt M + 2 Nt (W3, b3), and t
+    and the variance of the LLRs: 57930 + 2. Of a fraction f of the units, all of it stays
+    in proportion but b2 and b3, 3 Nt = 90, and the two: 49.92, 69.89 and 79.87 % fewer.
+    Counting the f M profile coefficients too takes 0.21, 0.12 and 0.08 away. Published are
+    49.78, 68.73 and 79.82: between both at 50 and 20 %, and at 30 % one percent fewer than
+    any count in proportion to f gives.
+    """
+    f, nt, units = percent / 100, 30, 240
+
+    def layer(n):
+        return (5 * nt * n + n) + (n * nt + nt) + (2 * nt * n + 2 * nt) + 2
+
+    last = 2 * nt, 2 * nt * units  # the last layer has no W3 and b3
+    full, part = wesnet(None).parameters, wesnet(f).parameters
+    assert full == 3 * layer(units) - sum(last)
+    assert part == 3 * layer(round(f * units)) - last[0] - round(f * last[1])
+    fewer = 100 * (1 - layer(round(f * units)) / layer(units))
+    assert fewer == pytest.approx(published, abs=difference)
+    with_profile = 100 * (1 - (layer(round(f * units)) + round(f * units)) / layer(units))
+    if percent != 30:
+        assert with_profile < published < fewer
+    # To the letter of eq. 18 and 19 far more would be left: W2 and rows of W1
+    letter = 100 * (1 - wesnet(f, "inputs").parameters / full)
+    assert letter < published - 6
+
+
+def test_flops_of_wesnet():
+    """The three products shrink with the units; half of them cannot save 51.43 %.
+
+    Table II itself gives 1 - (0.5 Nt (128 Nt + 5) + 9 Nt)/(Nt (128 Nt - 2)) = 49.67 %.
+    Of all that is computed, H'H, H'y and H'H x stay, whatever the fraction.
+    """
+    full, half = wesnet(None), wesnet(0.5)
+    saved = 1 - half.by_operation["MatMul"] / full.by_operation["MatMul"]
+    assert saved == pytest.approx(0.5, abs=5e-4)
+    nt = 30
+    table_2 = 1 - (0.5 * nt * (128 * nt + 5) + 9 * nt) / (nt * (128 * nt - 2))
+    assert table_2 == pytest.approx(0.4967, abs=5e-5)
+    assert saved == pytest.approx(table_2, abs=0.004)
+    products = half.by_operation["BatchMatMulV2"]
+    assert products == full.by_operation["BatchMatMulV2"]
+    # H'y and H'H of 120 rows, H'H x in each layer
+    assert products == 30 * 239 + 900 * 239 + 3 * 30 * 59
+    # A profile of ones is not multiplied; the others cost one product per unit
+    assert wesnet(1.0).flops - full.flops == 3 * 240
+
+
 def test_growth_with_the_users_is_that_of_remimos_section_v_f():
     """O(Nr^2 Nt + Nr Nt^2) a block of RE-MIMO; matrix inverses for OAMP-Net2."""
 
@@ -108,8 +175,10 @@ COUNTED = [n for n in list_detectors() if n not in REFUSED and not n.startswith(
 def test_every_detector_is_counted(name):
     options = {
         "kbest": {"k": 4},
-        "detnet": {"num_layers": 2},
         "detnet-fc": {"network_options": {"num_layers": 2}},
+        **dict.fromkeys(
+            ("detnet", "wesnet-hf", "wesnet-l", "l-wesnet", "r-wesnet"), {"num_layers": 2}
+        ),
         "remimo": {"num_blocks": 1, "state_size": 16},
     }.get(name, {})
     detector = create_detector(name, num_streams=2, num_bits_per_symbol=2, **options)

@@ -41,6 +41,25 @@ RECIPES = {
         "model": {"num_layers": 3, "head": "soft-sign"},
         **ALL,
     },
+    "r-wesnet": {
+        "loss": {"detnet": 1.0, "cross-entropy": 0.1, "log-l1": 1e-3},
+        "model": {"num_layers": 3},
+        "options": {"all_layers": True, "penalized_from": 2},
+    },
+    "l-wesnet": {
+        "loss": {"detnet": 1.0, "cross-entropy": 0.1},
+        "model": {"num_layers": 3, "fraction": 0.5},
+        **ALL,
+    },
+    "rwes-oampnet": {
+        "loss": {"detnet": 1.0, "log-l1": 1e-3},
+        "model": {"num_iterations": 2, "hidden_size": 16},
+        **ALL,
+    },
+    "nndet-p/scaled": {
+        "loss": {"cross-entropy": 1.0, "log-l1": 1e-4},
+        "model": {"num_blocks": 2, "hidden_sizes": [24, 12], "profile": "linear"},
+    },
     "mmnet": {
         "loss": SQUARED,
         "model": {"num_layers": 3, "num_channels": 4},
@@ -101,6 +120,7 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path, name):
     [
         ("detnet", 5e-3, 120),
         ("detnet/sign", 1e-2, 120),
+        ("l-wesnet", 1e-2, 120),
         ("mmnet", 5e-3, 120),
         ("mmnet-iid", 5e-2, 400),
         ("remimo", 5e-3, 120),
@@ -236,6 +256,13 @@ def test_teachers_pull_the_weights_that_are_made(models, network):
         ("hypermimo-lr", {"loss": {"teacher-distance": 1.0}}, "teachers: needed for the loss"),
         ("hypermimo-lr", {"teachers": "mmnet/nothing"}, "teachers: 'mmnet/nothing' has no"),
         ("detnet", {"options": {"by_drop": True}}, "by_drop: DetNetDetector has no"),
+        ("mmnet-iid", {"loss": {"log-l1": 1.0}}, "loss: MMNetIIDDetector has no layer_norms"),
+        (
+            "r-wesnet",
+            {"options": {"penalized_from": 4}},
+            "penalized_from: got 4, there are 3 layers",
+        ),
+        ("r-wesnet", {"options": {"penalized_from": 0}}, "penalized_from: got 0"),
     ],
 )
 def test_what_a_detector_lacks_is_named(name, change, message):
@@ -254,6 +281,43 @@ def test_what_a_detector_lacks_is_named(name, change, message):
 def test_data_that_a_layer_cannot_use_is_refused(name, data, message):
     with pytest.raises(InvalidInput, match=message):
         trainer(recipe(name, data={**DATA, **data}))
+
+
+def test_the_penalty_makes_weights_smaller():
+    """And the trained profile of an L-WeSNet moves, and stays monotone."""
+    norms = {}
+    for weight in (0.0, 1.0):
+        loss = {"detnet": 1.0, "log-l1": weight}
+        plan = recipe("r-wesnet", loss=loss, steps=30, validate_every=30)
+        made = trainer(plan)
+        made.run()
+        norms[weight] = [float(norm) for norm in made.task.product.layer_norms()]
+    # The first layer is not penalised
+    assert all(a < 0.8 * b for a, b in zip(norms[1.0][1:], norms[0.0][1:]))
+    made = trainer(recipe("l-wesnet", steps=30, validate_every=30))
+    scaling = made.task.product.unfolded[0].scaling
+    before = ops.convert_to_numpy(scaling.coefficients())
+    made.run()
+    after = ops.convert_to_numpy(scaling.coefficients())
+    assert np.abs(after - before).max() > 1e-4 and np.all(np.diff(after) <= 0)
+
+
+def test_one_trained_model_serves_operating_points(models):
+    from linksim.link.receiver import Receiver
+
+    made = published(recipe("r-wesnet"))
+    y, h, no = draw(made)
+    scenario = load_scenario("rayleigh-4x4-qam16")
+    full = Receiver("r-wesnet", scenario).detector
+    slim = Receiver("r-wesnet@test:50%-2L", scenario).detector
+    assert (slim.fraction, slim.num_layers) == (0.5, 2)
+    expected = np.asarray(full.slim(0.5, 2)(y, h, no))
+    np.testing.assert_array_equal(np.asarray(slim(y, h, no)), expected)
+    with pytest.raises(InvalidInput, match="num_layers: got 4, there are 3"):
+        Receiver("r-wesnet:4L", scenario)
+    published(recipe("mmnet-iid"))
+    with pytest.raises(InvalidInput, match="mmnet-iid has no operating points"):
+        Receiver("mmnet-iid:2L", scenario)
 
 
 def test_a_network_for_fixed_channels_needs_no_layer_of_its_own():

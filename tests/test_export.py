@@ -17,7 +17,9 @@ QUICK += ["hypermimo", "hypermimo-lr"]
 OPTIONS = {
     "kbest": {"k": 16},
     "amp": {"num_iterations": 8},
-    "detnet": {"num_layers": 3},
+    **dict.fromkeys(
+        ("detnet", "wesnet-hf", "wesnet-l", "l-wesnet", "r-wesnet"), {"num_layers": 3}
+    ),
     "mmnet": {"num_layers": 3, "num_channels": 2},
     "remimo": {"num_blocks": 2, "state_size": 16},
     "detnet-fc": {"network_options": {"num_layers": 2}, "num_channels": 2},

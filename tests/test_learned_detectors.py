@@ -14,7 +14,11 @@ from linksim.detectors.hypermimo import HyperDetector, HyperMIMODetector
 from linksim.detectors.mmnet import MMNetDetector, MMNetIIDDetector
 from linksim.detectors.nndet import NNDetDetector
 from linksim.detectors.oamp import OAMPDetector
-from linksim.detectors.oampnet import OAMPNet2Detector, OAMPNetDetector
+from linksim.detectors.oampnet import (
+    OAMPNet2Detector,
+    OAMPNetDetector,
+    WeSOAMPNetDetector,
+)
 from linksim.detectors.perchannel import FixedChannelDetector
 from linksim.detectors.remimo import REMIMODetector
 from linksim.errors import InvalidInput
@@ -38,6 +42,24 @@ LEARNED = [
     lambda k, m, **options: DetNetDetector(
         k, m, num_layers=3, head="soft-sign", normalize=True, **options
     ),
+    lambda k, m, **options: DetNetDetector(
+        k, m, num_layers=3, profile="linear", scaled="inputs", fraction=0.7, **options
+    ),
+    lambda k, m, **options: DetNetDetector(
+        k,
+        m,
+        num_layers=3,
+        head="soft-sign",
+        profile="half-exponential",
+        learnable_profile=True,
+        **options,
+    ),
+    lambda k, m, **options: WeSOAMPNetDetector(
+        k, m, num_iterations=2, profile="linear", fraction=0.5, **options
+    ),
+    lambda k, m, **options: NNDetDetector(
+        k, m, profile="linear", learnable_profile=True, **SMALL, **options
+    ),
     lambda k, m, **options: MMNetIIDDetector(k, m, num_layers=3, **options),
     lambda k, m, **options: MMNetDetector(k, m, num_layers=3, num_channels=2, **options),
     lambda k, m, **options: REMIMODetector(
@@ -53,8 +75,8 @@ LEARNED = [
         k, m, network="detnet", network_options={"num_layers": 2}, **options
     ),
 ]
-NAMES = ["2", "4", "nn", "nn-res", "det", "det-sign", "mm-iid", "mm", "re"]
-NAMES += ["det-fc", "hyper", "hyper-drops", "hyper-mm", "hyper-det"]
+NAMES = ["2", "4", "nn", "nn-res", "det", "det-sign", "det-in", "l-wes", "wes-oamp", "l-nn"]
+NAMES += ["mm-iid", "mm", "re", "det-fc", "hyper", "hyper-drops", "hyper-mm", "hyper-det"]
 each_learned = pytest.mark.parametrize("make", LEARNED, ids=NAMES)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import linksim
 import linksim.models
 from linksim.link.scenario import load_scenario
 from linksim.models import find_model
@@ -196,6 +197,90 @@ def test_a_panel_and_its_claims(script, tmp_path, monkeypatch):
     assert "## fig7/16x4" in text and "| `zf` |" in text
 
 
+def test_tables_of_wesnet(script):
+    wesnet = script("wesnet")
+    recipes = set(list_recipes())
+    shown = set()
+    for panels in wesnet.FIGURES.values():
+        for panel, (detectors, points) in panels.items():
+            assert wesnet.scenario_of(panel).code.type == "802.11n"
+            assert points == sorted(set(points))
+            assert len(detectors) == len(set(detectors))
+            shown.update((panel, name) for name in detectors)
+            for name in detectors:
+                spec = parse_receiver(name)
+                path = f"{spec.detector}/{spec.detector_model}"
+                # Of the largest system not every percentage has a recipe
+                if spec.detector_model and panel != "60x30":
+                    assert path in recipes, name
+                point = spec.operating_point or {}
+                assert 0 < point.get("num_layers", 1) < wesnet.LAYERS[panel]
+    for _, panel, detector, reference, _, _ in wesnet.gaps_of_claims():
+        assert {(panel[5:], detector), (panel[5:], reference)} <= shown
+    for size in wesnet.FIGURES["bpsk"]:
+        figures = wesnet.figures_of(size)
+        classical = {"zf", "mmse", "sdr", "ep", "ml"}
+        assert {(size, d) for ds in figures.values() for d in ds if d not in classical} <= shown
+
+
+def test_layers_and_formulas_of_wesnet(script):
+    wesnet = script("wesnet")
+    assert wesnet.kept_layers("60x30") == [80, 70, 60, 50, 40, 20, 5]
+    assert wesnet.LAYERS["20x10"] == load_scenario("wesnet-20x10-bpsk").system.num_streams * 3
+    for size, scenario in wesnet.SCENARIOS.items():
+        for name in ("detnet", "r-wesnet"):
+            if f"{name}/{scenario}" in list_recipes():
+                system = load_scenario(scenario).system
+                assert wesnet.LAYERS[size] == 3 * system.num_streams
+    assert wesnet.table_2("detnet", 30, 90) == 30 * 3838 * 90
+    assert wesnet.table_2("wesnet", 30, 90, 0.5) == (15 * 3845 + 270) * 90
+
+
+def test_simulations_figures_and_claims_of_wesnet(script, tmp_path, monkeypatch, models):
+    """Two trained networks and a cut one; the others are named as without weights."""
+    from tests.trainings import published
+
+    wesnet = script("wesnet")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(wesnet.LAYERS, "20x10", 9)
+    nets = [wesnet.net(name, "20x10") for name in ("detnet", "r-wesnet")]
+    folder = Path(linksim.__file__).parent.parent / "models"
+    for name in nets:
+        recipe = load_recipe(folder / name.replace("@", "/") / "recipe.toml")
+        changes = {"steps": 1, "validate_every": 1, "validation_batches": 1}
+        changes.update(model={**recipe.model, "num_layers": 9}, jit_compile=False)
+        published(dataclasses.replace(recipe, **changes))
+    nets += [wesnet.net("r-wesnet", "20x10", layers=7), wesnet.net("wesnet-hf", "20x10", 10)]
+    panel = ["zf", "mmse", *nets], [5, 12, 14]
+    monkeypatch.setitem(wesnet.FIGURES["bpsk"], "20x10", panel)
+    folder = tmp_path / "out"
+    arguments = ["--only", "bpsk", "--only", "plots", "--only", "claims"]
+    arguments += ["--output", str(folder), "--panel", "20x10", "--max-blocks", "100"]
+    assert wesnet.main(arguments) == 0
+    results = json.loads((folder / "bpsk/20x10/results.json").read_text())
+    names = {r["detector"] for r in results["records"]}
+    assert names == {"zf", "mmse", *nets[:3]}
+    for name in ("fig4-20x10", "fig4-20x10-bler", "fig5-20x10", "fig6a-20x10", "fig7-20x10"):
+        assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    text = (folder / "claims.md").read_text()
+    assert "Without weights: `wesnet-hf@wesnet-20x10-bpsk-10`" in text
+    assert "| W4 | 20x10 | `r-wesnet@wesnet-20x10-bpsk:7L` | `detnet@wesnet-20x10-bpsk` |" in text
+
+
+@pytest.mark.slow
+def test_complexity_and_latency_of_wesnet(script, tmp_path, monkeypatch):
+    wesnet = script("wesnet")
+    monkeypatch.setitem(wesnet.LAYERS, "60x30", 4)
+    monkeypatch.setitem(wesnet.LAYERS, "20x10", 4)
+    arguments = ["--only", "complexity", "--only", "latency", "--only", "claims"]
+    assert wesnet.main([*arguments, "--output", str(tmp_path)]) == 0
+    for number in ("10", "11a", "11b", "12"):
+        assert (tmp_path / f"fig{number}.png").read_bytes()[:4] == b"\x89PNG"
+    text = (tmp_path / "claims.md").read_text()
+    assert "| 50 % | 51.43 | 49.67 |" in text and "## Latency" in text
+    assert "| 60x30 | 4096 | 50% |" in text
+
+
 def test_gaps_at_a_symbol_error_rate(script):
     common = script("common")
     records = [
@@ -209,8 +294,7 @@ def test_gaps_at_a_symbol_error_rate(script):
         for name, shift in (("a", 1.5), ("b", 0.0))
         for snr in (8, 6, 4)
     ]
-    gaps = [{"detector": "a", "reference": "b"}]
-    gap = common.ser_gaps({"records": records, "gaps": gaps})["a"]
+    gap = common.symbol_error_gap({"records": records}, "a", "b", common.TARGET_SER)
     assert gap["gap_db"] == pytest.approx(1.5)
     assert 0 < gap["gap_db_high"] - gap["gap_db"] < 0.2
 

@@ -7,13 +7,15 @@ from keras import ops
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matched_inputs, matvec
+from linksim.detectors.weight_scaling import WeightScaled, scaled_norm
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
 HEADS = ("one-hot", "soft-sign")
+SCALED = ("units", "inputs")
 
 
 @keras.saving.register_keras_serializable("linksim")
-class DetNetDetector(Detector):
+class DetNetDetector(WeightScaled, Detector):
     """DetNet (Samuel, Diskin and Wiesel, SPAWC 2017 and IEEE TSP 67, 2019).
 
     Layer r, in real dimensions (001_199363b04b6b0fc1.txt, eq. 8 to 11), starting from
@@ -37,6 +39,14 @@ class DetNetDetector(Detector):
     `normalize` is set. The weights fit any M but one K and one modulation. A network
     for one fixed channel is the same layer, trained on that channel.
 
+    Weight scaling (WeSNet, 001_199363b04b6b0fc1.txt) has two readings:
+        - "units": u <- beta u, once, and a fraction of u's entries exists. The paper's
+          Table II, where all products shrink with the fraction, its model sizes, and
+          its published code (which scales u twice) say so;
+        - "inputs": eq. 18 and 19 to the letter, beta over the inputs of W1 and over u
+          into W3, and W2 sees all of u. A fraction of 0.2 then leaves of the inputs
+          H'y alone, so no layer knows H: it cannot be what the paper's curves show.
+
     Args:
         num_layers: L; default 3 K.
         hidden_size: entries of u; default 8 N for N real dimensions.
@@ -45,6 +55,8 @@ class DetNetDetector(Detector):
         head: "one-hot" or "soft-sign".
         normalize: take the gain out of H'y and H'H and add it to the inputs, see
             `linksim.detectors.real.matched_inputs`. One network then serves any SNR and scale.
+        profile, fraction, learnable_profile: of `WeightScaled`; the default is DetNet.
+        scaled: "units" or "inputs", see above.
 
     Raises:
         InvalidInput: (a `ValueError`) for options out of range.
@@ -61,6 +73,7 @@ class DetNetDetector(Detector):
         residual=0.9,
         head="one-hot",
         normalize=False,
+        scaled="units",
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
@@ -72,18 +85,20 @@ class DetNetDetector(Detector):
             check_int(name, getattr(self, name))
         check_real("residual", residual, low=0, high=0.999)
         check_choice("head", head, HEADS)
+        check_choice("scaled", scaled, SCALED)
         if not isinstance(normalize, bool):
             raise InvalidInput(f"normalize: got {normalize!r}, expected True or False")
         self.residual = float(residual)
         self.head = head
         self.normalize = normalize
+        self.scaled = scaled
         one_hot = head == "one-hot"
         num_outputs = dims * len(self.points) if one_hot else dims
         num_inputs = 3 * dims + self.auxiliary_size + (1 if normalize else 0)
         # All weights are created here: no size depends on the data
         sizes = [self.auxiliary_size] * (self.num_layers - 1) + [0]
         self.unfolded = [
-            _Layer(num_inputs, self.hidden_size, num_outputs, size, name=f"layer_{r}")
+            _Layer(self, num_inputs, num_outputs, size, name=f"layer_{r}")
             for r, size in enumerate(sizes)
         ]
         if not one_hot:
@@ -98,6 +113,13 @@ class DetNetDetector(Detector):
             initializer=keras.initializers.Constant(value),
             autocast=False,
         )
+
+    def by_layer(self):
+        stacked = [self.widths, self.log_variances] if self.head == "soft-sign" else []
+        return [[layer] for layer in self.unfolded], stacked
+
+    def layer_norms(self):
+        return [layer.norm() for layer in self.unfolded]
 
     def detect(self, y, h, no):
         return self._head_logits(self._unfold(y, h, no)[-1], self.num_layers - 1)
@@ -156,6 +178,7 @@ class DetNetDetector(Detector):
             "residual": self.residual,
             "head": self.head,
             "normalize": self.normalize,
+            "scaled": self.scaled,
         }
 
 
@@ -165,7 +188,7 @@ class _Layer(keras.layers.Layer):
     The last one has no auxiliary output, which nothing would read.
     """
 
-    def __init__(self, num_inputs, hidden_size, num_outputs, auxiliary_size, **kwargs):
+    def __init__(self, detector, num_inputs, num_outputs, auxiliary_size, **kwargs):
         super().__init__(**kwargs)
 
         def dense(size, inputs, **options):
@@ -174,11 +197,38 @@ class _Layer(keras.layers.Layer):
             layer.build((None, inputs))
             return layer
 
-        self.hidden = dense(hidden_size, num_inputs, activation="relu")
-        self.head = dense(num_outputs, hidden_size)
-        self.auxiliary = dense(auxiliary_size, hidden_size) if auxiliary_size else None
+        units = detector.hidden_size
+        self.by_units = detector.scaled == "units"
+        self.scaling = detector.scaling(units if self.by_units else num_inputs)
+        if self.by_units:
+            units = self.scaling.kept
+        else:
+            num_inputs = self.scaling.kept
+        self.hidden = dense(units, num_inputs, activation="relu")
+        self.head = dense(num_outputs, units)
+        # Behind all that the last layer has too, whose weights `slim` pairs in order
+        self.auxiliary = self.auxiliary_scaling = None
+        if auxiliary_size:
+            if not self.by_units:
+                self.auxiliary_scaling = detector.scaling(units)
+                units = self.auxiliary_scaling.kept
+            self.auxiliary = dense(auxiliary_size, units)
         self.built = True
 
     def call(self, x):
-        u = self.hidden(x)
-        return self.head(u), self.auxiliary(u) if self.auxiliary else None
+        u = self.scaling(self.hidden(x)) if self.by_units else self.hidden(self.scaling(x))
+        if self.auxiliary is None:
+            return self.head(u), None
+        seen = u if self.by_units else self.auxiliary_scaling(u)
+        return self.head(u), self.auxiliary(seen)
+
+    def norm(self):
+        """|beta_1 W1| + |W2| + |beta_3 W3|."""
+        beta = self.scaling.coefficients()
+        first = (None, beta) if self.by_units else (beta, None)
+        total = scaled_norm(self.hidden.kernel, *first) + scaled_norm(self.head.kernel)
+        if self.auxiliary is not None:
+            if not self.by_units:
+                beta = self.auxiliary_scaling.coefficients()
+            total = total + scaled_norm(self.auxiliary.kernel, beta)
+        return total

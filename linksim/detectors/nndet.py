@@ -5,13 +5,14 @@ from keras import ops
 
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matched_inputs, matvec
+from linksim.detectors.weight_scaling import WeightScaled, scaled_norm
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
 STRUCTURES = ("highway", "residual")
 
 
 @keras.saving.register_keras_serializable("linksim")
-class NNDetDetector(Detector):
+class NNDetDetector(WeightScaled, Detector):
     """NN-Det (Sholev et al., WCNC 2020), as reimplemented for comparison with EQ-Net.
 
     Unfolded blocks refine a soft estimate x of the symbols, in real dimensions and
@@ -44,12 +45,15 @@ class NNDetDetector(Detector):
         normalize: take the gain out of H'y and H'H and add it to the inputs, see
             `linksim.detectors.real.matched_inputs`. One network then serves any SNR and scale;
             the default, as published, leaves both alone.
+        profile, fraction, learnable_profile: of `WeightScaled`, for the units of all
+            hidden layers; the default scales nothing.
 
     Raises:
         InvalidInput: (a `ValueError`) for options out of range.
     """
 
     xla_on_cpu = True
+    depth_option = "num_blocks"
 
     def __init__(
         self,
@@ -78,7 +82,7 @@ class NNDetDetector(Detector):
         self.dropout = float(dropout)
         self.structure = structure
         self.normalize = normalize
-        dims, levels, last = self.num_dims, len(self.points), self.hidden_sizes[-1]
+        dims, levels = self.num_dims, len(self.points)
         residual = structure == "residual"
         num_inputs = (5 if residual else 3) * dims + (1 if normalize else 0)
         rates = [self.dropout] * len(hidden_sizes)
@@ -87,11 +91,12 @@ class NNDetDetector(Detector):
         # All weights are created here: no size depends on the data, and a detector
         # that was never called can load them
         self.blocks = [
-            _Block(self.hidden_sizes, rates, dims * levels, name=f"block_{k}")
+            _Block(self, rates, dims * levels, name=f"block_{k}")
             for k in range(self.num_blocks)
         ]
         for block in self.blocks:
             block.build((None, num_inputs))
+        last = self.blocks[-1].hidden[-1].units
         between = range(self.num_blocks - 1)
         if residual:
             self.features = [_dense(last, 2 * dims, name=f"features_{k}") for k in between]
@@ -100,6 +105,15 @@ class NNDetDetector(Detector):
             self.admit = [_dense(dims, dims, name=f"admit_{k}", **gate) for k in between]
             self.forget = [_dense(dims, dims, name=f"forget_{k}", **gate) for k in between]
         self.built = True
+
+    def by_layer(self):
+        names = ["features"] if self.structure == "residual" else ["admit", "forget"]
+        between = zip(*(getattr(self, name) for name in names))
+        groups = [list(layers) for layers in between] + [[]]
+        return [[block, *rest] for block, rest in zip(self.blocks, groups)], []
+
+    def layer_norms(self):
+        return [block.norm() for block in self.blocks]
 
     def detect(self, y, h, no):
         return self.all_logits(y, h, no)[-1]
@@ -140,10 +154,11 @@ class NNDetDetector(Detector):
 class _Block(keras.layers.Layer):
     """Hidden layers of one block and the logits that they give."""
 
-    def __init__(self, hidden_sizes, rates, num_logits, **kwargs):
+    def __init__(self, detector, rates, num_logits, **kwargs):
         super().__init__(**kwargs)
-        self.hidden = [keras.layers.Dense(size) for size in hidden_sizes]
-        self.norms = [keras.layers.BatchNormalization() for _ in hidden_sizes]
+        self.scalings = [detector.scaling(size) for size in detector.hidden_sizes]
+        self.hidden = [keras.layers.Dense(s.kept) for s in self.scalings]
+        self.norms = [keras.layers.BatchNormalization() for _ in self.scalings]
         self.drops = [keras.layers.Dropout(rate) for rate in rates]
         self.logits = keras.layers.Dense(num_logits)
 
@@ -157,9 +172,18 @@ class _Block(keras.layers.Layer):
 
     def call(self, x, training=None):
         # Keras hands `training` on to the layers called here
-        for dense, norm, drop in zip(self.hidden, self.norms, self.drops):
-            x = drop(ops.relu(norm(dense(x))))
+        for dense, norm, scale, drop in zip(
+            self.hidden, self.norms, self.scalings, self.drops
+        ):
+            x = drop(scale(ops.relu(norm(dense(x)))))
         return self.logits(x), x
+
+    def norm(self):
+        """Sum of |W beta| of the hidden layers, and |W| of the logits."""
+        total = scaled_norm(self.logits.kernel)
+        for dense, scale in zip(self.hidden, self.scalings):
+            total = total + scaled_norm(dense.kernel, None, scale.coefficients())
+        return total
 
 
 def _dense(num_inputs, units, **options):

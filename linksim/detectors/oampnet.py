@@ -7,6 +7,8 @@ from keras import ops
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.oamp import linear_step, matched_system
+from linksim.detectors.real import diagonal, matvec
+from linksim.detectors.weight_scaling import WeightScaled, scaled_norm
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
 # gamma, theta, phi, xi; with these the network is OAMP
@@ -75,7 +77,7 @@ class OAMPNetDetector(Detector):
         self.built = True  # no weight depends on the data
 
     def detect(self, y, h, no):
-        return self._unfold(y, h, no)[0]
+        return self._unfold(y, h, no)[0][-1]
 
     def estimate(self, y, h, no):
         """The x of the last layer, for the mean squared error that trains OAMP-Net.
@@ -86,29 +88,37 @@ class OAMPNetDetector(Detector):
         Returns:
             float32 [B, N], real parts of all streams, then imaginary parts.
         """
-        return self._unfold(y, h, no)[1]
+        return self._unfold(y, h, no)[1][-1]
 
     def all_estimates(self, y, h, no):
         """The estimate that training compares, that of the last layer, in a list."""
         return [self.estimate(y, h, no)]
 
     def _unfold(self, y, h, no):
+        """Logits [B, N, L] and x [B, N] of every layer."""
         s2, matched = matched_system(y, h, no)
         x = ops.zeros_like(matched[0])
         v2 = self.pam_energy * ops.ones_like(s2)
         scalars = self._scalars_at(no)
-        logits = None
+        all_logits, all_x = [], []
         for t in range(self.num_iterations):
             gamma, theta, *correction = [
                 scalars[:, t, i : i + 1] for i in range(self.num_parameters)
             ]
             lagged = v2 if self.lagged_variance else None
             r, tau2, v2 = linear_step(y, h, s2, matched, x, lagged, gamma, theta)
+            r = self._seen_by_estimator(t, r, tau2, x, matched)
             logits, x, _ = pam_posterior(r, tau2, self.points)
             if correction:
                 phi, xi = correction
                 x = phi * (x - xi * r)
-        return logits, x
+            all_logits.append(logits)
+            all_x.append(x)
+        return all_logits, all_x
+
+    def _seen_by_estimator(self, t, r, tau2, x, matched):
+        """r of layer t, as the estimator takes it."""
+        return r
 
     def _scalars_at(self, no):
         """The scalars of every vector, [B, T, p]; [1, T, p] when all share them."""
@@ -140,6 +150,81 @@ class OAMPNet2Detector(OAMPNetDetector):
 
     def __init__(self, *args, num_parameters=4, **kwargs):
         super().__init__(*args, num_parameters=num_parameters, **kwargs)
+
+
+@keras.saving.register_keras_serializable("linksim")
+class WeSOAMPNetDetector(WeightScaled, OAMPNetDetector):
+    """WeS-OAMP-Net: OAMP-Net with a weight-scaled sublayer before each estimator.
+
+    WeSNet (001_199363b04b6b0fc1.txt, Section VI-F) adds "a NN sub-layer design before the
+    estimator and introduc[es] the weight profiling"; of its form the paper says nothing.
+    Here it is that of WeSNet's own sublayers: u = beta ReLU(W1 [H'y/g, H'H x/g, x, r,
+    log tau2] + b1), g = tr(H'H)/N, and the estimator sees r + W2 u + b2. W2 starts at
+    zero, so an untrained network is OAMP. Weights fit any M but one K.
+
+    Args:
+        num_iterations: layers.
+        hidden_size: entries of u; default 8 N for N real dimensions.
+        profile, fraction, learnable_profile: of `WeightScaled`.
+    """
+
+    depth_option = "num_iterations"
+
+    def __init__(self, *args, hidden_size=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.hidden_size = 8 * self.num_dims if hidden_size is None else hidden_size
+        check_int("hidden_size", self.hidden_size)
+        if self.no_grid is not None:
+            raise InvalidInput("no_grid: the sublayers of this network have none")
+        self.sublayers = [
+            _Sublayer(self, name=f"sublayer_{t}") for t in range(self.num_iterations)
+        ]
+        self.built = True
+
+    def by_layer(self):
+        return [[layer] for layer in self.sublayers], [self.scalars]
+
+    def layer_norms(self):
+        return [layer.norm() for layer in self.sublayers]
+
+    def all_logits(self, y, h, no, training=None):
+        return self._unfold(y, h, no)[0]
+
+    def all_estimates(self, y, h, no):
+        """The x of every layer: list of float32 [B, N]."""
+        return self._unfold(y, h, no)[1]
+
+    def _seen_by_estimator(self, t, r, tau2, x, matched):
+        hty, gram = matched
+        gain = ops.mean(diagonal(gram), axis=-1, keepdims=True)
+        inputs = [hty / gain, matvec(gram, x) / gain, x, r, ops.log(tau2)]
+        return r + self.sublayers[t](ops.concatenate(inputs, axis=-1))
+
+    def get_config(self):
+        return {**super().get_config(), "hidden_size": self.hidden_size}
+
+
+class _Sublayer(keras.layers.Layer):
+    """A hidden layer of scaled units, and the correction of r from it."""
+
+    def __init__(self, detector, **kwargs):
+        super().__init__(**kwargs)
+        dims = detector.num_dims
+        self.scaling = detector.scaling(detector.hidden_size)
+        self.hidden = keras.layers.Dense(self.scaling.kept, activation="relu")
+        self.hidden.build((None, 4 * dims + 1))
+        self.correction = keras.layers.Dense(dims, kernel_initializer="zeros")
+        self.correction.build((None, self.scaling.kept))
+        self.built = True
+
+    def call(self, x):
+        return self.correction(self.scaling(self.hidden(x)))
+
+    def norm(self):
+        beta = self.scaling.coefficients()
+        return scaled_norm(self.hidden.kernel, None, beta) + scaled_norm(
+            self.correction.kernel
+        )
 
 
 def _initial_scalars(shape, dtype=None):

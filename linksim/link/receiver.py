@@ -1,6 +1,7 @@
 """What stands between the channel and the decoder: a detector, perhaps a quantizer."""
 
 from linksim.detectors.base import check_column_rank
+from linksim.errors import InvalidInput
 from linksim.models import find_model
 from linksim.quantization.registry import create_quantizer
 from linksim.registry import LATENT, create_detector, is_learned, parse_receiver
@@ -13,7 +14,7 @@ class Receiver:
     on a scenario of this name if there are, else the first that fit the system.
 
     Args:
-        name: `DETECTOR[+QUANTIZER[:BITS]]` (see `parse_receiver`).
+        name: `DETECTOR[:POINT][+QUANTIZER[:BITS]]` (see `parse_receiver`).
         scenario: the `Scenario`.
 
     Attributes:
@@ -48,6 +49,10 @@ class Receiver:
         elif spec.quantizer is not None:
             self._set_quantizer(spec, args, scenario)
         self.detector = create_detector(spec.detector, **args, **options)
+        if spec.operating_point:
+            if not hasattr(self.detector, "slim"):
+                raise InvalidInput(f"detector: {spec.detector} has no operating points")
+            self.detector = self.detector.slim(**spec.operating_point)
         check_column_rank(self.detector, system.num_rx, spec.detector)
 
     def _set_quantizer(self, spec, args, scenario):

@@ -105,6 +105,21 @@ def detnet_loss(estimates, sent, zero_forcing):
     return sum(float(np.log(r + 1)) * ops.mean(e) for r, e in enumerate(errors))
 
 
+def log_l1_penalty(layer_norms, first_layer):
+    """WeSNet's regulariser (001_199363b04b6b0fc1.txt, eq. 22 and 23), without lambda.
+
+    Args:
+        layer_norms: list of scalars, sum_k |beta_k W_k| of the layers 1 to L.
+        first_layer: l, the first layer that is penalised.
+    """
+    penalties = [
+        ops.log(1.0 + (r - 1) * norm)
+        for r, norm in enumerate(layer_norms, start=1)
+        if r >= first_layer
+    ]
+    return sum(penalties)
+
+
 def _weighted_mean(values, weights):
     """Mean of values [B, K] or, real parts first, [B, 2K] with weights [B, K]."""
     if weights is None:

@@ -17,7 +17,7 @@ from linksim.detectors.real import (
     matvec,
     regularized_inverse,
 )
-from linksim.errors import InvalidInput, check_real
+from linksim.errors import InvalidInput, check_int, check_real
 from linksim.training import losses
 
 
@@ -222,6 +222,8 @@ class DetectorTask(Task):
           for the channels of `teachers` from theirs, mean over channels. Its weight is
           beta of 003_a2d4684ab4cda01d.txt, eq. 3, which sums over channels; the
           published code takes the mean over channels and layers.
+        - "log-l1": its eq. 22, the penalty of weight-scaled detectors; the weight of the
+          term is lambda.
 
     The first two are of the last layer or, with `all_layers`, averaged over all.
     Users whose channel is zero do not count.
@@ -233,9 +235,17 @@ class DetectorTask(Task):
         by_drop: use `all_logits_by_drop` (HyperMIMO), for data of as many user drops.
         teachers: a `ChannelNetworks` with weights, of the networks that `detector` makes
             the weights of.
+        penalized_from: the first unfolded layer under the "log-l1" penalty; that of the
+            code published with WeSNet is 10 of 90.
     """
 
-    terms_available = ("cross-entropy", "squared-error", "detnet", "teacher-distance")
+    terms_available = (
+        "cross-entropy",
+        "squared-error",
+        "detnet",
+        "teacher-distance",
+        "log-l1",
+    )
 
     def __init__(
         self,
@@ -245,6 +255,7 @@ class DetectorTask(Task):
         by_channel=False,
         by_drop=False,
         teachers=None,
+        penalized_from=2,
     ):
         super().__init__(weights_of_losses)
         own_layers = type(detector).all_logits is not Detector.all_logits
@@ -262,20 +273,27 @@ class DetectorTask(Task):
                 "teachers: needed for the loss teacher-distance, and for no other; got "
                 f"{'none' if teachers is None else 'some without it'}"
             )
-        needed = {
-            "by_channel": ("all_logits_by_channel", by_channel),
-            "by_drop": ("all_logits_by_drop", by_drop),
-            "teachers": ("weights_of_teachers", taught),
-            "loss": ("all_estimates", "detnet" in weights_of_losses),
-        }
-        for option, (method, wanted) in needed.items():
+        needed = [
+            ("by_channel", "all_logits_by_channel", by_channel),
+            ("by_drop", "all_logits_by_drop", by_drop),
+            ("teachers", "weights_of_teachers", taught),
+            ("loss", "all_estimates", "detnet" in weights_of_losses),
+            ("loss", "layer_norms", "log-l1" in weights_of_losses),
+        ]
+        for option, method, wanted in needed:
             if wanted and not hasattr(detector, method):
                 raise InvalidInput(
                     f"{option}: {type(detector).__name__} has no {method}, which it needs"
                 )
-        if "detnet" in weights_of_losses and getattr(detector, "num_layers", 1) < 2:
+        if "detnet" in weights_of_losses and _depth(detector) < 2:
             raise InvalidInput("loss: detnet gives the first layer no weight; needs two")
+        check_int("penalized_from", penalized_from)
+        if "log-l1" in weights_of_losses and penalized_from > _depth(detector):
+            raise InvalidInput(
+                f"penalized_from: got {penalized_from}, there are {_depth(detector)} layers"
+            )
         self.product = detector
+        self._penalized_from = penalized_from
         self._all_layers = all_layers
         self._grouped = None  # how the batch is detected, unless vector by vector
         if by_channel:
@@ -330,6 +348,10 @@ class DetectorTask(Task):
             no = ops.take(args[2], np.arange(len(self._taught[0])) % args[2].shape[0])
             distance = ops.abs(detector.made_weights(channels, no) - targets)
             values["teacher-distance"] = ops.mean(ops.sum(distance, axis=-1))
+        if "log-l1" in self.loss_weights_by_term:
+            values["log-l1"] = losses.log_l1_penalty(
+                detector.layer_norms(), self._penalized_from
+            )
         return values
 
     def _logits(self, y, h, no, training):
@@ -346,3 +368,10 @@ class DetectorTask(Task):
             last = self._grouped(*args)[-1]
             return pam_logits_to_llrs(last, self.product.num_bits_per_symbol)
         return self.product.detect_llrs(*args)
+
+
+def _depth(detector):
+    """How many estimates `all_estimates` of a detector has."""
+    if hasattr(detector, "by_layer"):
+        return getattr(detector, detector.depth_option)
+    return getattr(detector, "num_layers", 1)

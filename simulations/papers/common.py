@@ -232,25 +232,9 @@ def rate_text(record, rate):
     return f"{record[rate]:.2e} [{low:.1e}, {high:.1e}]"
 
 
-def ser_gaps(results, target=TARGET_SER):
-    """Gaps at a symbol error rate, {detector: gap}, to the reference of the BLER gaps."""
-    from linksim.montecarlo.statistics import gap_of_curves
-
-    curves = {}
-    for r in results["records"]:
-        point = r["snr_db"], r["ser"], r["ser_low"], r["ser_high"]
-        curves.setdefault(r["detector"], []).append(point)
-    return {
-        gap["detector"]: gap_of_curves(
-            sorted(curves[gap["detector"]]), sorted(curves[gap["reference"]]), target
-        )
-        for gap in results["gaps"]
-    }
-
-
-def gaps_text(folder, figure, target_ser=TARGET_SER):
-    """Lines of Markdown: the gaps of a simulated figure at a SER and at its BLER, or none
-    if it was not made."""
+def gaps_text(folder, figure, target_ser=TARGET_SER, detectors=()):
+    """Lines of Markdown: the gaps of a simulated figure at a SER and at its BLER, and which
+    of some detectors it lacks; none if it was not made."""
     results = load_results(folder, figure)
     if results is None or not results["gaps"]:
         return []
@@ -258,11 +242,15 @@ def gaps_text(folder, figure, target_ser=TARGET_SER):
     lines = ["", f"## {figure}: {results['scenario']['title']}, gaps to `{reference}`", ""]
     if not results["provenance"]["complete"]:
         lines += ["Interrupted: not all points are there.", ""]
+    names = {r["detector"] for r in results["records"]}
+    missing = [f"`{name}`" for name in detectors if name not in names]
+    if missing:
+        lines += ["Without weights: " + ", ".join(missing) + ".", ""]
     lines += [f"| detector | SER {target_ser:g} | BLER {target:g} |", "|---|---|---|"]
-    uncoded = ser_gaps(results, target_ser)
     for gap in results["gaps"]:
         name = gap["detector"]
-        lines.append(f"| `{name}` | {gap_text(uncoded[name])} | {gap_text(gap)} |")
+        uncoded = symbol_error_gap(results, name, reference, target_ser)
+        lines.append(f"| `{name}` | {gap_text(uncoded)} | {gap_text(gap)} |")
     return lines
 
 
@@ -283,3 +271,27 @@ def gap_text(gap):
     if gap["gap_db_low"] is None:
         return f"{gap['gap_db']:+.2f} dB"
     return f"{gap['gap_db']:+.2f} dB [{gap['gap_db_low']:+.2f}, {gap['gap_db_high']:+.2f}]"
+
+
+def symbol_error_gap(results, detector, reference, target, rate="ser"):
+    """dB that a detector needs beyond a reference at a symbol error rate.
+
+    Args:
+        results: of `simulate_figure`.
+        target: the rate.
+        rate: "ser", or another of the records' rates.
+
+    Returns:
+        As of `linksim.montecarlo.statistics.gap_of_curves`.
+    """
+    from linksim.montecarlo.statistics import gap_of_curves
+
+    curves = {
+        name: sorted(
+            (r["snr_db"], r[rate], r[f"{rate}_low"], r[f"{rate}_high"])
+            for r in results["records"]
+            if r["detector"] == name
+        )
+        for name in (detector, reference)
+    }
+    return gap_of_curves(curves[detector], curves[reference], target)

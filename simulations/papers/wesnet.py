@@ -1,0 +1,510 @@
+#!/usr/bin/env python3
+"""Every figure of the WeSNet paper (001_199363b04b6b0fc1.txt).
+
+Writes results/papers/wesnet/<simulation>/<panel>/ (results.json, results.csv, ser.png,
+bler.png, ber.png), from them fig4 to fig9 (uncoded and, as -bler, coded), complexity.json
+with fig10 to fig12, latency.json, and claims.md. Beside the paper's 60x30 BPSK stands a
+system of a third of its size that has every variant and percentage. Detectors without
+shipped weights are left out, and named.
+"""
+
+import json
+import sys
+
+import numpy as np
+from common import (
+    gap_text,
+    gaps_text,
+    load_json,
+    load_results,
+    run_paper,
+    simulate_figure,
+    symbol_error_gap,
+)
+
+from linksim.files import write_atomically
+from linksim.link.scenario import load_scenario
+
+PERCENTS = (10, 20, 30, 40, 50, 60, 80, 100)
+# Unfolded layers of each system's networks
+LAYERS = {"20x10": 30, "60x30": 90, "16x16": 48, "8x8": 10}
+SCENARIOS = {
+    "20x10": "wesnet-20x10-bpsk",
+    "60x30": "wesnet-60x30-bpsk",
+    "16x16": "wesnet-16x16-qam4",
+    "8x8": "wesnet-8x8-qam4",
+}
+TARGET_BLER = 0.1
+
+
+def net(name, size, percent=None, layers=None):
+    """A network of a system: "wesnet-hf@wesnet-20x10-bpsk-20", perhaps cut to layers."""
+    text = f"{name}@{SCENARIOS[size]}" + ("" if percent is None else f"-{percent}")
+    return text if layers is None else f"{text}:{layers}L"
+
+
+def kept_layers(size):
+    """Numbers of layers that are left: all but 1/9, 2/9, .. (10, 20, .. of 90), and few."""
+    total = LAYERS[size]
+    return [round(total * (9 - cut) / 9) for cut in (1, 2, 3, 4, 5, 7)] + [max(1, total // 18)]
+
+
+def _bpsk(size, exact):
+    return [
+        *("zf", "mmse", "sdr", *exact, net("detnet", size)),
+        *(net("wesnet-hf", size, p) for p in PERCENTS),
+        *(net("wesnet-l", size, p) for p in PERCENTS),
+        *(net("l-wesnet", size, p) for p in (20, 50)),
+        net("r-wesnet", size),
+        *(net("r-wesnet", size, layers=n) for n in kept_layers(size)),
+        *(net("l-wesnet", size, 50, layers=n) for n in kept_layers(size)),
+        # One R-WeSNet at other fractions than it was trained with
+        *(f"{net('r-wesnet', size)}:{p}%" for p in (20, 50)),
+        # eq. 18 to the letter
+        net("wesnet-hf", size, "20-inputs"),
+    ]
+
+
+_OAMP = ["oampnet@wesnet-8x8-qam4", "oampnet@wesnet-8x8-qam4-5"]
+_OAMP += ["wes-oampnet@wesnet-8x8-qam4", "wes-oampnet@wesnet-8x8-qam4-5"]
+_OAMP += ["rwes-oampnet@wesnet-8x8-qam4"]
+_OAMP += [net("rwes-oampnet", "8x8", layers=n) for n in (7, 6, 5, 4, 3)]
+_QAM = ["detnet", "oampnet", "r-wesnet"]
+
+# Simulation: {panel: (detectors, SNR points in dB: the coded waterfall, the uncoded one)}
+FIGURES = {
+    "bpsk": {
+        "20x10": (_bpsk("20x10", ["ml"]), [1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 15]),
+        "60x30": (_bpsk("60x30", ["ep"]), [1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 15]),
+    },
+    "qam4": {
+        "16x16": (
+            ["zf", "mmse", "sdr", "ep", *(net(name, "16x16") for name in _QAM)]
+            + [net("wesnet-hf", "16x16", 40), net("l-wesnet", "16x16", 40)]
+            # A third of the layers removed, as 30 of 90
+            + [net("r-wesnet", "16x16", layers=32)],
+            [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18],
+        ),
+        "8x8": (
+            ["zf", "mmse", "ep", "oamp", "ml", *_OAMP],
+            [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18],
+        ),
+    },
+}
+
+
+def simulated(name, args, console):
+    """All panels of a simulation: SER and coded BLER from the same blocks."""
+    from linksim.montecarlo.output import plot
+
+    for panel, (detectors, points) in FIGURES[name].items():
+        if args.panel and panel not in args.panel:
+            continue
+        console.print(f"{name}, {panel}")
+        results = simulate_figure(
+            f"{name}/{panel}",
+            scenario_of(panel),
+            detectors,
+            points,
+            args,
+            console,
+            reference=[net("detnet", panel), "oampnet@wesnet-8x8-qam4", "mmse"],
+        )
+        plot(results, "ser", args.output / name / panel / "ser.png")
+
+
+def scenario_of(panel):
+    """The scenario of a panel, with the 802.11n code."""
+    return load_scenario(SCENARIOS[panel]).replace(
+        code={"type": "802.11n"},
+        # SER is wanted where BLER is zero already
+        run={"min_bler": 0.0, "gap_bler": TARGET_BLER, "batch_size": 100},
+    )
+
+
+# --- Fig. 4 to 9, from the simulations -------------------------------------------------
+
+
+def figures_of(size):
+    """{figure: detectors whose curves it shows}, of a BPSK system."""
+    classical = ["zf", "mmse", "sdr", "ep", "ml", net("detnet", size)]
+    removed = [net("r-wesnet", size, layers=n) for n in kept_layers(size)]
+    shorter = [net("l-wesnet", size, 50, layers=n) for n in kept_layers(size)]
+    scaled = {p: net("wesnet-hf", size, p) for p in PERCENTS}
+    learned = [net("l-wesnet", size, p) for p in (20, 50)]
+    return {
+        "fig4": classical
+        + [net(name, size, p) for name in ("wesnet-hf", "wesnet-l") for p in PERCENTS],
+        "fig6a": [net("detnet", size), scaled[20], scaled[50], scaled[100]]
+        + [net("r-wesnet", size), *removed],
+        "fig6b": [net("detnet", size), scaled[50], learned[1], *shorter],
+        "fig8": [*classical, scaled[20], scaled[50], *learned],
+    }
+
+
+def plots(name, args, console):
+    """Draw fig4 to fig9 from what was simulated."""
+    from linksim.montecarlo.output import plot
+
+    for size in FIGURES["bpsk"]:
+        results = load_results(args.output, f"bpsk/{size}")
+        if results is None:
+            continue
+        for figure, detectors in figures_of(size).items():
+            shown = _only(results, detectors)
+            plot(shown, "ser", args.output / f"{figure}-{size}.png")
+            plot(shown, "bler", args.output / f"{figure}-{size}-bler.png")
+        percents = {
+            name: {p: net(name, size, p) for p in PERCENTS} for name in ("wesnet-hf", "wesnet-l")
+        }
+        _plot_against(
+            results, percents, (12, 14), "Kept units (%)", args.output / f"fig5-{size}.png"
+        )
+        layers = {
+            "r-wesnet": _by_layers(size, "r-wesnet", None),
+            "l-wesnet, 50 %": _by_layers(size, "l-wesnet", 50),
+        }
+        _plot_against(
+            results, layers, (12, 14, 15), "Layers", args.output / f"fig7-{size}.png"
+        )
+    for figure, panel in (("fig9a", "8x8"), ("fig9b", "16x16")):
+        results = load_results(args.output, f"qam4/{panel}")
+        if results is not None:
+            plot(results, "ser", args.output / f"{figure}.png")
+            plot(results, "bler", args.output / f"{figure}-bler.png")
+    results = load_results(args.output, "qam4/8x8")
+    if results is not None:
+        layers = {n: net("rwes-oampnet", "8x8", layers=n) for n in (3, 4, 5, 6, 7)}
+        layers[10] = net("rwes-oampnet", "8x8")
+        curves = {"rwes-oampnet": layers}
+        _plot_against(results, curves, (12, 14, 16), "Layers", args.output / "fig9c.png")
+
+
+def _by_layers(size, name, percent):
+    cut = {n: net(name, size, percent, layers=n) for n in kept_layers(size)}
+    return {LAYERS[size]: net(name, size, percent), **cut}
+
+
+def _only(results, detectors):
+    records = [r for r in results["records"] if r["detector"] in detectors]
+    return {**results, "records": records}
+
+
+def _plot_against(results, curves, snrs, label, path):
+    """SER of detectors at some SNR against what they differ in, with intervals.
+
+    Args:
+        curves: {name of a curve: {value on the axis: detector}}.
+    """
+    from linksim.figures import new_figure, save_figure
+    from linksim.montecarlo.output import curve_style
+
+    records = {(r["detector"], r["snr_db"]): r for r in results["records"]}
+    figure, axes = new_figure(7.0, 4.6)
+    index = 0
+    for name, detectors in curves.items():
+        for snr in snrs:
+            rows = [(x, records.get((d, snr))) for x, d in sorted(detectors.items())]
+            rows = [(x, r) for x, r in rows if r is not None and r["ser"] > 0]
+            if rows:
+                value = np.array([r["ser"] for _, r in rows])
+                low = np.maximum([r["ser_low"] for _, r in rows], value / 10)
+                error = [value - low, np.array([r["ser_high"] for _, r in rows]) - value]
+                x = [x for x, _ in rows]
+                style = curve_style(index)
+                axes.errorbar(x, value, error, capsize=2.5, label=f"{name}, {snr} dB", **style)
+            index += 1
+    axes.set_yscale("log")
+    axes.set_xlabel(label)
+    axes.set_ylabel("Symbol error rate")
+    if axes.containers:
+        axes.legend(frameon=False, fontsize=8)
+    save_figure(figure, path)
+
+
+# --- Fig. 10 to 12: complexity ---------------------------------------------------------
+
+# Published: percent of the units, percent fewer FLOPs, percent fewer parameters
+PUBLISHED = {50: (51.43, 49.78), 30: (None, 68.73), 20: (None, 79.82)}
+
+
+def table_2(name, nt, layers, fraction=1.0, iterations=1):
+    """FLOPs of a detector by the formulas of Table II, BPSK."""
+    return {
+        "zf": 56 / 3 * nt**3 + 38 * nt**2 + 28 / 3 * nt,
+        "mmse": 56 / 3 * nt**3 + 40 * nt**2 + 34 / 3 * nt + 1,
+        "ml": 2.0**nt * (8 * nt**2 + 8 * nt - 2),
+        "sdr": (13 * nt**3 + 25 * nt**2 + 17 * nt + 4) * iterations,
+        "wesnet": (fraction * nt * (128 * nt + 5) + 9 * nt) * layers,
+        "detnet": nt * (128 * nt - 2) * layers,
+    }[name]
+
+
+def counted(fraction=None, num_layers=4, nt=30, num_rx=60, scaled="units"):
+    """What this library's layers cost, from their graphs: FLOPs of the products of the
+    three sublayers, all FLOPs, and parameters.
+
+    Args:
+        fraction: None for DetNet.
+    """
+    from linksim.complexity import count_flops
+    from linksim.registry import create_detector
+
+    options = {"profile": "uniform"} if fraction is None else {"fraction": fraction}
+    detector = create_detector(
+        "wesnet-hf",
+        num_streams=nt,
+        num_bits_per_symbol=1,
+        num_layers=num_layers,
+        scaled=scaled,
+        **options,
+    )
+    cost = count_flops(detector, num_rx)
+    return {
+        "products": cost.by_operation["MatMul"],
+        "flops": cost.flops,
+        "parameters": cost.parameters,
+    }
+
+
+def complexity(name, args, console):
+    """FLOPs and parameters: complexity.json, fig10 to fig12."""
+    from linksim.figures import new_figure, save_figure
+
+    layers, nt = LAYERS["60x30"], 30
+    detnet = counted(num_layers=layers)
+    rows = []
+    for percent in PERCENTS:
+        row = {"percent": percent, **counted(percent / 100, layers)}
+        row["table_2"] = table_2("wesnet", nt, layers, percent / 100)
+        if percent in (20, 30, 50):
+            letter = counted(percent / 100, layers, scaled="inputs")
+            row["parameters_of_inputs"] = letter["parameters"]
+        rows.append(row)
+    data = {
+        "detnet": {**detnet, "table_2": table_2("detnet", nt, layers)},
+        "rows": rows,
+        "table_2": {n: table_2(n, nt, layers) for n in ("zf", "mmse", "ml", "sdr")},
+    }
+    write_atomically(args.output / "complexity.json", json.dumps(data, indent=1) + "\n")
+
+    figure, axes = new_figure(6.5, 4.4)
+    users = np.arange(5, 61, 5)
+    for label, curve in {
+        "ZF": [table_2("zf", k, 0) for k in users],
+        "SDR, 100 iterations": [table_2("sdr", k, 0, iterations=100) for k in users],
+        "ML": [table_2("ml", int(k), 0) for k in users[:6]],
+        "DetNet": [table_2("detnet", k, 3 * k) for k in users],
+        **{
+            f"WeSNet-{p}%": [table_2("wesnet", k, 3 * k, p / 100) for k in users]
+            for p in (20, 50, 100)
+        },
+    }.items():
+        axes.plot(users[: len(curve)], curve, marker="o", markersize=3, label=label)
+    axes.set_yscale("log")
+    axes.set_xlabel("Users")
+    axes.set_ylabel("FLOPs of a vector, Table II")
+    axes.legend(frameon=False, fontsize=8)
+    save_figure(figure, args.output / "fig10.png")
+
+    depths = (10, 30, 50, 70, 90)
+    for key, label, file in (
+        ("flops", "FLOPs of a vector", "fig11a.png"),
+        ("parameters", "Parameters", "fig11b.png"),
+    ):
+        figure, axes = new_figure(6.0, 4.0)
+        for title, fraction in {"DetNet": None, "WeSNet-50%": 0.5, "WeSNet-20%": 0.2}.items():
+            values = [counted(fraction, depth)[key] for depth in depths]
+            axes.plot(depths, values, marker="o", label=title)
+        axes.set_xlabel("Layers")
+        axes.set_ylabel(label)
+        axes.legend(frameon=False)
+        save_figure(figure, args.output / file)
+    figure, axes = new_figure(6.0, 4.0)
+    for key in ("flops", "parameters"):
+        values = [100 * r[key] / detnet[key] for r in rows]
+        axes.plot(PERCENTS, values, marker="o", label=key)
+    axes.set_xlabel("Kept units (%)")
+    axes.set_ylabel("Percent of DetNet")
+    axes.legend(frameon=False)
+    save_figure(figure, args.output / "fig12.png")
+
+
+def latency(name, args, console, sizes=("20x10", "60x30"), batches=(1, 4096), repeats=15):
+    """Time of a call of slim networks beside the full one: latency.json."""
+    import tensorflow as tf
+
+    from linksim.complexity import measure_latency
+    from linksim.registry import build_detector, create_detector
+
+    rows = []
+    for size in sizes:
+        system = load_scenario(SCENARIOS[size]).system
+        full = create_detector(
+            "wesnet-hf",
+            num_streams=system.num_streams,
+            num_bits_per_symbol=system.num_bits_per_symbol,
+            num_layers=LAYERS[size],
+        )
+        build_detector(full, system.num_rx)
+        layers = {
+            "100%": full,
+            "50%": full.slim(0.5),
+            "20%": full.slim(0.2),
+            f"{LAYERS[size] // 2} layers": full.slim(num_layers=LAYERS[size] // 2),
+        }
+        rng = np.random.default_rng(args.seed)
+        for batch in batches:
+            h = rng.normal(size=(batch, system.num_rx, system.num_streams))
+            inputs = [tf.constant(v, tf.complex64) for v in (h.sum(-1), h)]
+            inputs.append(tf.ones(batch))
+            functions = {
+                # The default argument keeps each layer, which a closure would not
+                label: tf.function(lambda *a, d=detector: d(*a), autograph=False)
+                for label, detector in layers.items()
+            }
+            times = measure_latency(functions, inputs, repeats)
+            for label, values in times.items():
+                speedup = times["100%"]["median_ms"] / values["median_ms"]
+                row = {"system": size, "batch": batch, "network": label, **values}
+                rows.append({**row, "speedup": speedup})
+                console.print(f"{size}, {batch}, {label}: {speedup:.2f} times")
+    write_atomically(args.output / "latency.json", json.dumps({"rows": rows}, indent=1) + "\n")
+
+
+# --- claims ---------------------------------------------------------------------------
+
+
+def gaps_of_claims():
+    """Rows of claims.md: (claim, panel, detector, reference, SER, published dB).
+
+    Negative: the detector needs less SNR than its reference.
+    """
+    rows = []
+    for size in ("60x30", "20x10"):
+        total, panel = LAYERS[size], f"bpsk/{size}"
+        detnet = net("detnet", size)
+        hf = {p: net("wesnet-hf", size, p) for p in PERCENTS}
+        linear, full = net("wesnet-l", size, 50), hf[100]
+        learned = {p: net("l-wesnet", size, p) for p in (20, 50)}
+        removed = {c: net("r-wesnet", size, layers=round(total * (9 - c) / 9)) for c in (1, 2, 3)}
+        rows += [
+            ("W1", panel, hf[10], "zf", 1e-3, -1.68),
+            ("W1", panel, hf[10], "mmse", 1e-3, -0.79),
+            ("W2", panel, hf[20], detnet, 1e-3, 0.0),
+            ("W2", panel, hf[50], detnet, 1e-3, None),
+            ("W2", panel, hf[50], "sdr", 1e-3, 0.0),
+            ("W2", panel, full, hf[60], 1e-3, 0.0),
+            ("W3", panel, hf[50], linear, 1e-5, -0.312),
+            ("W3", panel, hf[50], linear, 1e-4, None),
+            *(("W4", panel, removed[c], detnet, 1e-3, 0.0) for c in (2, 3)),
+            ("W4", panel, removed[1], hf[50], 1e-3, None),
+            ("W5", panel, learned[20], detnet, 1e-3, -0.19),
+            ("W5", panel, learned[20], hf[20], 1e-3, -0.19),
+            ("W5", panel, learned[50], hf[50], 1e-3, -0.22),
+            ("W5", panel, learned[50], detnet, 1e-3, -0.69),
+        ]
+    oampnet = "oampnet@wesnet-8x8-qam4"
+    for five in ("wes-oampnet@wesnet-8x8-qam4-5", net("rwes-oampnet", "8x8", layers=5)):
+        rows.append(("W7", "qam4/8x8", five, oampnet, 1e-2, 0.0))
+    for n in (7, 6, 4, 3):
+        cut = net("rwes-oampnet", "8x8", layers=n)
+        rows.append(("W7", "qam4/8x8", cut, net("rwes-oampnet", "8x8"), 1e-2, None))
+    for name, reference in (
+        (net("l-wesnet", "16x16", 40), "sdr"),
+        (net("wesnet-hf", "16x16", 40), "sdr"),
+        (net("wesnet-hf", "16x16", 40), net("detnet", "16x16")),
+        (net("wesnet-hf", "16x16", 40), net("oampnet", "16x16")),
+        (net("r-wesnet", "16x16", layers=32), net("wesnet-hf", "16x16", 40)),
+    ):
+        rows.append(("W8", "qam4/16x16", name, reference, 1e-2, None))
+    return rows
+
+
+def claims(name, args, console):
+    """Write claims.md: what was measured for W1 to W8, from the files of the others."""
+    lines = ["# Claims of the WeSNet paper: what was measured", ""]
+    lines += ["dB that a detector needs beyond its reference at a symbol error rate (negative is"]
+    lines += ["better; of BPSK it is the BER), points taken as independent, 95 % intervals, and at"]
+    lines += [f"a coded BLER of {TARGET_BLER:g}. What has no weights is left out."]
+    lines += ["", "| claim | system | detector | reference | SER | published | measured | coded |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for claim, panel, detector, reference, ser, published in gaps_of_claims():
+        results = load_results(args.output, panel)
+        names = {r["detector"] for r in results["records"]} if results else set()
+        if not {detector, reference} <= names:
+            continue
+        gap = symbol_error_gap(results, detector, reference, ser)
+        coded = symbol_error_gap(results, detector, reference, TARGET_BLER, rate="bler")
+        shown = "" if published is None else f"{published:+.2f} dB"
+        lines.append(
+            f"| {claim} | {panel.split('/')[1]} | `{detector}` | `{reference}` | {ser:g} | "
+            f"{shown} | {gap_text(gap)} | {gap_text(coded)} |"
+        )
+    for simulation, panels in FIGURES.items():
+        for panel, (detectors, _) in panels.items():
+            figure = f"{simulation}/{panel}"
+            lines += gaps_text(args.output, figure, detectors=detectors)
+    lines += _complexity_text(load_json(args.output / "complexity.json"))
+    lines += _latency_text(load_json(args.output / "latency.json"))
+    write_atomically(args.output / "claims.md", "\n".join(lines) + "\n")
+    console.print(f"{args.output}/claims.md")
+
+
+def _complexity_text(data):
+    if data is None:
+        return []
+    detnet = data["detnet"]
+
+    def fewer(row, key):
+        return 100 * (1 - row[key] / detnet[key])
+
+    lines = ["", "## W6: complexity at 60x30, L = 90", ""]
+    lines += ["Percent fewer than DetNet. Products: of the three sublayers. All: with H'H, H'H x,"]
+    lines += ["residuals and LLRs, which no fraction makes smaller. To the letter: the parameters"]
+    lines += ["if eq. 18 and 19 cut the inputs of sublayers 1 and 3. Published FLOPs are above"]
+    lines += ["what Table II itself gives, which cannot pass 50 % at half of the units."]
+    lines += ["", "| units | published FLOPs | Table II | products | all | published parameters | "]
+    lines[-1] += "parameters | to the letter |"
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for row in data["rows"]:
+        if row["percent"] not in PUBLISHED:
+            continue
+        flops, parameters = PUBLISHED[row["percent"]]
+        letter = 100 * (1 - row["parameters_of_inputs"] / detnet["parameters"])
+        lines.append(
+            f"| {row['percent']} % | {'' if flops is None else flops} | "
+            f"{fewer(row, 'table_2'):.2f} | {fewer(row, 'products'):.2f} | "
+            f"{fewer(row, 'flops'):.2f} | {parameters} | {fewer(row, 'parameters'):.2f} | "
+            f"{letter:.2f} |"
+        )
+    half = next(r for r in data["rows"] if r["percent"] == 50)
+    ratios = {name: data["table_2"][name] / half["table_2"] for name in ("sdr", "ml")}
+    lines += ["", "By Table II, WeSNet-50% costs as much as SDR with "]
+    lines[-1] += f"{1 / ratios['sdr']:.0f} iterations, and ML {ratios['ml']:.1e} times as much."
+    return lines
+
+
+def _latency_text(data):
+    if data is None:
+        return []
+    lines = ["", "## Latency of slim networks, graph mode", ""]
+    lines += ["| system | batch | network | median ms | quartiles | times faster |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for r in data["rows"]:
+        lines.append(
+            f"| {r['system']} | {r['batch']} | {r['network']} | {r['median_ms']:.2f} | "
+            f"{r['low_ms']:.2f} to {r['high_ms']:.2f} | {r['speedup']:.2f} |"
+        )
+    return lines
+
+
+def main(argv=None):
+    functions = {name: simulated for name in FIGURES}
+    functions.update(plots=plots, complexity=complexity, latency=latency, claims=claims)
+    panels = sorted({panel for panels in FIGURES.values() for panel in panels})
+    return run_paper(argv, __doc__, "wesnet", functions, panels=panels, max_blocks=10000)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

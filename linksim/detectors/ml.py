@@ -40,6 +40,8 @@ class MaximumLikelihoodDetector(Detector):
         super().__init__(*args, **kwargs)
         check_int("max_elements", max_elements)
         self.max_elements = int(max_elements)
+        # On CPU, reductions over more hypotheses than two streams have are slow with XLA
+        self.xla_on_cpu = self.num_streams == 2
         self._num_symbols = 2**self.num_bits_per_symbol
         hypotheses = self._num_symbols ** (self.num_streams - 1)
         if hypotheses > MAX_HYPOTHESES:

@@ -222,8 +222,8 @@ class DetectorTask(Task):
           for the channels of `teachers` from theirs, mean over channels. Its weight is
           beta of 003_a2d4684ab4cda01d.txt, eq. 3, which sums over channels; the
           published code takes the mean over channels and layers.
-        - "log-l1": its eq. 22, the penalty of weight-scaled detectors; the weight of the
-          term is lambda.
+        - "log-l1": eq. 22 of 001_199363b04b6b0fc1.txt, the penalty of weight-scaled
+          detectors; the weight of the term is lambda.
 
     The first two are of the last layer or, with `all_layers`, averaged over all.
     Users whose channel is zero do not count.

@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+"""What detectors cost: error rate against cost, and how the cost grows.
+
+"pareto" reads the results of a scenario and sets each detector's block error rate at one
+SNR against its time and its floating-point operations for a vector. "growth" times every
+detector over numbers of streams, antennas, bits and vectors, and fits the slope of each in
+a log-log plot: 1 is linear, 2 quadratic. Times are medians of calls of all detectors in
+turn, each in graph mode or with XLA, as it says of itself which is the faster.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if __package__ in (None, ""):  # run as a script: prefer the checkout around it
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from benchmark import draw_vectors, machine
+from rich.console import Console
+
+from linksim.errors import InvalidInput
+from linksim.files import write_atomically
+
+PARETO_RESULTS = Path("results/cdl-c-8x4-qam16/results.json")
+PARETO_BATCH = 1000
+# The system that growth starts from, and the values of each axis
+BASE = {"num_streams": 4, "num_rx": 16, "num_bits_per_symbol": 4, "batch": 1000}
+GROWTH = {
+    "num_streams": (2, 4, 8),
+    "num_rx": (8, 16, 32, 64),
+    "num_bits_per_symbol": (2, 4, 6),
+    "batch": (10, 100, 1000, 4000),
+}
+# A single call that takes longer is left out, and with it what is larger
+LONGEST_SECONDS = 5.0
+NO = 0.2
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--only", choices=("pareto", "growth"), action="append", help="one part")
+    add("--results", type=Path, default=PARETO_RESULTS, metavar="FILE", help="for pareto")
+    add("--snr-db", type=float, metavar="DB", help="point of pareto; default the highest of all")
+    add("--detectors", nargs="+", metavar="NAME", help="for growth; default all")
+    add("--repeats", type=int, default=5, metavar="N")
+    add("--output", type=Path, default=Path("results/cost"), metavar="DIR")
+    return parser.parse_args(argv)
+
+
+def compiled(detector):
+    """A detector as a function in the faster mode on CPU."""
+    import tensorflow as tf
+
+    # Sionna's blocks say nothing: graph mode is the faster one of most
+    xla = getattr(detector, "xla_on_cpu", False)
+    return tf.function(lambda *args: detector(*args), autograph=False, jit_compile=xla)
+
+
+# --- pareto ---------------------------------------------------------------------------
+
+
+def pareto(args, console):
+    """Write pareto.json and pareto.png; return lines of Markdown."""
+    from linksim.complexity import count_flops, interleaved_seconds
+    from linksim.link.receiver import Receiver
+    from linksim.link.scenario import scenario_from_dict
+
+    results = json.loads(args.results.read_text(encoding="utf-8"))
+    # Points at which all detectors have errors: the better ones stop at a lower SNR
+    by_detector = {r["detector"]: set() for r in results["records"]}
+    for r in results["records"]:
+        if r["block_errors"]:
+            by_detector[r["detector"]].add(r["snr_db"])
+    points = sorted(set.intersection(*by_detector.values()))
+    snr_db = points[-1] if args.snr_db is None and points else args.snr_db
+    if snr_db not in points:
+        raise InvalidInput(f"snr-db: got {snr_db}, all detectors have errors at {points}")
+    # A quantizer after a detector is another question
+    records = [
+        r for r in results["records"] if r["snr_db"] == snr_db and "+" not in r["detector"]
+    ]
+    scenario = scenario_from_dict(results["scenario"])
+    system = scenario.system
+    inputs = draw_vectors(
+        system.num_rx, system.num_streams, system.num_bits_per_symbol, PARETO_BATCH, NO
+    )
+    calls, rows = {}, []
+    for record in records:
+        name = record["detector"]
+        detector = Receiver(name, scenario).detector
+        call = compiled(detector)
+        calls[name] = lambda call=call: call(*inputs)
+        try:
+            flops = count_flops(detector, system.num_rx).flops
+        except InvalidInput:
+            flops = None  # loops, whose passes a graph does not tell
+        kept = ("detector", "bler", "bler_low", "bler_high", "block_errors", "blocks")
+        rows.append({**{key: record[key] for key in kept}, "flops": flops})
+    for row, seconds in zip(rows, interleaved_seconds(calls, args.repeats).values()):
+        row["us"] = 1e6 * float(np.median(seconds)) / PARETO_BATCH
+    data = {
+        "scenario": scenario.name,
+        "snr_db": snr_db,
+        "batch": PARETO_BATCH,
+        "machine": machine(),
+        "rows": rows,
+    }
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_atomically(args.output / "pareto.json", json.dumps(data, indent=1) + "\n")
+    _plot_pareto(data, scenario, args.output / "pareto.png")
+    console.print(f"{args.output}/pareto.png")
+
+
+def front(rows, cost):
+    """The rows that no other beats in both error rate and cost, by cost."""
+    best, kept = float("inf"), []
+    for row in sorted((r for r in rows if r[cost]), key=lambda r: (r[cost], r["bler"])):
+        if row["bler"] < best:
+            best = row["bler"]
+            kept.append(row)
+    return kept
+
+
+def _plot_pareto(data, scenario, path):
+    from linksim.figures import empty_figure, save_figure
+
+    figure = empty_figure(11, 4.6)
+    labels = {"us": "Microseconds per vector", "flops": "Floating-point operations per vector"}
+    for number, (cost, label) in enumerate(labels.items(), start=1):
+        axes = figure.add_subplot(1, 2, number)
+        axes.grid(True, which="major", color="0.85", linewidth=0.7)
+        rows = [r for r in data["rows"] if r[cost]]
+        best = front(rows, cost)
+        axes.step(
+            [r[cost] for r in best], [r["bler"] for r in best], where="post", color="0.6", zorder=1
+        )
+        for row in rows:
+            color = "C0" if row in best else "C7"
+            error = [[row["bler"] - row["bler_low"]], [row["bler_high"] - row["bler"]]]
+            axes.errorbar(row[cost], row["bler"], yerr=error, marker="o", color=color, capsize=2)
+            axes.annotate(
+                row["detector"],
+                (row[cost], row["bler"]),
+                xytext=(5, 4),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(label)
+        axes.set_ylabel(f"BLER at {data['snr_db']:g} dB, 95 % interval")
+    figure.suptitle(f"{scenario.title}; in blue what no other beats in both", fontsize=10)
+    save_figure(figure, path)
+
+
+# --- growth ---------------------------------------------------------------------------
+
+
+def growth(args, console):
+    """Write growth.json and growth.png."""
+    from linksim.registry import list_detectors
+
+    names = args.detectors or list_detectors()
+    rows = []
+    for name in names:
+        for axis, values in GROWTH.items():
+            for value in values:
+                with console.status(f"{name}, {axis} = {value}"):
+                    system = {**BASE, axis: value}
+                    known = [r for r in rows if r["detector"] == name and r["system"] == system]
+                    seconds = known[0]["seconds"] if known else seconds_of(name, system, args)
+                if seconds is None:
+                    break
+                rows.append(
+                    {"detector": name, "axis": axis, "system": system, "seconds": seconds}
+                )
+        args.output.mkdir(parents=True, exist_ok=True)
+        data = {"machine": machine(), "rows": rows, "slopes": slopes(rows)}
+        write_atomically(args.output / "growth.json", json.dumps(data, indent=1) + "\n")
+    _plot_growth(data, args.output / "growth.png")
+    console.print(f"{args.output}/growth.png")
+
+
+def seconds_of(name, system, args):
+    """Median seconds of a call, or None if it is refused, fails or takes too long."""
+    from linksim.complexity import interleaved_seconds
+    from linksim.registry import create_detector
+
+    k, m = system["num_streams"], system["num_bits_per_symbol"]
+    inputs = draw_vectors(system["num_rx"], k, m, system["batch"], NO)
+    try:
+        detector = create_detector(name, num_streams=k, num_bits_per_symbol=m)
+        call = detector if getattr(detector, "eager_only", False) else compiled(detector)
+        start = time.perf_counter()
+        np.asarray(call(*[x[:1] for x in inputs]))
+        if getattr(detector, "eager_only", False) and system["batch"] > 1:
+            per_vector = time.perf_counter() - start
+            if per_vector * system["batch"] > LONGEST_SECONDS:
+                return None
+        np.asarray(call(*inputs))
+        start = time.perf_counter()
+        np.asarray(call(*inputs))
+        if time.perf_counter() - start > LONGEST_SECONDS:
+            return None
+        seconds = interleaved_seconds({name: lambda: call(*inputs)}, args.repeats)[name]
+    except (InvalidInput, ValueError):
+        return None  # sizes that the detector refuses
+    return float(np.median(seconds))
+
+
+def slopes(rows):
+    """{detector: {axis: slope of log seconds over log of the axis' values}}.
+
+    The modulation's axis is the number of constellation points, 2^m.
+    """
+    found = {}
+    for name in dict.fromkeys(r["detector"] for r in rows):
+        found[name] = {}
+        for axis in GROWTH:
+            mine = [r for r in rows if r["detector"] == name and r["axis"] == axis]
+            if len(mine) > 1:
+                x = [_size(axis, r["system"][axis]) for r in mine]
+                y = [r["seconds"] for r in mine]
+                found[name][axis] = float(np.polyfit(np.log(x), np.log(y), 1)[0])
+    return found
+
+
+def _size(axis, value):
+    return 2**value if axis == "num_bits_per_symbol" else value
+
+
+def _plot_growth(data, path):
+    from linksim.figures import empty_figure, save_figure
+
+    labels = {
+        "num_streams": "Streams",
+        "num_rx": "Receive antennas",
+        "num_bits_per_symbol": "Constellation points",
+        "batch": "Vectors of a call",
+    }
+    figure = empty_figure(13, 9)
+    names = list(data["slopes"])
+    styles = ["-", "--", ":", "-."]
+    for number, axis in enumerate(GROWTH, start=1):
+        axes = figure.add_subplot(2, 2, number)
+        axes.grid(True, which="major", color="0.85", linewidth=0.7)
+        for index, name in enumerate(names):
+            mine = [r for r in data["rows"] if r["detector"] == name and r["axis"] == axis]
+            x = [_size(axis, r["system"][axis]) for r in mine]
+            y = [1e6 * r["seconds"] / r["system"]["batch"] for r in mine]
+            style = styles[index // 10 % len(styles)]
+            axes.plot(x, y, style, marker=".", color=f"C{index % 10}", label=name, linewidth=1)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(labels[axis])
+        axes.set_ylabel("Microseconds per vector")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right", fontsize=8)
+    save_figure(figure, path)
+
+
+# --- the report -----------------------------------------------------------------------
+
+
+def report(folder):
+    """Markdown of what is in the folder."""
+    lines = ["# What detectors cost", "", "Made by `python simulations/cost.py`.", ""]
+    file = folder / "pareto.json"
+    if file.exists():
+        data = json.loads(file.read_text(encoding="utf-8"))
+        lines += [f"## Error rate against cost: {data['scenario']} at {data['snr_db']:g} dB", ""]
+        lines += [_machine_text(data["machine"]), "", "![](pareto.png)", ""]
+        lines += ["FLOPs are not given where the number of passes of a loop is not in the graph."]
+        lines += ["", "| detector | BLER | us per vector | FLOPs per vector |", "|---|---|---|---|"]
+        for r in sorted(data["rows"], key=lambda r: r["bler"]):
+            flops = "" if r["flops"] is None else f"{r['flops']:,}"
+            interval = f"{r['bler']:.2e} [{r['bler_low']:.1e}, {r['bler_high']:.1e}]"
+            lines.append(f"| `{r['detector']}` | {interval} | {r['us']:.3g} | {flops} |")
+        lines.append("")
+    file = folder / "growth.json"
+    if file.exists():
+        data = json.loads(file.read_text(encoding="utf-8"))
+        base = ", ".join(f"{key} {value}" for key, value in BASE.items())
+        lines += ["## Growth", "", _machine_text(data["machine"]), "", "![](growth.png)", ""]
+        lines += [f"Slopes in log-log plots around {base}; the time is that of a whole call."]
+        lines += ["Missing: sizes that a detector refuses or that take too long.", ""]
+        lines += ["| detector | streams | antennas | constellation points | vectors |"]
+        lines += ["|---|---|---|---|---|"]
+        for name, mine in data["slopes"].items():
+            texts = [f"{mine[axis]:.2f}" if axis in mine else "" for axis in GROWTH]
+            lines.append(f"| `{name}` | " + " | ".join(texts) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _machine_text(facts):
+    return ", ".join(f"{key}: {value}" for key, value in facts.items() if value)
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    console = Console()
+    parts = {"pareto": pareto, "growth": growth}
+    for name in args.only or parts:
+        try:
+            parts[name](args, console)
+        except (InvalidInput, OSError) as error:
+            console.print(f"error: {name}: {error}", soft_wrap=True)
+            return 2
+    write_atomically(args.output / "README.md", report(args.output))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The script that sets error rates against costs, and tells how costs grow."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "simulations"
+
+
+@pytest.fixture
+def cost(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    sys.modules.pop("cost", None)
+    return importlib.import_module("cost")
+
+
+def test_the_front_is_what_nothing_beats(cost):
+    rows = [
+        {"detector": "a", "bler": 0.5, "us": 1.0},
+        {"detector": "b", "bler": 0.6, "us": 2.0},
+        {"detector": "c", "bler": 0.1, "us": 3.0},
+        {"detector": "d", "bler": 0.1, "us": 4.0},
+        {"detector": "e", "bler": 0.01, "us": None},
+    ]
+    assert [r["detector"] for r in cost.front(rows, "us")] == ["a", "c"]
+
+
+def test_slopes_are_those_of_power_laws(cost):
+    rows = [
+        {
+            "detector": "a",
+            "axis": axis,
+            "system": {**cost.BASE, axis: value},
+            "seconds": 1e-3 * float(2**value if axis == "num_bits_per_symbol" else value) ** 1.5,
+        }
+        for axis, values in cost.GROWTH.items()
+        for value in values
+    ]
+    assert cost.slopes(rows)["a"] == pytest.approx(dict.fromkeys(cost.GROWTH, 1.5))
+
+
+def test_both_parts_of_a_small_run(cost, tmp_path, monkeypatch):
+    monkeypatch.setattr(cost, "GROWTH", {"num_streams": (1, 2), "batch": (2, 4)})
+    monkeypatch.setattr(cost, "PARETO_BATCH", 8)
+    arguments = ["--repeats", "1", "--output", str(tmp_path)]
+    arguments += ["--detectors", "mmse", "sdr-cvxpy"]
+    assert cost.main(arguments) == 0
+    pareto = json.loads((tmp_path / "pareto.json").read_text())
+    assert pareto["snr_db"] == 8 and len(pareto["rows"]) > 5
+    found = {r["detector"]: r for r in pareto["rows"]}
+    assert found["mmse"]["flops"] > 1000 and found["mmse"]["us"] > 0
+    rows = json.loads((tmp_path / "growth.json").read_text())["rows"]
+    assert {r["axis"] for r in rows if r["detector"] == "mmse"} == {"num_streams", "batch"}
+    assert all(np.isfinite(r["seconds"]) and r["seconds"] > 0 for r in rows)
+    text = (tmp_path / "README.md").read_text()
+    assert "| `mmse` |" in text and "## Growth" in text
+    for name in ("pareto", "growth"):
+        assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_point_without_results_is_named(cost, tmp_path, capsys):
+    assert cost.main(["--only", "pareto", "--snr-db", "99", "--output", str(tmp_path)]) == 2
+    assert "snr-db: got 99.0, all detectors have" in capsys.readouterr().out

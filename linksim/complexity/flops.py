@@ -14,7 +14,7 @@ class Complexity:
 
     Attributes:
         flops: real additions, multiplications and divisions, and evaluations of exp,
-            log, sqrt and the like, 1 each. Comparisons, selections, changes of sign
+            log, sqrt and the like, 1 each. Comparisons, rounding, selections, changes of sign
             and moves of data are free.
         by_operation: {TensorFlow operation: its flops}.
         parameters: numbers in the layer's weights.
@@ -187,7 +187,7 @@ _COSTS = {
     "FloorMod": lambda op: 0,
 }
 _FREE = {
-    *("Abs", "Neg", "Sign", "Maximum", "Minimum", "Relu", "Max", "Min", "ClipByValue"),
+    *("Abs", "Neg", "Sign", "Round", "Maximum", "Minimum", "Relu", "Max", "Min", "ClipByValue"),
     *("Less", "LessEqual", "Greater", "GreaterEqual", "Equal", "NotEqual"),
     *("LogicalAnd", "LogicalOr", "LogicalNot", "Any", "All", "IsFinite", "IsNan"),
     *("SelectV2", "Select", "ArgMin", "ArgMax", "TopKV2", "OneHot", "Bitcast"),

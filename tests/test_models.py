@@ -212,11 +212,19 @@ def test_latents_are_quantized_in_joint_mode(rng):
 @pytest.mark.parametrize(
     "text, fields",
     [
-        ("ml", ("ml", None, None, None, None)),
-        ("ml+eqnet", ("ml", None, "eqnet", None, None)),
-        ("ml+eqnet:6", ("ml", None, "eqnet", None, 6)),
-        ("ml+eqnet@x-2:6-5-4", ("ml", None, "eqnet", "x-2", (6, 5, 4))),
-        ("eqnet-l@x+latent:none", ("eqnet-l", "x", "latent", None, "none")),
+        ("ml", ("ml", None, None, None, None, None)),
+        ("ml+eqnet", ("ml", None, None, "eqnet", None, None)),
+        ("ml+eqnet:6", ("ml", None, None, "eqnet", None, 6)),
+        ("ml+eqnet@x-2:6-5-4", ("ml", None, None, "eqnet", "x-2", (6, 5, 4))),
+        ("eqnet-l@x+latent:none", ("eqnet-l", "x", None, "latent", None, "none")),
+        (
+            "r-wesnet@x:50%-20L",
+            ("r-wesnet", "x", {"fraction": 0.5, "num_layers": 20}, None, None, None),
+        ),
+        (
+            "r-wesnet:20L+max-mi:2",
+            ("r-wesnet", None, {"num_layers": 20}, "max-mi", None, 2),
+        ),
     ],
 )
 def test_receivers_are_parsed(text, fields):

@@ -139,11 +139,11 @@ class MaximumLikelihoodDetector(Detector):
             weight = weight + total  # [others, B], marginalised over the first stream
 
         logits = [self._first_stream(others_metric, open_terms, totals, joint)]
-        weight = ops.reshape(weight, (size,) * (streams - 1) + (-1,))
         for k in range(1, streams):
-            # The first axis of `weight` is stream 1, the last enumerated
-            axes = tuple(a for a in range(streams - 1) if a != k - 1)
-            symbol = self._reduce(weight, axis=axes) if axes else weight
+            # Stream 1 is the slowest index, the last enumerated
+            slower, faster = size ** (k - 1), size ** (streams - 1 - k)
+            split = ops.reshape(weight, (slower, size, faster, -1))
+            symbol = self._reduce(split, axis=(0, 2))
             logits.append(symbol if joint else self._split_pams(symbol))
         if joint:
             return ops.transpose(ops.stack(logits), (2, 0, 1))

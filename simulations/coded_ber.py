@@ -80,6 +80,13 @@ def parse_arguments(argv):
         metavar="X",
         help="stop too when the BLER interval is narrower than X times the BLER",
     )
+    add(
+        "--memory",
+        type=float,
+        metavar="GIB",
+        help="the largest batches whose tensors fit into so much; beside it the program "
+        "needs about 1.5 GiB",
+    )
     add("--csi-error", type=float, metavar="DB", help="noisy CSI of this SNR")
     add("--code", choices=CODES, help="replace the scenario's code (none: uncoded)")
     add("--reference", metavar="NAME", help="detector that gaps are measured against")
@@ -274,9 +281,19 @@ def run(args, console):
         folder = folder.with_name(f"{folder.name}-seed{args.seed}")
 
     # Loads Sionna: after everything that can be refused quickly
+    from linksim.montecarlo.batching import batch_size_for
     from linksim.montecarlo.engine import run_points, simulate
     from linksim.montecarlo.output import gap_table, rate_tables, write_results
     from linksim.montecarlo.replay import parse_replay, replay_block, save_replay
+
+    detectors = chosen_detectors(args, scenario)
+    if args.memory is not None:
+        limit = args.max_blocks or scenario.run.max_blocks
+        size = batch_size_for(
+            scenario, detectors, args.memory * 2**30, max_blocks=limit, xla=args.xla
+        )
+        scenario = scenario.replace(run={"batch_size": size})
+        console.print(f"batches of {size} blocks fit into {args.memory:g} GiB")
 
     if args.replay:
         name, snr_db, block = parse_replay(args.replay)
@@ -291,7 +308,6 @@ def run(args, console):
         )
         return 0
 
-    detectors = chosen_detectors(args, scenario)
     console.print(f"[bold]{scenario.name}[/]: {scenario.description}", soft_wrap=True)
     view = LiveView(console, run_points(scenario, points))
 

@@ -1,11 +1,13 @@
 """Counted operations against formulas written by hand; latency's bookkeeping."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from linksim.complexity import count_flops, measure_latency
+from linksim.complexity import count_flops, measure_latency, peak_memory
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matvec
 from linksim.errors import InvalidInput
@@ -214,3 +216,78 @@ def test_latency_interleaves_and_leaves_out_the_first_call():
         measure_latency({}, [])
     with pytest.raises(InvalidInput, match="repeats: got 0"):
         measure_latency({"a": function("a")}, [1.0], repeats=0)
+
+
+def traced(function, *shapes):
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+    return tf.function(function, autograph=False).get_concrete_function(*specs)
+
+
+def test_memory_is_that_of_tensors_alive_at_once():
+    import tensorflow as tf
+
+    kib = 4 * 256  # a float32 [256]
+    # x and exp(x); log replaces exp, when x is gone
+    assert peak_memory(traced(lambda x: tf.math.log(tf.exp(x)), [256])) == 2 * kib
+    # x, its exp and both sines are needed for the sum
+    chain = traced(lambda x: x + tf.sin(tf.sin(tf.exp(x))), [256])
+    assert peak_memory(chain) == 3 * kib
+    # Other shapes of a tensor are that tensor
+    views = traced(lambda x: tf.exp(tf.reshape(tf.reshape(x, [16, 16]), [4, 64])), [256])
+    assert peak_memory(views) == 2 * kib
+    # What nothing depends on is not computed
+    unused = traced(lambda x: (tf.tile(x, [100]), tf.exp(x))[1], [256])
+    assert peak_memory(unused) == 2 * kib
+
+
+def test_memory_inside_loops_and_calls():
+    import tensorflow as tf
+
+    @tf.function(autograph=False)
+    def wide(x):
+        return tf.reduce_sum(tf.exp(tf.sin(x[None] * tf.ones([50, 1]))), axis=0)
+
+    def loop(x):
+        def body(i, x):
+            return i + 1, wide(x)
+
+        return tf.while_loop(lambda i, x: i < 3, body, (0, x))[1]
+
+    rows = 50 * 4 * 256  # two of them are alive at once
+    for function in (wide, loop):
+        peak = peak_memory(traced(function, [256]))
+        assert 2 * rows < peak < 2 * rows + 8 * 4 * 256
+
+
+def test_memory_of_unknown_shapes_is_refused():
+    import tensorflow as tf
+
+    with pytest.raises(InvalidInput, match="known shapes"):
+        peak_memory(traced(lambda x: tf.exp(tf.boolean_mask(x, x > 0)), [256]))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux measures it")
+def test_memory_is_what_a_process_gains():
+    """In graph mode, with tensors so large that they are mapped one by one."""
+    import tensorflow as tf
+
+    def function(x):
+        rows = tf.exp(x[None] * tf.reshape(tf.range(1.0, 9.0), [8, 1]))
+        rows = tf.concat([tf.sin(rows), tf.cos(rows)], axis=0)
+        return tf.reduce_sum(tf.exp(rows), axis=0)
+
+    compiled = traced(function, [2**22])  # rows of 128 MiB
+    x = tf.zeros([2**22])
+    start = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    compiled(x)
+    gained = resident("VmHWM") - start
+    # An allocator may double what it holds when it grows
+    assert 0.6 * peak_memory(compiled) < gained < 2 * peak_memory(compiled)
+
+
+def resident(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])

@@ -1,6 +1,14 @@
-"""What a detector costs: floating-point operations, parameters and wall-clock time."""
+"""What a detector costs: floating-point operations, parameters, wall-clock time and
+memory."""
 
 from linksim.complexity.flops import Complexity, count_flops
 from linksim.complexity.latency import interleaved_seconds, measure_latency
+from linksim.complexity.memory import peak_memory
 
-__all__ = ["Complexity", "count_flops", "interleaved_seconds", "measure_latency"]
+__all__ = [
+    "Complexity",
+    "count_flops",
+    "interleaved_seconds",
+    "measure_latency",
+    "peak_memory",
+]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from linksim.complexity.graphs import used_operations
 from linksim.errors import InvalidInput, check_int
 
 
@@ -73,13 +74,12 @@ def count_flops(detector, num_rx):
 
 def _count(graph, name):
     counts = {}
-    used = _used(graph)
     live = {t.ref() for t in graph.inputs[:3]}  # what changes with y, h or N0
-    for op in graph.get_operations():
+    for op in used_operations(graph):
         if not any(t.ref() in live for t in op.inputs):
             continue
         live.update(t.ref() for t in op.outputs)
-        if op.type in _FREE or op.name not in used:
+        if op.type in _FREE:
             continue
         if op.type not in _COSTS:
             raise InvalidInput(
@@ -89,17 +89,6 @@ def _count(graph, name):
         if flops:
             counts[op.type] = counts.get(op.type, 0) + flops
     return counts
-
-
-def _used(graph):
-    """Names of the operations that the outputs depend on; TensorFlow runs no others."""
-    waiting, used = [t.op for t in graph.outputs], set()
-    while waiting:
-        op = waiting.pop()
-        if op.name not in used:
-            used.add(op.name)
-            waiting += [t.op for t in op.inputs]
-    return used
 
 
 def _size(tensor):

@@ -1,10 +1,12 @@
 """The compiled functions of one scenario: draw, detect, decode and count."""
 
+import math
 import time
 
 import numpy as np
 import tensorflow as tf
 
+from linksim.complexity.memory import peak_memory
 from linksim.errors import InvalidInput, check_choice
 from linksim.link.link import Link
 from linksim.link.receiver import Receiver
@@ -134,6 +136,47 @@ class LinkSimulator:
             raise RuntimeError(f"{name}: the LLRs contain NaN; please report this")
         return bits, symbols, seconds
 
+    def peak_memory(self):
+        """Bytes of a batch with all detectors added: tensors alive at once, at most.
+
+        Nothing is run. See `linksim.complexity.peak_memory` for what is counted;
+        detectors that work eagerly only are not.
+        """
+        keys = self.link.keys(0, 0.0, 0)
+        draw = self._draw.get_concrete_function(
+            tf.TensorSpec(keys.shape, keys.dtype),
+            tf.TensorSpec([], tf.float32),
+            tf.TensorSpec([], tf.int32),
+            self.scenario.run.batch_size,
+        )
+        batch = _specs(draw)
+        functions, detected = [draw], {}
+        for key, function in self._detect.items():
+            if hasattr(function, "get_concrete_function"):
+                function = function.get_concrete_function(batch.y, batch.h_hat, batch.no)
+                functions.append(function)
+                detected[key] = _specs(function)
+        for name, receiver in self._receivers.items():
+            if receiver.detection not in detected:
+                continue
+            llrs, symbols = detected[receiver.detection]
+            if name in self._quantize:
+                functions.append(self._quantize[name].get_concrete_function(llrs))
+            functions.append(
+                self._count.get_concrete_function(batch.bits, batch.symbols, llrs, symbols)
+            )
+        # The batch and what receivers share stay while one function works
+        kept = [*batch, *(spec for specs in detected.values() for spec in specs)]
+        held = sum(math.prod(spec.shape) * spec.dtype.size for spec in kept)
+        return held + max(map(peak_memory, functions))
+
     def _count_batch(self, bits, symbols, llrs, decided):
         finite = tf.logical_not(tf.reduce_any(tf.math.is_nan(llrs)))
         return *self.link.count_errors(bits, symbols, llrs, decided), finite
+
+
+def _specs(function):
+    """Shapes and types of what a concrete function returns."""
+    return tf.nest.map_structure(
+        lambda t: tf.TensorSpec(t.shape, t.dtype), function.structured_outputs
+    )

@@ -1,0 +1,70 @@
+"""The batch size that a memory budget allows."""
+
+from linksim.errors import InvalidInput, check_int, check_real
+from linksim.link.simulator import LinkSimulator
+
+# Nearly equal budgets give equal batches, and so equal draws
+_MANTISSAS = (1, 2, 5)
+
+
+def batch_size_for(scenario, detectors, memory, *, max_blocks=None, xla="auto"):
+    """The largest batch of blocks whose tensors fit into `memory`.
+
+    It is 1, 2 or 5 times a power of ten, at most `max_blocks`, and depends on the graphs
+    alone: every machine gets the same batches, and so the same draws.
+
+    Args:
+        scenario: a `Scenario`; its own batch size plays no role.
+        detectors: names of receivers, see `parse_receiver`.
+        memory: budget in bytes for tensors. A process needs about 1.5 GB beside it, for
+            libraries and compiled code.
+        max_blocks: blocks of a point; default that of the scenario.
+        xla: "auto", "on" or "off".
+
+    Raises:
+        InvalidInput: one block does not fit.
+    """
+    check_real("memory", memory, low=1)
+    max_blocks = scenario.run.max_blocks if max_blocks is None else max_blocks
+    check_int("max_blocks", max_blocks)
+    known = {}
+
+    def fits(size):
+        if size not in known:
+            simulator = LinkSimulator(scenario.replace(run={"batch_size": size}), xla)
+            for name in detectors:
+                simulator.add_detector(name)
+            known[size] = simulator.peak_memory()
+        return known[size] <= memory
+
+    sizes = _sizes(max_blocks)
+    best = None
+    # A block's share falls with the batch: what it was is a safe guess
+    index = min(3, len(sizes) - 1)
+    while True:
+        if not fits(sizes[index]):
+            if index == 0:
+                raise InvalidInput(
+                    f"memory: got {memory:.4g} bytes, one block of {scenario.name} needs "
+                    f"{known[sizes[0]]:.4g}"
+                )
+            if best == index - 1:
+                return sizes[best]
+            index -= 1
+            continue
+        best = index
+        reach = sizes[index] * memory / known[sizes[index]]
+        higher = [i for i, size in enumerate(sizes) if index < i and size <= reach]
+        higher = [i for i in higher if sizes[i] not in known]
+        if not higher:
+            return sizes[best]
+        index = higher[-1]
+
+
+def _sizes(largest):
+    """1, 2, 5, 10, ... up to `largest`."""
+    sizes, power = [], 1
+    while power <= largest:
+        sizes += [m * power for m in _MANTISSAS if m * power <= largest]
+        power *= 10
+    return sizes

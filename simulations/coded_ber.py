@@ -2,8 +2,8 @@
 """Coded BER and BLER of MIMO detectors: the main job of linksim.
 
 Every detector sees the same bits, channels and noise. Results appear in
-OUTPUT/<scenario>/: results.json, results.csv, bler.png, ber.png, and the raw
-counts that a later run resumes and extends.
+OUTPUT/<scenario>/: results.json, results.csv, bler.png, ber.png, report.html, and
+the raw counts that a later run resumes and extends.
 """
 
 import argparse
@@ -277,6 +277,7 @@ def run(args, console):
     from linksim.montecarlo.engine import run_points, simulate
     from linksim.montecarlo.output import gap_table, rate_tables, write_results
     from linksim.montecarlo.replay import parse_replay, replay_block, save_replay
+    from linksim.report import write_report
 
     if args.replay:
         name, snr_db, block = parse_replay(args.replay)
@@ -320,6 +321,7 @@ def run(args, console):
             on_point=on_point,
         )
     write_results(results, folder)
+    write_report([folder], folder / "report.html")
     for table in rate_tables(results, width=console.width):
         console.print(table)
     gaps = gap_table(results)

@@ -6,12 +6,15 @@ made. Detectors, runs and SNR definitions are switched in the page.
 """
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# It takes the compilation of ten detectors for the retracing of one
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 if __package__ in (None, ""):  # run as a script: prefer the checkout around it
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -24,7 +27,9 @@ def parse_arguments(argv):
         epilog="Example: report.py results/cdl-c-8x4-qam16 --output report.html",
     )
     add = parser.add_argument
-    add("results", nargs="+", metavar="RESULTS", help="results.json, or the folder it is in")
+    add(
+        "results", nargs="+", metavar="RESULTS", help="results.json, or the folder it is in"
+    )
     add("--output", default="report.html", metavar="FILE")
     add("--rate", choices=("bler", "ber", "ser"), default="bler", help="shown first")
     add(

@@ -38,7 +38,12 @@ def style_of(runs):
         style = curve_style(index)
         symbol, glyph = _SYMBOLS[style["marker"]]
         dash = _DASHES[style["linestyle"]]
-        styles[name] = {"color": style["color"], "symbol": symbol, "glyph": glyph, "dash": dash}
+        styles[name] = {
+            "color": style["color"],
+            "symbol": symbol,
+            "glyph": glyph,
+            "dash": dash,
+        }
     return styles
 
 
@@ -74,7 +79,10 @@ def curves(runs, rate, definition):
             for name in RATES:
                 seen = [r for r in records if r[name] > 0]
                 below, above = error_bars(seen, name)
-                for kind, part in (("curve", seen), ("bound", [r for r in records if not r[name]])):
+                for kind, part in (
+                    ("curve", seen),
+                    ("bound", [r for r in records if not r[name]]),
+                ):
                     if not part:
                         continue
                     meta = {
@@ -132,7 +140,9 @@ def _hover(record, rate):
     """Rate, interval and counts of a point."""
     total, errors = COUNTS[rate]
     low, high = record[f"{rate}_low"], record[f"{rate}_high"]
-    value = f"{record[rate]:.3g} [{low:.2g}, {high:.2g}]" if record[rate] else f"< {high:.2g}"
+    value = (
+        f"{record[rate]:.3g} [{low:.2g}, {high:.2g}]" if record[rate] else f"< {high:.2g}"
+    )
     lines = [
         f"N<sub>0</sub> = {record['no']:.4g}",
         f"<b>{rate.upper()} {value}</b>",
@@ -147,22 +157,37 @@ def rate_ranges(runs):
     """{rate: exponents of ten between which the axis goes}."""
     ranges = {}
     for rate in RATES:
-        values = [r[rate] or r[f"{rate}_high"] for run in runs for r in run.results["records"]]
+        values = [
+            r[rate] or r[f"{rate}_high"] for run in runs for r in run.results["records"]
+        ]
         lowest = max(min(values, default=1e-3) / 3, 1e-9)
         ranges[rate] = [math.log10(lowest), math.log10(1.3)]
     return ranges
 
 
 def _layout(runs, rate, definition):
-    grid = {"gridcolor": "#e3e6ea", "zeroline": False, "linecolor": "#8a929c", "ticks": "outside"}
+    grid = {
+        "gridcolor": "#e3e6ea",
+        "zeroline": False,
+        "linecolor": "#8a929c",
+        "ticks": "outside",
+    }
     return {
         "template": "none",
-        "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13},
+        "font": {
+            "family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif",
+            "size": 13,
+        },
         "showlegend": False,
         "hovermode": "closest",
         "hoverlabel": {"align": "left", "namelength": 40},
         "margin": {"l": 10, "r": 12, "t": 12, "b": 10},
-        "xaxis": {"title": {"text": SNR_DEFINITIONS[definition].html}, "automargin": True, **grid},
+        "xaxis": {
+            "title": {"text": SNR_DEFINITIONS[definition].html},
+            "nticks": 14,
+            "automargin": True,
+            **grid,
+        },
         "yaxis": {
             "title": {"text": RATES[rate]},
             "type": "log",

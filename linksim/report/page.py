@@ -68,26 +68,38 @@ def build_page(runs, *, rate="bler", repeats=0):
         },
         "definition": definition,
         "definitions": {
-            name: {"html": SNR_DEFINITIONS[name].html, "source": SNR_DEFINITIONS[name].source}
+            name: {
+                "html": SNR_DEFINITIONS[name].html,
+                "source": SNR_DEFINITIONS[name].source,
+            }
             for name in definitions
         },
-        "runs": [{k: r[k] for k in ("label", "axes", "crossings", "points")} for r in shown],
+        "runs": [
+            {k: r[k] for k in ("label", "axes", "crossings", "points")} for r in shown
+        ],
     }
-    styles = figure.style_of(runs)
-    return _environment().get_template("report.html").render(
-        title=" · ".join(dict.fromkeys(run.scenario.name for run in runs)),
-        version=linksim.__version__,
-        data=data,
-        plotly_js=get_plotlyjs(),
-        rates=RATES,
-        definitions={name: re.sub("<.*?>", "", SNR_DEFINITIONS[name].html) for name in definitions},
-        definition_source=SNR_DEFINITIONS[definition].source,
-        rate=rate,
-        definition=definition,
-        styles=styles,
-        dashes=figure.run_dashes(runs),
-        runs=shown,
-        machine=f"{platform.machine()}, {os.cpu_count()} cores" if repeats else None,
+    names = list(dict.fromkeys(run.scenario.name for run in runs))
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=" · ".join(names) if len(names) < 3 else f"{len(runs)} runs",
+            version=linksim.__version__,
+            data=data,
+            plotly_js=get_plotlyjs(),
+            rates=RATES,
+            definitions={
+                name: re.sub("<.*?>", "", SNR_DEFINITIONS[name].html)
+                for name in definitions
+            },
+            definition_source=SNR_DEFINITIONS[definition].source,
+            rate=rate,
+            definition=definition,
+            styles=figure.style_of(runs),
+            dashes=figure.run_dashes(runs),
+            runs=shown,
+            machine=f"{platform.machine()}, {os.cpu_count()} cores" if repeats else None,
+        )
     )
 
 

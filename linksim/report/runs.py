@@ -70,7 +70,9 @@ def read_runs(paths):
     """
     files = [Path(p) / "results.json" if Path(p).is_dir() else Path(p) for p in paths]
     if not files:
-        raise InvalidInput("results: empty, expected at least one results.json or its folder")
+        raise InvalidInput(
+            "results: empty, expected at least one results.json or its folder"
+        )
     known = set()
     for file in files:
         if file.resolve() in known:
@@ -98,7 +100,12 @@ def _read(file):
         raise ResultFileError(
             f"{file}: a sweep over {results['label']!r}; expected results over SNR"
         )
-    for key, kind in (("scenario", dict), ("provenance", dict), ("records", list), ("gaps", list)):
+    for key, kind in (
+        ("scenario", dict),
+        ("provenance", dict),
+        ("records", list),
+        ("gaps", list),
+    ):
         if not isinstance(results.get(key), kind):
             raise ResultFileError(f"{file}: not a result file of linksim: no {key}")
     for record in results["records"]:
@@ -108,11 +115,15 @@ def _read(file):
         raise ResultFileError(f"{file}: a detector has two records at one SNR")
     for gap in results["gaps"]:
         if not isinstance(gap, dict) or not _GAP_KEYS <= set(gap):
-            raise ResultFileError(f"{file}: got the gap {gap!r}, expected {sorted(_GAP_KEYS)}")
+            raise ResultFileError(
+                f"{file}: got the gap {gap!r}, expected {sorted(_GAP_KEYS)}"
+            )
     try:
         return results, scenario_from_dict(results["scenario"])
     except (InvalidInput, TypeError) as error:
-        raise ResultFileError(f"{file}: its scenario is not one of this version: {error}") from None
+        raise ResultFileError(
+            f"{file}: its scenario is not one of this version: {error}"
+        ) from None
 
 
 _GAP_KEYS = {"detector", "reference", "target_bler", "gap_db", "gap_db_low", "gap_db_high"}
@@ -121,7 +132,9 @@ _GAP_KEYS = {"detector", "reference", "target_bler", "gap_db", "gap_db_low", "ga
 def _check_record(file, record):
     """Refuse a record whose rates are not those of its counts."""
     if not isinstance(record, dict) or not isinstance(record.get("detector"), str):
-        raise ResultFileError(f"{file}: got the record {record!r}, expected one with a detector")
+        raise ResultFileError(
+            f"{file}: got the record {record!r}, expected one with a detector"
+        )
     where = f"{file}: {record['detector']} at {record.get('snr_db')} dB"
     keys = ["snr_db", "no", "seconds"]
     keys += [key for rate in RATES for key in (rate, f"{rate}_low", f"{rate}_high")]
@@ -131,7 +144,9 @@ def _check_record(file, record):
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ResultFileError(f"{where}: {key} is {value!r}, expected a finite number")
     for rate, (total, errors) in COUNTS.items():
-        total, errors, low, high = (record[k] for k in (total, errors, f"{rate}_low", f"{rate}_high"))
+        total, errors, low, high = (
+            record[k] for k in (total, errors, f"{rate}_low", f"{rate}_high")
+        )
         if not 0 <= errors <= total or total < 1 or record["no"] <= 0:
             raise ResultFileError(f"{where}: {errors} errors of {total}, N0 {record['no']}")
         if not math.isclose(record[rate], errors / total, rel_tol=1e-9, abs_tol=1e-300):
@@ -173,7 +188,10 @@ def _snr_axes(scenario, records):
     except InvalidInput as error:
         return axes, f"The link cannot be built here ({error}): no other SNR definitions."
     if not same:
-        return axes, "This version takes another N0 for these points: no other SNR definitions."
+        return (
+            axes,
+            "This version takes another N0 for these points: no other SNR definitions.",
+        )
     for name, definition in SNR_DEFINITIONS.items():
         if name != own and not definition.per_realization:
             axes[name] = {

@@ -129,7 +129,10 @@ def _vectors(run):
     link, snr_db = Link(run.scenario), first_point(run)
     blocks = min(run.scenario.run.batch_size, -(-_VECTORS // link.num_uses))
     batch = link.draw(link.keys(0, snr_db, 0), link.no(snr_db), 0, blocks)
-    return [x.numpy().reshape(-1, *x.shape[2:])[:_VECTORS] for x in (batch.y, batch.h_hat, batch.no)]
+    return [
+        x.numpy().reshape(-1, *x.shape[2:])[:_VECTORS]
+        for x in (batch.y, batch.h_hat, batch.no)
+    ]
 
 
 def cost_cells(run, costs):
@@ -141,7 +144,13 @@ def cost_cells(run, costs):
         cells[name] = {}
         for key in ("flops", "parameters", "us"):
             value = cost.get(key)
-            text = NOTHING.text if value is None else f"{value:.3g}" if key == "us" else f"{value:,}"
+            text = (
+                NOTHING.text
+                if value is None
+                else f"{value:.3g}"
+                if key == "us"
+                else f"{value:,}"
+            )
             cells[name][key] = Cell(text, detail if value else "", value)
     return cells
 
@@ -160,7 +169,10 @@ def provenance_rows(run):
         ("Link", run.scenario.description),
         ("SNR definition", run.definition),
         ("Finished", made.get("finished_at")),
-        ("Complete", {True: "yes", False: "no, it was interrupted"}.get(made.get("complete"))),
+        (
+            "Complete",
+            {True: "yes", False: "no, it was interrupted"}.get(made.get("complete")),
+        ),
         ("Command", " ".join(made.get("command", []))),
         ("linksim", made.get("linksim")),
         ("Git commit", made.get("git_commit")),

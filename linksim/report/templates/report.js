@@ -29,7 +29,7 @@
     const style = {
       x,
       visible: data.map((t, i) => t.meta.rate === state.rate && x[i] !== null && isOn(t.meta)),
-      "error_y.visible": state.intervals,
+      "error_y.visible": data.map((t) => "error_y" in t && state.intervals),
     };
     const axes = {};
     if (axesToo) {

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from linksim.complexity import count_flops, measure_latency
+from linksim.complexity import count_flops, detector_costs, measure_latency
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matvec
 from linksim.errors import InvalidInput
+from linksim.link.scenario import load_scenario
 from linksim.registry import create_detector, list_detectors
 
 pytestmark = pytest.mark.skipif(
@@ -214,3 +215,24 @@ def test_latency_interleaves_and_leaves_out_the_first_call():
         measure_latency({}, [])
     with pytest.raises(InvalidInput, match="repeats: got 0"):
         measure_latency({"a": function("a")}, [1.0], repeats=0)
+
+
+def test_costs_by_name(rng):
+    scenario = load_scenario("rayleigh-2x2-qam64")
+    names = ["mmse", "ml+max-mi:3", "eqnet-l-qr", "sionna-lmmse"]
+    costs = detector_costs(scenario, names)
+    detector = create_detector("ml", num_streams=2, num_bits_per_symbol=6)
+    # The quantizer is not counted
+    assert costs["ml+max-mi:3"]["flops"] == count_flops(detector, 2).flops
+    assert costs["eqnet-l-qr"]["parameters"] > 100_000
+    (model,) = costs["eqnet-l-qr"]["weights"]
+    assert model == "eqnet-l-qr/rayleigh-2x2-qam64"
+    refused = costs["sionna-lmmse"]
+    assert refused["flops"] is None and refused["parameters"] is None
+    assert {cost["us"] for cost in costs.values()} == {None}
+
+    y, h = (rng.normal(size=(50, 2, *more)).astype(np.complex64) for more in ((), (2,)))
+    costs = detector_costs(scenario, names[:1], [y, h, np.ones(50, np.float32)], repeats=2)
+    assert costs["mmse"]["us"] > 0
+    with pytest.raises(InvalidInput, match="detector: got 'best'"):
+        detector_costs(scenario, ["best"])

@@ -321,12 +321,12 @@ def run(args, console):
             on_point=on_point,
         )
     write_results(results, folder)
-    write_report([folder], folder / "report.html")
     for table in rate_tables(results, width=console.width):
         console.print(table)
     gaps = gap_table(results)
     if gaps is not None:
         console.print(gaps)
+    write_report([folder], folder / "report.html")
     wall = results["provenance"]["wall_seconds"]
     console.print(f"{wall:.0f} s; results in {folder}/", soft_wrap=True)
     if not results["provenance"]["complete"]:

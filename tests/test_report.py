@@ -348,6 +348,15 @@ class Browser:
         label.wait_for()
         return label.text_content()
 
+    def y_range(self):
+        """Exponents of ten, as drawn and as the page asks for at the rate of its data."""
+        script = """() => {
+            const plot = document.getElementById("curves");
+            const page = JSON.parse(document.getElementById("data").textContent);
+            return [plot._fullLayout.yaxis.range, page.rates[page.rate].range];
+        }"""
+        return self.page.evaluate(script)
+
     def drawn(self):
         return self.page.locator("#curves .scatterlayer .trace").count()
 
@@ -425,6 +434,8 @@ def test_switches(shipped, browser):
     assert view.drawn() == before and row.is_visible()
     page.click("[data-all=false]")
     assert view.drawn() == 0
+    drawn, asked = view.y_range()
+    assert drawn == pytest.approx(asked)
     page.click("[data-all=true]")
     assert view.drawn() == before
 
@@ -440,6 +451,8 @@ def test_switches(shipped, browser):
     # Unit channel power, four streams: 6.02 dB more
     assert "Hx" in title.text_content()
     moved = view.trace(detector="ml", rate="bler")["x"]
+    drawn, asked = view.y_range()
+    assert drawn == pytest.approx(asked)
     assert moved == pytest.approx([snr + 6.0206 for snr in x], abs=1e-3)
     assert float(crossing.inner_text()) == pytest.approx(at_first + 6.0206, abs=0.011)
 
@@ -464,6 +477,8 @@ def test_runs_are_switched(folder, shipped, browser, tmp_path):
     assert view.trace(run=1, detector="mmse", rate="bler")["visible"] is False
     assert view.trace(run=0, detector="mmse", rate="bler")["visible"]
     assert not view.page.locator(".run[data-run='1']").is_visible()
+    # Of several runs, the label names the one
+    assert DEFAULT.name in view.hover(14, shipped[1]["zf-pic", 14]["bler"])
     assert not view.complaints
 
 

@@ -72,6 +72,7 @@ def curves(runs, rate, definition):
     styles, dashes = style_of(runs), run_dashes(runs)
     figure = go.Figure()
     for index, run in enumerate(runs):
+        where = f" · {run.label}" if len(runs) > 1 else ""
         for detector in run.detectors:
             records = run.records(detector)
             style = {**styles[detector]}
@@ -95,21 +96,23 @@ def curves(runs, rate, definition):
                         },
                     }
                     x = meta["definitions"].get(definition)
-                    trace = _trace(run, meta, part, kind, style, (below, above))
+                    trace = _trace(where, meta, part, kind, style, (below, above))
                     trace.update(x=x, visible=name == rate and x is not None)
                     figure.add_trace(trace)
     figure.update_layout(_layout(runs, rate, definition))
     return figure
 
 
-def _trace(run, meta, records, kind, style, bars):
+def _trace(where, meta, records, kind, style, bars):
     detector, rate = meta["detector"], meta["rate"]
     common = {
         "name": html.escape(detector),
         "meta": meta,
         "text": [_hover(r, rate) for r in records],
-        "hovertemplate": f"<b>{html.escape(detector)}</b><br>%{{x:.4~g}} dB · %{{text}}"
-        f"<extra>{html.escape(run.label)}</extra>",
+        # The extra box of Plotly would be cut off on a phone
+        "hovertemplate": f"<b>{html.escape(detector)}</b>{html.escape(where)}<br>"
+        "%{x:.4~g} dB · %{text}<extra></extra>",
+        "hoverlabel": {"bordercolor": style["color"]},
     }
     if kind == "bound":
         return go.Scatter(
@@ -180,7 +183,7 @@ def _layout(runs, rate, definition):
         },
         "showlegend": False,
         "hovermode": "closest",
-        "hoverlabel": {"align": "left", "namelength": 40},
+        "hoverlabel": {"align": "left", "bgcolor": "#fff", "font": {"color": "#1d2530"}},
         "margin": {"l": 10, "r": 12, "t": 12, "b": 10},
         "xaxis": {
             "title": {"text": SNR_DEFINITIONS[definition].html},

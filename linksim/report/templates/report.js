@@ -27,14 +27,16 @@
   function drawCurves(axesToo) {
     const x = data.map((t) => t.meta.definitions[state.definition] || null);
     const style = {
-      x,
       visible: data.map((t, i) => t.meta.rate === state.rate && x[i] !== null && isOn(t.meta)),
       "error_y.visible": data.map((t) => "error_y" in t && state.intervals),
     };
     const axes = {};
     if (axesToo) {
+      style.x = x;
       axes["xaxis.title.text"] = page.definitions[state.definition].html;
       axes["xaxis.autorange"] = true;
+      // New x values would free both axes
+      axes["yaxis.autorange"] = false;
       axes["yaxis.range"] = page.rates[state.rate].range.slice();
       if (innerWidth > 760) axes["yaxis.title.text"] = page.rates[state.rate].label;
     }

@@ -37,7 +37,7 @@ class LinkBudget:
 
 @dataclass(frozen=True)
 class SnrDefinition:
-    """One definition: axis label, source, and N0 at 0 dB.
+    """One definition: axis label, source, N0 at 0 dB, and the axis label in HTML.
 
     With `per_realization`, N0 at 0 dB holds on average over the channel and is
     scaled by ||H||_F^2 / E||H||_F^2 of each channel use.
@@ -46,6 +46,7 @@ class SnrDefinition:
     label: str
     source: str
     no_at_0db: Callable[[LinkBudget], float]
+    html: str
     per_realization: bool = False
 
 
@@ -62,26 +63,31 @@ SNR_DEFINITIONS = {
         "$E_b/N_0$ (dB)",
         "Sionna's ebnodb2no: energy per information bit, stream and receive antenna",
         lambda b: 1.0 / (b.num_bits_per_symbol * b.coderate * b.resource_efficiency),
+        "E<sub>b</sub>/N<sub>0</sub> (dB)",
     ),
     "esno": SnrDefinition(
         "SNR $= 1/N_0$ (dB)",
         "OAMP-Net, HyperMIMO eq. 15, EQ-Net's code: transmit power of a stream to N0",
         lambda b: 1.0,
+        "SNR = 1/N<sub>0</sub> (dB)",
     ),
     "rx": SnrDefinition(
         r"SNR $= E\|Hx\|^2/E\|n\|^2$ (dB)",
         "RE-MIMO, MMNet, HyperMIMO-LR eq. 6: received signal to noise",
         lambda b: b.num_streams * b.channel_power,
+        "SNR = E‖Hx‖²/E‖n‖² (dB)",
     ),
     "frobenius": SnrDefinition(
         r"SNR $= E\|H\|_F^2/N_0$ (dB)",
         "EQ-Net's text, Section V-A",
         lambda b: b.num_rx * b.num_streams * b.channel_power,
+        "SNR = E‖H‖²<sub>F</sub>/N<sub>0</sub> (dB)",
     ),
     "detnet": SnrDefinition(
         r"SNR $= \mathrm{tr}(H^TH)/(K\sigma^2)$ per channel (dB)",
         "DetNet, WeSNet: real noise variance tr(H'H)/K/SNR of each realisation",
         _detnet_no,
+        "SNR = tr(HᵀH)/(Kσ²) per channel (dB)",
         per_realization=True,
     ),
 }

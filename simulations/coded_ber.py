@@ -2,8 +2,8 @@
 """Coded BER and BLER of MIMO detectors: the main job of linksim.
 
 Every detector sees the same bits, channels and noise. Results appear in
-OUTPUT/<scenario>/: results.json, results.csv, bler.png, ber.png, and the raw
-counts that a later run resumes and extends.
+OUTPUT/<scenario>/: results.json, results.csv, bler.png, ber.png, report.html, and
+the raw counts that a later run resumes and extends.
 """
 
 import argparse
@@ -285,6 +285,7 @@ def run(args, console):
     from linksim.montecarlo.engine import run_points, simulate
     from linksim.montecarlo.output import gap_table, rate_tables, write_results
     from linksim.montecarlo.replay import parse_replay, replay_block, save_replay
+    from linksim.report import write_report
 
     detectors = chosen_detectors(args, scenario)
     if args.memory is not None:
@@ -341,6 +342,7 @@ def run(args, console):
     gaps = gap_table(results)
     if gaps is not None:
         console.print(gaps)
+    write_report([folder], folder / "report.html")
     wall = results["provenance"]["wall_seconds"]
     console.print(f"{wall:.0f} s; results in {folder}/", soft_wrap=True)
     if not results["provenance"]["complete"]:

@@ -53,22 +53,12 @@ def parse_arguments(argv):
     return parser.parse_args(argv)
 
 
-def compiled(detector):
-    """A detector as a function in the faster mode on CPU."""
-    import tensorflow as tf
-
-    # Sionna's blocks say nothing: graph mode is the faster one of most
-    xla = getattr(detector, "xla_on_cpu", False)
-    return tf.function(lambda *args: detector(*args), autograph=False, jit_compile=xla)
-
-
 # --- pareto ---------------------------------------------------------------------------
 
 
 def pareto(args, console):
     """Write pareto.json and pareto.png; return lines of Markdown."""
-    from linksim.complexity import count_flops, interleaved_seconds
-    from linksim.link.receiver import Receiver
+    from linksim.complexity import detector_costs
     from linksim.link.scenario import scenario_from_dict
 
     results = json.loads(args.results.read_text(encoding="utf-8"))
@@ -90,20 +80,13 @@ def pareto(args, console):
     inputs = draw_vectors(
         system.num_rx, system.num_streams, system.num_bits_per_symbol, PARETO_BATCH, NO
     )
-    calls, rows = {}, []
+    kept = ("detector", "bler", "bler_low", "bler_high", "block_errors", "blocks")
+    names = [r["detector"] for r in records]
+    costs = detector_costs(scenario, names, inputs, args.repeats)
+    rows = []
     for record in records:
-        name = record["detector"]
-        detector = Receiver(name, scenario).detector
-        call = compiled(detector)
-        calls[name] = lambda call=call: call(*inputs)
-        try:
-            flops = count_flops(detector, system.num_rx).flops
-        except InvalidInput:
-            flops = None  # loops, whose passes a graph does not tell
-        kept = ("detector", "bler", "bler_low", "bler_high", "block_errors", "blocks")
-        rows.append({**{key: record[key] for key in kept}, "flops": flops})
-    for row, seconds in zip(rows, interleaved_seconds(calls, args.repeats).values()):
-        row["us"] = 1e6 * float(np.median(seconds)) / PARETO_BATCH
+        cost = costs[record["detector"]]
+        rows.append({**{key: record[key] for key in kept}, "flops": cost["flops"], "us": cost["us"]})
     data = {
         "scenario": scenario.name,
         "snr_db": snr_db,
@@ -189,14 +172,14 @@ def growth(args, console):
 
 def seconds_of(name, system, args):
     """Median seconds of a call, or None if it is refused, fails or takes too long."""
-    from linksim.complexity import interleaved_seconds
+    from linksim.complexity import compiled, interleaved_seconds
     from linksim.registry import create_detector
 
     k, m = system["num_streams"], system["num_bits_per_symbol"]
     inputs = draw_vectors(system["num_rx"], k, m, system["batch"], NO)
     try:
         detector = create_detector(name, num_streams=k, num_bits_per_symbol=m)
-        call = detector if getattr(detector, "eager_only", False) else compiled(detector)
+        call = compiled(detector)
         start = time.perf_counter()
         np.asarray(call(*[x[:1] for x in inputs]))
         if getattr(detector, "eager_only", False) and system["batch"] > 1:

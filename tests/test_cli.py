@@ -34,6 +34,9 @@ def test_results_of_a_run(tmp_path):
     assert [float(r["bler"]) for r in rows] == [r["bler"] for r in results["records"]]
     for name in ("bler.png", "ber.png"):
         assert (folder / name).read_bytes()[:4] == b"\x89PNG"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    record = results["records"][0]
+    assert f"{record['block_errors']:,} errors in {record['blocks']:,} blocks" in page
     assert "mmse" in done.stdout and "gap (dB)" in done.stdout
     # A second run resumes: nothing is appended
     before = (folder / "counts.jsonl").read_bytes()

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from linksim.complexity import count_flops, measure_latency, peak_memory
+from linksim.complexity import count_flops, detector_costs, measure_latency, peak_memory
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matvec
 from linksim.errors import InvalidInput
+from linksim.link.scenario import load_scenario
 from linksim.registry import create_detector, list_detectors
 
 pytestmark = pytest.mark.skipif(
@@ -57,7 +58,9 @@ def test_mmse_costs_what_its_steps_do():
     """Gram 2N(2M)N - N^2, inverse 2N^3, and terms of second order."""
     num_rx, k = 64, 16
     n = 2 * k
-    counted = count_flops(create_detector("mmse", num_streams=k, num_bits_per_symbol=4), num_rx)
+    counted = count_flops(
+        create_detector("mmse", num_streams=k, num_bits_per_symbol=4), num_rx
+    )
     products = counted.by_operation["BatchMatMulV2"]
     gram = 2 * n * 2 * num_rx * n - n * n
     matched = 2 * n * 2 * num_rx - n
@@ -102,7 +105,8 @@ def wesnet(fraction, scaled="units"):
 
 
 @pytest.mark.parametrize(
-    "percent, published, difference", [(50, 49.78, 0.15), (20, 79.82, 0.06), (30, 68.73, 1.2)]
+    "percent, published, difference",
+    [(50, 49.78, 0.15), (20, 79.82, 0.06), (30, 68.73, 1.2)],
 )
 def test_sizes_of_wesnet_are_the_published_percentages(percent, published, difference):
     """Claim W6, term by term, of a layer at 60x30 (Nt = 30, M = 8 Nt = 240 units).
@@ -291,3 +295,24 @@ def test_memory_is_what_a_process_gains():
 def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def test_costs_by_name(rng):
+    scenario = load_scenario("rayleigh-2x2-qam64")
+    names = ["mmse", "ml+max-mi:3", "eqnet-l-qr", "sionna-lmmse"]
+    costs = detector_costs(scenario, names)
+    detector = create_detector("ml", num_streams=2, num_bits_per_symbol=6)
+    # The quantizer is not counted
+    assert costs["ml+max-mi:3"]["flops"] == count_flops(detector, 2).flops
+    assert costs["eqnet-l-qr"]["parameters"] > 100_000
+    (model,) = costs["eqnet-l-qr"]["weights"]
+    assert model == "eqnet-l-qr/rayleigh-2x2-qam64"
+    refused = costs["sionna-lmmse"]
+    assert refused["flops"] is None and refused["parameters"] is None
+    assert {cost["us"] for cost in costs.values()} == {None}
+
+    y, h = (rng.normal(size=(50, 2, *more)).astype(np.complex64) for more in ((), (2,)))
+    costs = detector_costs(scenario, names[:1], [y, h, np.ones(50, np.float32)], repeats=2)
+    assert costs["mmse"]["us"] > 0
+    with pytest.raises(InvalidInput, match="detector: got 'best'"):
+        detector_costs(scenario, ["best"])

@@ -12,7 +12,7 @@ from linksim.files import write_atomically
 from linksim.link.scenario import scenario_from_dict
 from linksim.snr import SNR_DEFINITIONS
 
-_RATES = {"bler": "Block error rate", "ber": "Bit error rate", "ser": "Symbol error rate"}
+RATES = {"bler": "Block error rate", "ber": "Bit error rate", "ser": "Symbol error rate"}
 
 
 def write_results(results, folder):
@@ -54,7 +54,7 @@ def rate_tables(results, rate="bler", width=100):
     tables = []
     for start in range(0, len(detectors), fitting):
         names = detectors[start : start + fitting]
-        table = Table(title=f"{_RATES[rate]}, 95 % interval", title_justify="left")
+        table = Table(title=f"{RATES[rate]}, 95 % interval", title_justify="left")
         table.add_column("SNR (dB)", justify="right", no_wrap=True)
         for name in names:
             table.add_column(name, justify="right", no_wrap=True)
@@ -116,10 +116,7 @@ def plot(results, rate, path):
             continue
         snr = [r["snr_db"] for r in rows]
         value = [r[rate] for r in rows]
-        # An interval that reaches down to zero has no place on a log axis: it is
-        # drawn to a decade below its point
-        below = [v - max(r[f"{rate}_low"], v / 10) for v, r in zip(value, rows)]
-        above = [r[f"{rate}_high"] - v for v, r in zip(value, rows)]
+        below, above = error_bars(rows, rate)
         axes.errorbar(
             snr,
             value,
@@ -135,12 +132,24 @@ def plot(results, rate, path):
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.set_ylim(max(lowest / 3, 1e-9), 1.3)
     axes.set_xlabel(SNR_DEFINITIONS[scenario["snr"]["definition"]].label)
-    axes.set_ylabel(_RATES[rate])
+    axes.set_ylabel(RATES[rate])
     # Over the whole figure: a long legend leaves the axes too narrow for it
     figure.suptitle(scenario_from_dict(scenario).description, fontsize=11)
     if axes.containers:  # some curve has a point above zero
         figure.legend(loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)
+
+
+def error_bars(records, rate):
+    """Lengths of the intervals of positive rates below and above them, for a log axis.
+
+    Returns:
+        Two lists.
+    """
+    # An interval that reaches down to zero has no place on a log axis: it is drawn
+    # to a decade below its point
+    below = [r[rate] - max(r[f"{rate}_low"], r[rate] / 10) for r in records]
+    return below, [r[f"{rate}_high"] - r[rate] for r in records]
 
 
 _COLOURS = (

@@ -1,0 +1,204 @@
+"""The curves of a page as a Plotly figure: one trace per run, detector and rate."""
+
+import html
+import itertools
+import math
+
+import plotly.graph_objects as go
+
+from linksim.montecarlo.output import RATES, curve_style, error_bars
+from linksim.report.runs import COUNTS
+from linksim.snr import SNR_DEFINITIONS
+
+# Matplotlib's names, of `curve_style`, in Plotly's words, and a letter that looks alike
+_SYMBOLS = {
+    "o": ("circle", "●"),
+    "s": ("square", "■"),
+    "D": ("diamond", "◆"),
+    "^": ("triangle-up", "▲"),
+    "v": ("triangle-down", "▼"),
+    "P": ("cross", "✚"),
+    "*": ("star", "★"),
+    "X": ("x", "✖"),
+    "<": ("triangle-left", "◀"),
+    ">": ("triangle-right", "▶"),
+}
+_DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
+_RUN_DASHES = (*_DASHES.values(), "longdash", "longdashdot")
+
+
+def style_of(runs):
+    """{detector: `{"color", "symbol", "glyph", "dash"}`} of all runs.
+
+    A detector looks the same in every run; with one run, as in its PNG files.
+    """
+    names = dict.fromkeys(itertools.chain.from_iterable(run.detectors for run in runs))
+    styles = {}
+    for index, name in enumerate(names):
+        style = curve_style(index)
+        symbol, glyph = _SYMBOLS[style["marker"]]
+        dash = _DASHES[style["linestyle"]]
+        styles[name] = {
+            "color": style["color"],
+            "symbol": symbol,
+            "glyph": glyph,
+            "dash": dash,
+        }
+    return styles
+
+
+def run_dashes(runs):
+    """The dash of each run's curves; None with one run, whose detectors have their own."""
+    if len(runs) == 1:
+        return [None]
+    return [_RUN_DASHES[i % len(_RUN_DASHES)] for i in range(len(runs))]
+
+
+def curves(runs, rate, definition):
+    """The figure, with a rate and an SNR definition shown.
+
+    Every trace has `meta`: `run` (its index), `detector`, `rate` and `definitions`, the
+    x values of each SNR definition that the run can be shown in. Points without an
+    error are traces of their own: arrows at the upper end of the interval.
+
+    Args:
+        runs: list of `Run`.
+        rate: "bler", "ber" or "ser".
+        definition: a key of `SNR_DEFINITIONS`.
+
+    Returns:
+        A `plotly.graph_objects.Figure`.
+    """
+    styles, dashes = style_of(runs), run_dashes(runs)
+    figure = go.Figure()
+    for index, run in enumerate(runs):
+        where = f" · {run.label}" if len(runs) > 1 else ""
+        for detector in run.detectors:
+            records = run.records(detector)
+            style = {**styles[detector]}
+            style["dash"] = dashes[index] or style["dash"]
+            for name in RATES:
+                seen = [r for r in records if r[name] > 0]
+                below, above = error_bars(seen, name)
+                for kind, part in (
+                    ("curve", seen),
+                    ("bound", [r for r in records if not r[name]]),
+                ):
+                    if not part:
+                        continue
+                    meta = {
+                        "run": index,
+                        "detector": detector,
+                        "rate": name,
+                        "definitions": {
+                            key: [axis[r["snr_db"]] for r in part]
+                            for key, axis in run.snr_db.items()
+                        },
+                    }
+                    x = meta["definitions"].get(definition)
+                    trace = _trace(where, meta, part, kind, style, (below, above))
+                    trace.update(x=x, visible=name == rate and x is not None)
+                    figure.add_trace(trace)
+    figure.update_layout(_layout(runs, rate, definition))
+    return figure
+
+
+def _trace(where, meta, records, kind, style, bars):
+    detector, rate = meta["detector"], meta["rate"]
+    common = {
+        "name": html.escape(detector),
+        "meta": meta,
+        "text": [_hover(r, rate) for r in records],
+        # The extra box of Plotly would be cut off on a phone
+        "hovertemplate": f"<b>{html.escape(detector)}</b>{html.escape(where)}<br>"
+        "%{x:.4~g} dB · %{text}<extra></extra>",
+        "hoverlabel": {"bordercolor": style["color"]},
+    }
+    if kind == "bound":
+        return go.Scatter(
+            mode="markers",
+            y=[r[f"{rate}_high"] for r in records],
+            marker={"symbol": "arrow-down-open", "size": 11, "color": style["color"]},
+            **common,
+        )
+    below, above = bars
+    return go.Scatter(
+        mode="lines+markers",
+        y=[r[rate] for r in records],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": above,
+            "arrayminus": below,
+            "thickness": 1.2,
+            "width": 3,
+        },
+        line={"color": style["color"], "dash": style["dash"], "width": 2},
+        marker={"symbol": style["symbol"], "size": 8},
+        **common,
+    )
+
+
+def _hover(record, rate):
+    """Rate, interval and counts of a point."""
+    total, errors = COUNTS[rate]
+    low, high = record[f"{rate}_low"], record[f"{rate}_high"]
+    value = (
+        f"{record[rate]:.3g} [{low:.2g}, {high:.2g}]" if record[rate] else f"< {high:.2g}"
+    )
+    lines = [
+        f"N<sub>0</sub> = {record['no']:.4g}",
+        f"<b>{rate.upper()} {value}</b>",
+        f"{record[errors]:,} errors in {record[total]:,} {total}",
+    ]
+    if rate != "bler":
+        lines.append(f"{record['block_errors']:,} of {record['blocks']:,} blocks wrong")
+    return "<br>".join(lines)
+
+
+def rate_ranges(runs):
+    """{rate: exponents of ten between which the axis goes}."""
+    ranges = {}
+    for rate in RATES:
+        values = [
+            r[rate] or r[f"{rate}_high"] for run in runs for r in run.results["records"]
+        ]
+        lowest = max(min(values, default=1e-3) / 3, 1e-9)
+        ranges[rate] = [math.log10(lowest), math.log10(1.3)]
+    return ranges
+
+
+def _layout(runs, rate, definition):
+    grid = {
+        "gridcolor": "#e3e6ea",
+        "zeroline": False,
+        "linecolor": "#8a929c",
+        "ticks": "outside",
+    }
+    return {
+        "template": "none",
+        "font": {
+            "family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif",
+            "size": 13,
+        },
+        "showlegend": False,
+        "hovermode": "closest",
+        "hoverlabel": {"align": "left", "bgcolor": "#fff", "font": {"color": "#1d2530"}},
+        "margin": {"l": 10, "r": 12, "t": 12, "b": 10},
+        "xaxis": {
+            "title": {"text": SNR_DEFINITIONS[definition].html},
+            "nticks": 14,
+            "automargin": True,
+            **grid,
+        },
+        "yaxis": {
+            "title": {"text": RATES[rate]},
+            "type": "log",
+            "range": rate_ranges(runs)[rate],
+            "dtick": 1,
+            "exponentformat": "power",
+            "minor": {"showgrid": True, "gridcolor": "#f3f4f6", "dtick": "D1"},
+            "automargin": True,
+            **grid,
+        },
+    }

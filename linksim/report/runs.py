@@ -1,0 +1,200 @@
+"""Runs to report: result files that are checked, labelled, and put on common SNR axes."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from linksim.errors import InvalidInput, ResultFileError
+from linksim.link.scenario import Scenario, scenario_from_dict
+from linksim.montecarlo.output import RATES
+from linksim.snr import SNR_DEFINITIONS, no_to_snr_db
+
+# Rate: what is counted, and its errors
+COUNTS = {
+    "bler": ("blocks", "block_errors"),
+    "ber": ("bits", "bit_errors"),
+    "ser": ("symbols", "symbol_errors"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes:
+        label: what tells it from the others of a page.
+        path: of its `results.json`.
+        results: what `linksim.simulate` returned.
+        scenario: the `Scenario`.
+        snr_db: {SNR definition: {"snr_db" of a record: SNR in dB}}, the run's own
+            definition among them.
+        note: why there are no other definitions, or "".
+    """
+
+    label: str
+    path: Path
+    results: dict
+    scenario: Scenario
+    snr_db: dict
+    note: str
+
+    @property
+    def definition(self):
+        """The SNR definition of the run."""
+        return self.scenario.snr.definition
+
+    @property
+    def detectors(self):
+        """Names, in the order of the records."""
+        return list(dict.fromkeys(r["detector"] for r in self.results["records"]))
+
+    def records(self, detector):
+        """Records of a detector, ascending in SNR."""
+        mine = [r for r in self.results["records"] if r["detector"] == detector]
+        return sorted(mine, key=lambda r: r["snr_db"])
+
+
+def read_runs(paths):
+    """Read result files.
+
+    Args:
+        paths: of `results.json` files, or of the folders they lie in.
+
+    Returns:
+        A `Run` each, with labels that differ.
+
+    Raises:
+        InvalidInput: no path, or the same file twice.
+        ResultFileError: unreadable, damaged, edited or foreign file.
+    """
+    files = [Path(p) / "results.json" if Path(p).is_dir() else Path(p) for p in paths]
+    if not files:
+        raise InvalidInput(
+            "results: empty, expected at least one results.json or its folder"
+        )
+    known = set()
+    for file in files:
+        if file.resolve() in known:
+            raise InvalidInput(f"results: {file} is given twice")
+        known.add(file.resolve())
+    loaded = [(file, *_read(file)) for file in files]
+    labels = _labels(files, [scenario.name for _, _, scenario in loaded])
+    runs = []
+    for label, (file, results, scenario) in zip(labels, loaded):
+        snr_db, note = _snr_axes(scenario, results["records"])
+        runs.append(Run(label, file, results, scenario, snr_db, note))
+    return runs
+
+
+def _read(file):
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResultFileError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ResultFileError(f"{file}: not valid JSON, or damaged ({error})") from None
+    if not isinstance(results, dict):
+        raise ResultFileError(f"{file}: not a result file of linksim")
+    if "label" in results and "scenario" not in results:
+        raise ResultFileError(
+            f"{file}: a sweep over {results['label']!r}; expected results over SNR"
+        )
+    for key, kind in (
+        ("scenario", dict),
+        ("provenance", dict),
+        ("records", list),
+        ("gaps", list),
+    ):
+        if not isinstance(results.get(key), kind):
+            raise ResultFileError(f"{file}: not a result file of linksim: no {key}")
+    for record in results["records"]:
+        _check_record(file, record)
+    points = [(r["detector"], r["snr_db"]) for r in results["records"]]
+    if len(set(points)) < len(points):
+        raise ResultFileError(f"{file}: a detector has two records at one SNR")
+    for gap in results["gaps"]:
+        if not isinstance(gap, dict) or not _GAP_KEYS <= set(gap):
+            raise ResultFileError(
+                f"{file}: got the gap {gap!r}, expected {sorted(_GAP_KEYS)}"
+            )
+    try:
+        return results, scenario_from_dict(results["scenario"])
+    except (InvalidInput, TypeError) as error:
+        raise ResultFileError(
+            f"{file}: its scenario is not one of this version: {error}"
+        ) from None
+
+
+_GAP_KEYS = {"detector", "reference", "target_bler", "gap_db", "gap_db_low", "gap_db_high"}
+
+
+def _check_record(file, record):
+    """Refuse a record whose rates are not those of its counts."""
+    if not isinstance(record, dict) or not isinstance(record.get("detector"), str):
+        raise ResultFileError(
+            f"{file}: got the record {record!r}, expected one with a detector"
+        )
+    where = f"{file}: {record['detector']} at {record.get('snr_db')} dB"
+    keys = ["snr_db", "no", "seconds"]
+    keys += [key for rate in RATES for key in (rate, f"{rate}_low", f"{rate}_high")]
+    keys += [key for pair in COUNTS.values() for key in pair]
+    for key in keys:
+        value = record.get(key)
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ResultFileError(f"{where}: {key} is {value!r}, expected a finite number")
+    for rate, (total, errors) in COUNTS.items():
+        total, errors, low, high = (
+            record[k] for k in (total, errors, f"{rate}_low", f"{rate}_high")
+        )
+        if not 0 <= errors <= total or total < 1 or record["no"] <= 0:
+            raise ResultFileError(f"{where}: {errors} errors of {total}, N0 {record['no']}")
+        if not math.isclose(record[rate], errors / total, rel_tol=1e-9, abs_tol=1e-300):
+            raise ResultFileError(
+                f"{where}: {rate} is {record[rate]}, but there are {errors} errors of {total}"
+            )
+        if not low <= record[rate] <= high:
+            raise ResultFileError(f"{where}: {rate} lies outside of its interval")
+
+
+def _labels(files, names):
+    """Scenario names; where they repeat, with the end of the path that differs."""
+    labels = []
+    for file, name in zip(files, names):
+        same = [f for f, n in zip(files, names) if n == name and f != file]
+        parts = file.resolve().parts
+        depth = 2  # the folder and the file
+        while any(f.resolve().parts[-depth:] == parts[-depth:] for f in same):
+            depth += 1
+        # results.json itself says nothing
+        end = parts[-depth:-1] if file.name == "results.json" else parts[-depth:]
+        labels.append("/".join(end) if same else name)
+    return labels
+
+
+def _snr_axes(scenario, records):
+    """SNR of the points in each definition that they can be converted to."""
+    # Loads Sionna
+    from linksim.link.link import Link
+
+    own = scenario.snr.definition
+    points = sorted({(r["snr_db"], r["no"]) for r in records})
+    axes = {own: {snr: snr for snr, _ in points}}
+    if SNR_DEFINITIONS[own].per_realization:
+        return axes, "N0 differs from channel to channel: there is no other SNR of a point."
+    try:
+        link = Link(scenario)
+        same = all(math.isclose(link.no(snr), no, rel_tol=1e-6) for snr, no in points)
+    except InvalidInput as error:
+        return axes, f"The link cannot be built here ({error}): no other SNR definitions."
+    if not same:
+        return (
+            axes,
+            "This version takes another N0 for these points: no other SNR definitions.",
+        )
+    for name, definition in SNR_DEFINITIONS.items():
+        if name != own and not definition.per_realization:
+            axes[name] = {
+                snr: round(no_to_snr_db(name, no, link.budget), 6) for snr, no in points
+            }
+    return axes, ""

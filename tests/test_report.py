@@ -1,0 +1,501 @@
+"""The HTML page of runs: what it says, and that it says nothing of files it cannot trust."""
+
+import html.parser
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+import linksim
+from linksim.complexity import count_flops
+from linksim.errors import InvalidInput, ResultFileError
+from linksim.montecarlo.output import write_results
+from linksim.report import build_page, read_runs, write_report
+from linksim.report.tables import measured_costs
+
+ROOT = Path(__file__).resolve().parent.parent
+SCENARIO = "gauss-markov-4x2-qpsk"
+DEFAULT = ROOT / "results/cdl-c-8x4-qam16"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run with a curve that crosses the target and one without an error at a point."""
+    results = linksim.simulate(
+        SCENARIO, ["mmse", "zf"], snr_db=[8, 12, 16, 40], max_blocks=1500
+    )
+    folder = tmp_path_factory.mktemp("run")
+    write_results(results, folder)
+    return folder
+
+
+@pytest.fixture
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def written(results, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+class Page(html.parser.HTMLParser):
+    """Elements of a page with their attributes, its text, and the data inside."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.words, self.data, self._inside = [], [], None, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self._inside = tag, dict(attributes)
+        self.elements.append(self._inside)
+
+    def handle_data(self, data):
+        tag, attributes = self._inside or ("", {})
+        if attributes.get("id") == "data" and self.data is None:
+            self.data = json.loads(data)
+        elif tag not in ("script", "style"):
+            self.words.append(data.strip())
+
+    @property
+    def text(self):
+        return " ".join(w for w in self.words if w)
+
+    def traces(self, **meta):
+        found = self.data["figure"]["data"]
+        return [t for t in found if meta.items() <= t["meta"].items()]
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return Page(build_page(read_runs([folder])))
+
+
+def test_a_page_needs_nothing_else(page):
+    for tag, attributes in page.elements:
+        assert tag not in ("link", "img", "iframe", "object")
+        assert not {"src", "href"} & set(attributes), (tag, attributes)
+    policy = [a["content"] for t, a in page.elements if a.get("http-equiv")]
+    assert policy and policy[0].startswith("default-src 'none'")
+    assert any(a.get("name") == "viewport" for t, a in page.elements)
+
+
+@pytest.mark.parametrize(
+    "rate, total", [("bler", "blocks"), ("ber", "bits"), ("ser", "symbols")]
+)
+def test_curves_are_the_records(page, results, rate, total):
+    (curve, bound) = page.traces(detector="zf", rate=rate)
+    records = [r for r in results["records"] if r["detector"] == "zf"]
+    seen, clean = records[:3], records[3]
+    assert curve["y"] == [r[rate] for r in seen] and curve["x"] == [8, 12, 16]
+    bars = curve["error_y"]
+    for r, above, below, text in zip(
+        seen, bars["array"], bars["arrayminus"], curve["text"]
+    ):
+        assert r[rate] + above == pytest.approx(r[f"{rate}_high"])
+        assert r[rate] - below == pytest.approx(max(r[f"{rate}_low"], r[rate] / 10))
+        errors = r[
+            {"bler": "block_errors", "ber": "bit_errors", "ser": "symbol_errors"}[rate]
+        ]
+        assert f"{errors:,} errors in {r[total]:,} {total}" in text
+    # Where there was no error, the upper end of the interval, and no line to it
+    assert clean["block_errors"] == 0
+    assert bound["y"] == [clean[f"{rate}_high"]] and bound["mode"] == "markers"
+    assert curve["visible"] == bound["visible"] == (rate == "bler")
+
+
+def test_snr_axes_are_those_of_the_noise(page, results):
+    (curve, _) = page.traces(detector="mmse", rate="bler")
+    axes = curve["meta"]["definitions"]
+    assert set(axes) == {"rx", "esno", "ebno", "frobenius"} == set(page.data["definitions"])
+    no = [r["no"] for r in results["records"] if r["detector"] == "mmse"][:3]
+    assert axes["rx"] == [8, 12, 16]
+    assert axes["esno"] == pytest.approx([-10 * math.log10(n) for n in no], abs=1e-5)
+    # QPSK without a code: two bits of a symbol
+    assert axes["ebno"] == pytest.approx(
+        [a - 10 * math.log10(2) for a in axes["esno"]], abs=1e-5
+    )
+    # Four antennas: E||H||_F^2 is four times E||Hx||^2 of one antenna
+    assert axes["frobenius"] == pytest.approx(
+        [a + 10 * math.log10(4) for a in axes["rx"]], abs=1e-5
+    )
+    shift = axes["esno"][0] - 8
+    crossings = page.data["runs"][0]["crossings"]
+    for name in ("mmse", "zf"):
+        ours, theirs = crossings["rx"][name]["value"], crossings["esno"][name]["value"]
+        assert 12 < ours < 16 and theirs - ours == pytest.approx(shift, abs=1e-5)
+
+
+def test_points_that_convert_to_nothing_else(results, tmp_path):
+    for record in results["records"]:
+        record["no"] *= 1.5
+    (run,) = read_runs([written(results, tmp_path / "other-no")])
+    assert list(run.snr_db) == ["rx"] and "another N0" in run.note
+    changing = linksim.simulate("wesnet-20x10-bpsk", ["mmse"], snr_db=[8], max_blocks=100)
+    (run,) = read_runs([written(changing, tmp_path / "detnet")])
+    assert list(run.snr_db) == ["detnet"] and "channel to channel" in run.note
+    both = Page(build_page(read_runs([tmp_path / "other-no", tmp_path / "detnet"])))
+    assert set(both.data["definitions"]) == {"rx", "detnet"}
+    assert [t["visible"] for t in both.traces(run=1, rate="bler")] == [False]
+
+
+def test_tables_and_provenance(page, results):
+    gap = next(g for g in results["gaps"] if g["detector"] == "zf")
+    assert (
+        f"{gap['gap_db']:+.2f} [{gap['gap_db_low']:+.2f}, {gap['gap_db_high']:+.2f}]"
+        in page.text
+    )
+    system = results["scenario"]["system"]
+    detector = linksim.create_detector(
+        "zf",
+        num_streams=system["num_streams"],
+        num_bits_per_symbol=system["num_bits_per_symbol"],
+    )
+    assert f" {count_flops(detector, system['num_rx']).flops:,} " in page.text
+    record = next(
+        r for r in results["records"] if r["detector"] == "zf" and r["snr_db"] == 16
+    )
+    cells = page.data["runs"][0]["points"]["16"]["zf"]
+    assert f"{record['block_errors']:,} of {record['blocks']:,}" in cells["bler"]["detail"]
+    assert cells["ms"]["value"] == pytest.approx(1e3 * record["seconds"] / record["blocks"])
+    # The table begins at a point where all detectors have errors
+    assert cells["bler"]["detail"] in page.text
+    made = results["provenance"]
+    for text in (made["versions"]["sionna"], made["fingerprint"], made["finished_at"]):
+        assert text in page.text
+    assert f"Seed {made['seed']}" in page.text and '"num_streams": 2' in page.text
+
+
+def test_runs_of_one_scenario_have_their_own_labels(folder, results, tmp_path):
+    second = written(results, tmp_path / "b" / "run")
+    third = written(results, tmp_path / "c" / "run")
+    labels = [run.label for run in read_runs([folder, second, third / "results.json"])]
+    assert labels[1:] == ["b/run", "c/run"] and len(set(labels)) == 3
+    page = Page(build_page(read_runs([second, third])))
+    chips = [a["data-name"] for t, a in page.elements if a.get("data-kind") == "run"]
+    assert chips == ["0", "1"]
+    # A detector has one colour, a run one dash
+    lines = [page.traces(run=run, detector="zf", rate="bler")[0]["line"] for run in (0, 1)]
+    assert lines[0]["color"] == lines[1]["color"] and lines[0]["dash"] != lines[1]["dash"]
+
+
+def test_costs_of_other_weights_are_not_shown(results, tmp_path):
+    results["provenance"]["weights"] = {"zf": {"zf/mine": "0" * 64}}
+    results["records"] += [
+        {**r, "detector": name}
+        for name in ("sdr", "gone")
+        for r in results["records"]
+        if r["detector"] == "zf"
+    ]
+    (run,) = read_runs([written(results, tmp_path)])
+    costs = measured_costs(run, repeats=2)
+    assert set(costs) == {"mmse", "sdr"}
+    # A loop: its time is known, its operations are not
+    assert costs["sdr"]["flops"] is None and costs["sdr"]["us"] > 0
+    assert costs["mmse"]["flops"] > 100 and costs["mmse"]["us"] > 0
+
+
+def test_names_are_texts_and_nothing_else(results, tmp_path):
+    evil = "</script><img src=x onerror=alert(1)>"
+    for record in results["records"]:
+        record["detector"] = evil if record["detector"] == "zf" else "mmse"
+    results["gaps"] = []
+    results["provenance"]["command"] = [evil]
+    text = build_page(read_runs([written(results, tmp_path)]))
+    page = Page(text)
+    assert not [e for e in page.elements if e[0] == "img"] and page.data is not None
+    assert page.traces(detector=evil, rate="bler")
+
+
+def test_a_run_without_a_point(results, tmp_path):
+    results.update(records=[], gaps=[])
+    results["provenance"]["complete"] = False
+    page = Page(build_page(read_runs([written(results, tmp_path)])))
+    assert "No point was simulated" in page.text and "interrupted" in page.text
+
+
+def _without(results, key):
+    return {k: v for k, v in results.items() if k != key}
+
+
+def _first_record(results, **changes):
+    return {**results, "records": [{**results["records"][0], **changes}]}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda r: [], "not a result file"),
+        (lambda r: _without(r, "gaps"), "no gaps"),
+        (lambda r: {"label": "rho", "records": []}, "a sweep over 'rho'"),
+        (lambda r: _first_record(r, bler=0.123), "bler is 0.123, but there are"),
+        (lambda r: _first_record(r, bits=None), "bits is None"),
+        (lambda r: _first_record(r, no=float("nan")), "no is nan"),
+        (lambda r: _first_record(r, block_errors=10**9), "1000000000 errors of"),
+        (lambda r: _first_record(r, ser_high=0.0), "ser lies outside"),
+        (
+            lambda r: {**r, "records": r["records"] + r["records"][:1]},
+            "two records at one SNR",
+        ),
+        (lambda r: {**r, "gaps": [{}]}, "got the gap {}"),
+        (lambda r: {**r, "scenario": {**r["scenario"], "more": 1}}, "unknown key more"),
+    ],
+)
+def test_files_that_are_refused(results, tmp_path, change, message):
+    written(change(results), tmp_path)
+    with pytest.raises(ResultFileError, match="results.json: ") as error:
+        read_runs([tmp_path])
+    assert message in str(error.value)
+
+
+def test_a_truncated_file_and_bad_arguments(folder, results, tmp_path):
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(results)[:-100])
+    with pytest.raises(ResultFileError, match="not valid JSON"):
+        read_runs([file])
+    with pytest.raises(ResultFileError, match="cannot be read"):
+        read_runs([tmp_path / "nothing.json"])
+    with pytest.raises(InvalidInput, match="results: empty"):
+        read_runs([])
+    with pytest.raises(InvalidInput, match="given twice"):
+        read_runs([folder, folder / "results.json"])
+    with pytest.raises(InvalidInput, match="rate: got 'per'"):
+        build_page(read_runs([folder]), rate="per")
+
+
+def test_the_script(folder, tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("report", ROOT / "simulations/report.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    output = tmp_path / "new" / "page.html"
+    assert (
+        script.main(
+            [str(folder), "--output", str(output), "--rate", "ser", "--latency", "1"]
+        )
+        == 0
+    )
+    page = Page(output.read_text(encoding="utf-8"))
+    assert page.data["rate"] == "ser" and "Detection of a vector" in page.text
+    assert script.main([str(tmp_path / "nothing"), "--output", str(output)]) == 2
+    assert "report.py: " in capsys.readouterr().err
+
+
+# --- in a browser -----------------------------------------------------------------------
+
+
+def _chromium():
+    import shutil
+
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    return pytest.skip("no Chromium here: apt-get install chromium")
+
+
+_ARGUMENTS = [
+    *(
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+    ),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+
+
+class Browser:
+    """A page in Chromium, and everything that it complains about or asks for."""
+
+    def __init__(self, context, path):
+        self.complaints, self.requests = [], []
+        self.page = context.new_page()
+        self.page.on("console", lambda m: self.complaints.append(m.text))
+        self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        self.page.on("request", lambda r: self.requests.append(r.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("#curves .scatterlayer .trace")
+
+    def trace(self, **meta):
+        """The curve of that `meta`, as Plotly has it."""
+        script = """meta => {
+            const found = document.getElementById("curves").data.filter(t =>
+                t.mode !== "markers" && Object.keys(meta).every(k => t.meta[k] === meta[k]));
+            const {x, y, visible, error_y} = found[0];
+            return {count: found.length, x: [...x], y: [...y], visible, bars: error_y.visible};
+        }"""
+        found = self.page.evaluate(script, meta)
+        assert found["count"] == 1
+        return found
+
+    def hover(self, x, y):
+        """The text that a mouse at a point of the axes shows."""
+        script = """([x, y]) => {
+            const plot = document.getElementById("curves");
+            const {xaxis, yaxis, _size} = plot._fullLayout;
+            const box = plot.getBoundingClientRect();
+            return [box.left + _size.l + xaxis.d2p(x), box.top + _size.t + yaxis.d2p(y)];
+        }"""
+        self.page.locator("#curves").scroll_into_view_if_needed()
+        left, top = self.page.evaluate(script, [x, y])
+        self.page.mouse.move(left - 3, top)
+        self.page.mouse.move(left, top, steps=3)
+        label = self.page.locator("#curves .hoverlayer .hovertext").first
+        label.wait_for()
+        return label.text_content()
+
+    def y_range(self):
+        """Exponents of ten, as drawn and as the page asks for at the rate of its data."""
+        script = """() => {
+            const plot = document.getElementById("curves");
+            const page = JSON.parse(document.getElementById("data").textContent);
+            return [plot._fullLayout.yaxis.range, page.rates[page.rate].range];
+        }"""
+        return self.page.evaluate(script)
+
+    def drawn(self):
+        return self.page.locator("#curves .scatterlayer .trace").count()
+
+    def fits(self):
+        """Whether the page is no wider than its window."""
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        return self.page.evaluate(wide) == 0
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Opens a page: `browser(path, width, height, touch=False)`."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    executable = _chromium()
+    contexts = []
+    with playwright.sync_playwright() as driver:
+
+        def open_page(path, width=1280, height=900, touch=False):
+            contexts.append(
+                driver.chromium.launch_persistent_context(
+                    tmp_path_factory.mktemp("profile"),
+                    executable_path=executable,
+                    headless=True,
+                    args=_ARGUMENTS,
+                    viewport={"width": width, "height": height},
+                    has_touch=touch,
+                    is_mobile=touch,
+                )
+            )
+            return Browser(contexts[-1], path)
+
+        yield open_page
+        for context in contexts:
+            context.close()
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """The page of the default scenario's results, and its records by detector and SNR."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_report([DEFAULT], path)
+    records = json.loads((DEFAULT / "results.json").read_text())["records"]
+    return path, {(r["detector"], r["snr_db"]): r for r in records}
+
+
+@pytest.mark.slow
+def test_hover_shows_the_counts(shipped, browser):
+    path, records = shipped
+    view = browser(path)
+    record = records["zf-pic", 14]
+    label = view.hover(14, record["bler"])
+    assert "zf-pic" in label and "14 dB" in label
+    assert f"{record['block_errors']:,} errors in {record['blocks']:,} blocks" in label
+    view.page.click("[data-rate=ser]")
+    record = records["zf-pic", 20]
+    label = view.hover(20, record["ser"])
+    assert f"{record['symbol_errors']:,} errors in {record['symbols']:,} symbols" in label
+    assert not view.complaints and view.requests == [path.as_uri()]
+
+
+@pytest.mark.slow
+def test_switches(shipped, browser):
+    path, records = shipped
+    view = browser(path)
+    page = view.page
+    before = view.drawn()
+    row = page.locator("tr[data-detector=ep]")
+    chip = page.locator(".chip[data-name=ep]")
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "false" and view.drawn() == before - 1
+    assert (
+        view.trace(detector="ep", rate="bler")["visible"] is False and not row.is_visible()
+    )
+    chip.click()
+    assert view.drawn() == before and row.is_visible()
+    page.click("[data-all=false]")
+    assert view.drawn() == 0
+    drawn, asked = view.y_range()
+    assert drawn == pytest.approx(asked)
+    page.click("[data-all=true]")
+    assert view.drawn() == before
+
+    page.uncheck("#intervals")
+    assert view.trace(detector="ep", rate="bler")["bars"] is False
+    assert page.locator("#curves .errorbar:visible").count() == 0
+
+    crossing = page.locator("tr[data-detector=ml] [data-cell=crossing]")
+    title = page.locator("#curves .xtitle")
+    assert "1/N" in title.text_content()
+    at_first, x = float(crossing.inner_text()), view.trace(detector="ml", rate="bler")["x"]
+    page.select_option("#definition", "rx")
+    # Unit channel power, four streams: 6.02 dB more
+    assert "Hx" in title.text_content()
+    moved = view.trace(detector="ml", rate="bler")["x"]
+    drawn, asked = view.y_range()
+    assert drawn == pytest.approx(asked)
+    assert moved == pytest.approx([snr + 6.0206 for snr in x], abs=1e-3)
+    assert float(crossing.inner_text()) == pytest.approx(at_first + 6.0206, abs=0.011)
+
+    bler = page.locator("tr[data-detector=mmse] [data-cell=bler]")
+    page.select_option("[data-points]", "12")
+    record = records["mmse", 12]
+    assert f"{record['block_errors']:,} of {record['blocks']:,}" in bler.inner_text()
+
+    page.click("th:has-text('FLOPs') button")
+    names = [r.get_attribute("data-detector") for r in page.locator("tbody tr").all()]
+    assert names[0] == "zf" and names[-1] == "eqnet-l-sic"
+    assert not view.complaints and view.requests == [path.as_uri()]
+
+
+@pytest.mark.slow
+def test_runs_are_switched(folder, shipped, browser, tmp_path):
+    path = tmp_path / "two.html"
+    write_report([DEFAULT, folder], path)
+    view = browser(path)
+    assert view.trace(run=1, detector="mmse", rate="bler")["visible"]
+    view.page.click(".chip[data-kind=run][data-name='1']")
+    assert view.trace(run=1, detector="mmse", rate="bler")["visible"] is False
+    assert view.trace(run=0, detector="mmse", rate="bler")["visible"]
+    assert not view.page.locator(".run[data-run='1']").is_visible()
+    # Of several runs, the label names the one
+    assert DEFAULT.name in view.hover(14, shipped[1]["zf-pic", 14]["bler"])
+    assert not view.complaints
+
+
+@pytest.mark.slow
+def test_a_phone(shipped, browser):
+    path, records = shipped
+    view = browser(path, 375, 812, touch=True)
+    assert view.fits()
+    plot = view.page.locator("#curves .main-svg").first.bounding_box()
+    assert plot["width"] <= 375 and plot["height"] > 300
+    # Also with everything unfolded
+    view.page.evaluate(
+        "document.querySelectorAll('details').forEach(d => { d.open = true })"
+    )
+    assert view.fits()
+    for chip in view.page.locator(".chip").all():
+        assert chip.bounding_box()["height"] >= 28
+    view.page.locator(".chip[data-name=mmse]").tap()
+    assert view.trace(detector="mmse", rate="bler")["visible"] is False
+    assert not view.complaints

@@ -20,14 +20,14 @@ def benchmark():
 
 def test_a_row_is_measured_and_written(benchmark, tmp_path, capsys):
     files = ["--json", str(tmp_path / "b.json"), "--markdown", str(tmp_path / "b.md")]
-    assert benchmark.main(["--quick", "--only", "mmse-64x16-qam16", *files]) == 0
+    assert benchmark.main(["--quick", "--only", "mmse-64x16-qam16-xla", *files]) == 0
     data = json.loads((tmp_path / "b.json").read_text())
     (row,) = data["rows"]
     assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
     assert row["agreement"].startswith("100.00 %")
     assert data["machine"]["cores"] >= 1
     text = (tmp_path / "b.md").read_text()
-    assert "| mmse-64x16-qam16 | mmse (" in text and "sionna-lmmse (" in text
+    assert "| mmse-64x16-qam16-xla | mmse (XLA)" in text and "sionna-lmmse (XLA)" in text
 
 
 def test_times_are_of_one_vector(benchmark):

@@ -12,7 +12,7 @@ from linksim.constellation import (
     pam_num_bits,
     pam_points,
 )
-from linksim.detectors.real import complex_to_real_channel, whiten
+from linksim.detectors.real import complex_to_real_channel, into_range, whiten
 from linksim.errors import InvalidInput, check_choice, check_int
 
 OUTPUTS = ("bit", "symbol")
@@ -215,7 +215,7 @@ class Detector(keras.layers.Layer):
         if self.is_real:
             h = h[..., : self.num_streams]
         self._check_values(y, h, no)
-        return y, h, no, lead
+        return *into_range(y, h, no, self.num_streams), lead
 
     def _with_absent_streams(self, h):
         """h [B, M, K] of fewer streams, followed by zero columns up to `num_streams`."""

@@ -105,7 +105,8 @@ class VBLASTDetector(Detector):
             picked = ops.tile(best, (1, per_stream))  # [B, N]
             z, variance = self._estimate(hty, inverse, load, no)
             new_logits, mean, _ = pam_posterior(z, variance, self.points)
-            logits = logits + picked[..., None] * new_logits
+            # Not a product: the logits of streams already gone may be infinite
+            logits = ops.where(picked[..., None] > 0, new_logits, logits)
             decision = picked * nearest_pam(z, self.points)
             hty = hty - matvec(gram, decision)
             inverse = _remove(inverse, best, per_stream)

@@ -2,11 +2,13 @@
 
 The first line says which draws the counts belong to. A line is written with one
 `write` call and flushed to disk, so a kill leaves at most a torn last line, which
-is dropped on the next start. Nothing in the file is ever rewritten.
+is dropped on the next start. Nothing in the file is ever rewritten. Each line ends in a
+checksum of itself, so that a number changed on disk is found.
 """
 
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,7 +141,8 @@ class CountStore:
                 ]
                 for name, r in results.items()
             }
-            self._write([snr_db, batch, packed])
+            entry = [snr_db, batch, packed]
+            self._write([*entry, _checksum(entry)])
         for detector, result in results.items():
             self._insert(detector, snr_db, batch, result)
 
@@ -187,9 +190,16 @@ class CountStore:
         self.close()
 
 
+def _checksum(entry):
+    return zlib.crc32(json.dumps(entry).encode())
+
+
 def _parse(entry):
     """(detector, snr_db, batch, BatchResult) of each detector in a line."""
-    snr_db, batch, packed = entry
+    # Lines written before there was a checksum have none
+    snr_db, batch, packed, *checksum = entry
+    if checksum and checksum != [_checksum(entry[:3])]:
+        raise ValueError("its checksum is wrong")
     if not isinstance(batch, int) or batch < 0:
         raise ValueError(f"batch {batch!r}")
     rows = []

@@ -18,20 +18,29 @@ _KIND = "sha256:"
 
 
 def write_atomically(path, data):
-    """Replace a file by text or bytes in one step, so that it is never half written."""
+    """Replace a file by text or bytes in one step, so that it is never half written.
+
+    Raises:
+        ResultFileError: it cannot be written, for instance to a full disk; what was
+            there before is left as it is.
+    """
     path = Path(path)
     if isinstance(data, str):
         data = data.encode("utf-8")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = None
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException as error:
+        if temporary is not None:
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise ResultFileError(f"{path}: cannot write ({error.strerror})") from error
         raise
 
 

@@ -60,14 +60,19 @@ class CountStore:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if fresh and self._path.exists():
             set_aside(self._path)
-        if self._path.exists() and self._path.stat().st_size:
-            self._load()
         self._descriptor = os.open(
             self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
         )
-        self._lock()
-        if os.fstat(self._descriptor).st_size == 0:
-            self._write(self._identity)
+        try:
+            # Before reading: what another run is writing now is neither torn nor all
+            self._lock()
+            if os.fstat(self._descriptor).st_size:
+                self._load()
+            if os.fstat(self._descriptor).st_size == 0:
+                self._write(self._identity)
+        except BaseException:
+            self.close()
+            raise
 
     def _lock(self):
         try:
@@ -104,7 +109,7 @@ class CountStore:
                 ) from None
         if torn:
             # The write that a kill interrupted
-            os.truncate(self._path, len(data) - len(torn))
+            os.ftruncate(self._descriptor, len(data) - len(torn))
 
     def _check_identity(self, line):
         try:

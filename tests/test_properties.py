@@ -60,7 +60,10 @@ RECEIVED = ("noisy", "noise free", "foreign", "zero")
 EXPONENTS = st.one_of(st.just(0), st.integers(-12, 12), st.sampled_from([-12, 12]))
 
 quick = settings(
-    max_examples=4, derandomize=True, deadline=None, database=None,
+    max_examples=4,
+    derandomize=True,
+    deadline=None,
+    database=None,
     suppress_health_check=list(HealthCheck),
 )
 thorough = settings(quick, max_examples=250)
@@ -71,8 +74,13 @@ def detector(name, streams, m, output, hard_out, demapping, num_rx):
     """One layer for each number of antennas: some have weights for it."""
     keras.utils.set_random_seed(1)
     return create_detector(
-        name, num_streams=streams, num_bits_per_symbol=m, output=output,
-        hard_out=hard_out, demapping_method=demapping, **OPTIONS.get(name, {}),
+        name,
+        num_streams=streams,
+        num_bits_per_symbol=m,
+        output=output,
+        hard_out=hard_out,
+        demapping_method=demapping,
+        **OPTIONS.get(name, {}),
     )
 
 
@@ -140,7 +148,11 @@ def calls(draw, max_streams=2, max_rx=3, orders=(1, 2, 4)):
         s = root @ np.conj(np.swapaxes(root, -1, -2)) * no[:, None, None]
         s = s.astype(np.complex64).reshape(lead + (num_rx, num_rx))
     return {
-        "streams": streams, "m": m, "num_rx": num_rx, "lead": lead, "kinds": kinds,
+        "streams": streams,
+        "m": m,
+        "num_rx": num_rx,
+        "lead": lead,
+        "kinds": kinds,
         "output": draw(st.sampled_from(["bit", "symbol"])),
         "hard_out": draw(st.booleans()),
         "demapping": draw(st.sampled_from([None, "app", "maxlog"])),
@@ -162,8 +174,10 @@ def check_detector(name, call):
         refusable = ("demapping_method", "receive antennas for", "EQ-Net needs QAM")
         assert any(text in str(error) for text in refusable), error
         return
-    last = (streams,) if output == "symbol" and hard else (
-        streams, m if output == "bit" else 2**m
+    last = (
+        (streams,)
+        if output == "symbol" and hard
+        else (streams, m if output == "bit" else 2**m)
     )
     assert out.shape == call["lead"] + last
     assert np.isfinite(out).all()
@@ -178,8 +192,10 @@ def test_detectors_are_finite(name):
 
 @quick
 @given(
-    name=st.sampled_from(["zf", "ml", "kbest", "oamp", "remimo"]), call=calls(),
-    which=st.sampled_from("yhs"), value=st.sampled_from([np.nan, np.inf, -np.inf]),
+    name=st.sampled_from(["zf", "ml", "kbest", "oamp", "remimo"]),
+    call=calls(),
+    which=st.sampled_from("yhs"),
+    value=st.sampled_from([np.nan, np.inf, -np.inf]),
     where=st.integers(0, 2**16),
 )
 def test_one_nan_is_refused_by_name(name, call, which, value, where):
@@ -220,7 +236,9 @@ def test_compiled_detectors_are_finite(name):
         pytest.skip("traces TensorFlow graphs")
     layer = detector(name, 2, 4, "bit", False, None, 3)
     graph = tf.function(
-        lambda *args: layer(*args), autograph=False, jit_compile=getattr(layer, "xla_on_cpu", False)
+        lambda *args: layer(*args),
+        autograph=False,
+        jit_compile=getattr(layer, "xla_on_cpu", False),
     )
 
     def check(kinds, seed):
@@ -251,8 +269,10 @@ def test_ordinary_vectors_are_left_untouched(rng):
         np.testing.assert_array_equal(ops.convert_to_numpy(a), b)
     scale = np.float32(2.0**40)
     mixed = into_range(
-        np.concatenate([y, y * scale]), np.concatenate([h, h * scale]),
-        np.concatenate([no, no * scale**2]), 3,
+        np.concatenate([y, y * scale]),
+        np.concatenate([h, h * scale]),
+        np.concatenate([no, no * scale**2]),
+        3,
     )
     mixed = [ops.convert_to_numpy(x) for x in mixed]
     for a, b in zip(mixed, (y, h, no)):
@@ -265,7 +285,9 @@ def test_ordinary_vectors_are_left_untouched(rng):
     assert 0.5 < np.abs(mixed[1][3:]).max() < 2.1
 
 
-@pytest.mark.parametrize("name", ["mf", "mmse", "zf-sic", "vblast-mmse", "ml", "kbest", "ep", "amp"])
+@pytest.mark.parametrize(
+    "name", ["mf", "mmse", "zf-sic", "vblast-mmse", "ml", "kbest", "ep", "amp"]
+)
 @pytest.mark.parametrize("scale", [2.0**-40, 2.0**40])
 def test_scale_is_no_information(rng, name, scale):
     """240 dB more or less of everything: gains used to over- and underflow."""
@@ -306,13 +328,26 @@ def test_vblast_forgets_streams_that_are_gone():
             assert np.isfinite(np.asarray(layer(y, h, np.array([no], np.float32)))).all()
 
 
+def test_vblast_in_singular_channels():
+    """Rounding made error variances negative, and each removal larger ones of them."""
+    rng = np.random.default_rng(5)
+    h = np.repeat(complex_normal(rng, 30, 5, 1), 3, axis=-1).astype(np.complex64)
+    y = complex_normal(rng, 30, 5).astype(np.complex64)
+    for scale, noise in ((1.0, 1e-24), (1.0, 1.0), (1e-11, 1.0)):
+        layer = create_detector("vblast-zf", num_streams=3, num_bits_per_symbol=4)
+        args = y, h * np.complex64(scale), np.full(30, noise, np.float32)
+        assert np.isfinite(np.asarray(layer(*args))).all()
+
+
 def test_ml_between_two_levels_at_high_snr():
     """The level that rounding took for the nearest was not: exp of the rest overflowed."""
     y = np.array([0.04105078 + 0.5228942j], np.complex64)
     h = np.array([[0.08890469 + 0.4528472j, -0.09341224 + 0.07417558j]], np.complex64)
     layer = create_detector("ml", num_streams=2, num_bits_per_symbol=4)
     llrs = np.asarray(layer(y, h, np.float32(1e-10)))
-    maxlog = create_detector("ml", num_streams=2, num_bits_per_symbol=4, demapping_method="maxlog")
+    maxlog = create_detector(
+        "ml", num_streams=2, num_bits_per_symbol=4, demapping_method="maxlog"
+    )
     assert np.isfinite(llrs).all()
     np.testing.assert_array_equal(llrs > 0, np.asarray(maxlog(y, h, np.float32(1e-10))) > 0)
 
@@ -356,7 +391,9 @@ def llr_batches(draw):
 def check_quantizer(name, batch):
     streams, m, bits, training, llrs = batch
     keras.utils.set_random_seed(1)
-    quantizer = create_quantizer(name, num_streams=streams, num_bits_per_symbol=m, bits=bits)
+    quantizer = create_quantizer(
+        name, num_streams=streams, num_bits_per_symbol=m, bits=bits
+    )
     quantizer.fit(training)
     out = np.asarray(quantizer(llrs))
     assert out.shape == llrs.shape and np.isfinite(out).all()

@@ -90,7 +90,10 @@ def test_a_full_disk_is_said_and_leaves_whole_files(tmp_path):
     """With the kernel's own short write and error, not a stand-in."""
     (tmp_path / "results.json").write_text("whole")
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", FULL, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
@@ -133,7 +136,10 @@ def test_a_short_soak(tmp_path):
             *(sys.executable, "simulations/soak.py", "--minutes", "1.5", "--seed", "3"),
             *("--max-blocks", "1500", "--output", str(output)),
         ],
-        cwd=ROOT, capture_output=True, text=True, timeout=900,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert "every count as without disturbance" in done.stdout

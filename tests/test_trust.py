@@ -132,7 +132,9 @@ def test_damaged_and_edited_json_is_refused(tmp_path):
 
 def test_the_published_results_are_read():
     file = ROOT / "results/cdl-c-8x4-qam16/results.json"
-    assert load_json(file) == {k: v for k, v in json.loads(file.read_text()).items() if k != "checksum"}
+    assert load_json(file) == {
+        k: v for k, v in json.loads(file.read_text()).items() if k != "checksum"
+    }
 
 
 def test_counts_of_a_damaged_store_are_refused_or_true(tmp_path):
@@ -185,7 +187,9 @@ def test_counts_written_before_the_checksum_are_read(tmp_path):
 def two_models(tmp_path, monkeypatch):
     """Copies of two small models of one detector, and a function that loads the first."""
     cards = list_models("oampnet2") or list_models("oampnet")
-    paths = sorted(cards, key=lambda p: (model_folder() / p / "weights.npz").stat().st_size)[:2]
+    paths = sorted(
+        cards, key=lambda p: (model_folder() / p / "weights.npz").stat().st_size
+    )[:2]
     assert len(paths) == 2
     for path in paths:
         shutil.copytree(model_folder() / path, tmp_path / path)
@@ -194,7 +198,8 @@ def two_models(tmp_path, monkeypatch):
 
     def load():
         layer = create_detector(
-            card["model"], num_streams=card["num_streams"],
+            card["model"],
+            num_streams=card["num_streams"],
             num_bits_per_symbol=card["num_bits_per_symbol"],
             pretrained=card["configuration"],
         )
@@ -254,7 +259,9 @@ def test_a_missing_codebook_is_named(monkeypatch):
     monkeypatch.setattr("linksim.registry.list_models", lambda: {path: card})
     with pytest.raises(ResultFileError, match="eqnet/.* is not there"):
         create_detector(
-            "eqnet-l", num_streams=card["num_streams"], latent_bits=4,
+            "eqnet-l",
+            num_streams=card["num_streams"],
+            latent_bits=4,
             num_bits_per_symbol=card["num_bits_per_symbol"],
             pretrained=card["configuration"],
         )
@@ -304,7 +311,9 @@ def test_damaged_and_edited_checkpoints_are_refused(tmp_path):
     # That of another training
     file.write_bytes(whole)
     other = trainer(recipe_from_dict({**RECIPE, "model": {"num_layers": 3}}), tmp_path)
-    with pytest.raises(ResultFileError, match="state.npz: belongs to a training with another"):
+    with pytest.raises(
+        ResultFileError, match="state.npz: belongs to a training with another"
+    ):
         other.run()
 
 
@@ -313,7 +322,9 @@ def test_damaged_and_edited_checkpoints_are_refused(tmp_path):
 
 _PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 SOURCES = sorted(
-    p for folder in ("linksim", "simulations", "tests") for p in (ROOT / folder).rglob("*.py")
+    p
+    for folder in ("linksim", "simulations", "tests")
+    for p in (ROOT / folder).rglob("*.py")
 )
 
 
@@ -341,7 +352,10 @@ def unsafe(text):
             found.append(f"{function} with pickle")
         if function.endswith("np.load") and "allow_pickle" not in keywords:
             found.append(f"{function} without allow_pickle=False")
-        if keywords.get("safe_mode", "True") != "True" or "unsafe_deserialization" in function:
+        if (
+            keywords.get("safe_mode", "True") != "True"
+            or "unsafe_deserialization" in function
+        ):
             found.append(f"{function} without safe mode")
         if function in ("eval", "exec", "torch.load", "yaml.load"):
             found.append(function)

@@ -60,7 +60,7 @@ RECEIVED = ("noisy", "noise free", "foreign", "zero")
 EXPONENTS = st.one_of(st.just(0), st.integers(-12, 12), st.sampled_from([-12, 12]))
 
 quick = settings(
-    max_examples=4,
+    max_examples=3,
     derandomize=True,
     deadline=None,
     database=None,

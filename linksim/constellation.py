@@ -18,6 +18,8 @@ from keras import ops
 from linksim.errors import InvalidInput, check_choice, check_int
 
 DEMAPPING_METHODS = ("app", "maxlog")
+# From the levels of unit power, where `pam_posterior` takes an observation as saturated
+_FAR = 1e3
 
 
 def pam_num_bits(num_bits_per_symbol):
@@ -184,6 +186,10 @@ def pam_posterior(z, variance, points):
         logits [..., L], posterior mean [...] and posterior variance [...].
     """
     levels = ops.convert_to_tensor(points)
+    # Far beyond the levels and 30 standard deviations away z would round the levels
+    # away, and its square leave the range of float32
+    limit = ops.clip(variance, _FAR, _FAR**6)
+    z = ops.clip(z, -limit, limit)
     distance = ops.square(ops.expand_dims(z, -1) - levels)
     logits = -distance / (2.0 * ops.expand_dims(variance, -1))
     pmf = ops.softmax(logits, axis=-1)

@@ -6,7 +6,8 @@ class InvalidInput(ValueError):
 
 
 class ResultFileError(RuntimeError):
-    """A result file is corrupted, or was made by another scenario or seed."""
+    """A file is corrupted, belongs to another scenario, seed or model, or cannot be
+    written."""
 
 
 def check_choice(name, value, choices):

@@ -9,26 +9,38 @@ from pathlib import Path
 
 import numpy as np
 
-from linksim.errors import ResultFileError
+from linksim.errors import InvalidInput, ResultFileError
 
 _HEADER = "header.json"
+_CHECKSUM = "checksum"
+# Stands before the value, so that a checksum is known for one whatever its key has become
+_KIND = "sha256:"
 
 
 def write_atomically(path, data):
-    """Replace a file by text or bytes in one step, so that it is never half written."""
+    """Replace a file by text or bytes in one step, so that it is never half written.
+
+    Raises:
+        ResultFileError: it cannot be written, for instance to a full disk; what was
+            there before is left as it is.
+    """
     path = Path(path)
     if isinstance(data, str):
         data = data.encode("utf-8")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = None
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException as error:
+        if temporary is not None:
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise ResultFileError(f"{path}: cannot write ({error.strerror})") from error
         raise
 
 
@@ -38,6 +50,49 @@ def set_aside(path):
     while (target := path.with_name(f"{path.name}.{number}.old")).exists():
         number += 1
     os.replace(path, target)
+
+
+def json_hash(data):
+    """Checksum "sha256:..." of what JSON can hold, whatever the order of its keys."""
+    # Through JSON once, which makes texts of other keys and lists of tuples
+    text = json.dumps(json.loads(json.dumps(data)), sort_keys=True)
+    return _KIND + hashlib.sha256(text.encode()).hexdigest()
+
+
+def save_json(path, data):
+    """Write a dictionary to a JSON file, in one step, with a checksum of itself.
+
+    Raises:
+        InvalidInput: `data` has a key "checksum".
+    """
+    if _CHECKSUM in data:
+        raise InvalidInput(f"data: got a key {_CHECKSUM!r}, which the file itself needs")
+    text = json.dumps({**data, _CHECKSUM: json_hash(data)}, indent=1)
+    write_atomically(path, text + "\n")
+
+
+def load_json(path):
+    """Read what `save_json` wrote, without the checksum.
+
+    Files written before there was a checksum are read as they are.
+
+    Raises:
+        ResultFileError: missing, truncated, edited or foreign file.
+    """
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResultFileError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise ResultFileError(f"{path}: not a JSON file, or damaged ({error})") from None
+    if not isinstance(data, dict):
+        raise ResultFileError(f"{path}: holds a {type(data).__name__}, expected a dictionary")
+    checksum = data.pop(_CHECKSUM, None)
+    lost = any(isinstance(v, str) and v.startswith(_KIND) for v in data.values())
+    if lost or (checksum is not None and checksum != json_hash(data)):
+        raise ResultFileError(f"{path}: was edited, or is damaged: its checksum is wrong")
+    return data
 
 
 def arrays_hash(arrays):
@@ -64,7 +119,8 @@ def save_arrays(path, arrays, header):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = arrays_hash(arrays)
-    text = json.dumps({"header": header, "sha256": digest})
+    stored = {"header": header, "sha256": digest, _CHECKSUM: json_hash(header)}
+    text = json.dumps(stored)
     buffer = io.BytesIO()
     coded = np.frombuffer(text.encode(), np.uint8)
     np.savez_compressed(buffer, **arrays, **{_HEADER: coded})
@@ -87,10 +143,14 @@ def load_arrays(path):
             arrays = {name: file[name] for name in file.files}
         stored = json.loads(arrays.pop(_HEADER).tobytes())
         header, digest = stored["header"], stored["sha256"]
+        # Files written before there was a checksum have none
+        checksum = stored.get(_CHECKSUM, json_hash(header))
     except OSError as error:
         raise ResultFileError(f"{path}: cannot be read ({error})") from None
     except Exception as error:  # zlib, zipfile and NumPy raise a dozen kinds
         raise ResultFileError(f"{path}: not a file of linksim, or damaged ({error})") from None
     if arrays_hash(arrays) != digest:
         raise ResultFileError(f"{path}: its arrays are not those it was written with")
+    if json_hash(header) != checksum:
+        raise ResultFileError(f"{path}: its header is not the one it was written with")
     return arrays, header, digest

@@ -5,14 +5,19 @@
 same for people; `history.csv` and `curve.png`, how training went.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from linksim.data import model_folder
 from linksim.errors import InvalidInput, ResultFileError
-from linksim.files import load_arrays, save_arrays, write_atomically
+from linksim.files import load_arrays, load_json, save_arrays, save_json
+
+# What a card has to say for its weights to be found, checked and loaded
+_CARD = (
+    *("model", "configuration", "sha256", "scenario", "channel", "options", "autoencoder"),
+    *("num_rx", "fixed_num_rx", "num_streams", "streams", "num_bits_per_symbol"),
+)
 
 
 def list_models(name=None):
@@ -20,14 +25,21 @@ def list_models(name=None):
 
     Returns:
         {"<model>/<configuration>": card}, cards as in `card.json`.
+
+    Raises:
+        ResultFileError: a card is damaged, or that of another model.
     """
     cards = {}
     for path in sorted(model_folder().glob(f"{name or '*'}/*/card.json")):
-        try:
-            card = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ResultFileError(f"{path}: damaged ({error})") from None
-        cards[f"{path.parent.parent.name}/{path.parent.name}"] = card
+        card = load_json(path)
+        missing = [key for key in _CARD if key not in card]
+        if missing:
+            raise ResultFileError(f"{path}: lacks {', '.join(missing)}; it was edited")
+        model = f"{path.parent.parent.name}/{path.parent.name}"
+        described = f"{card['model']}/{card['configuration']}"
+        if described != model:
+            raise ResultFileError(f"{path}: is the card of {described}")
+        cards[model] = card
     return cards
 
 
@@ -168,6 +180,5 @@ def write_model(folder, layer, card, extra_arrays):
         arrays[f"w{index}"] = value.astype(np.float16) if fits else value
     arrays.update(extra_arrays)
     digest = save_arrays(folder / "weights.npz", arrays, {"model": card["model"]})
-    text = json.dumps({**card, "sha256": digest}, indent=1) + "\n"
-    write_atomically(folder / "card.json", text)
+    save_json(folder / "card.json", {**card, "sha256": digest})
     return digest

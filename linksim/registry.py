@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from linksim.errors import InvalidInput, check_choice
+from linksim.errors import InvalidInput, ResultFileError, check_choice
 from linksim.factories import check_options, describe_factory, load_factory
 from linksim.models import (
     assign_weights,
@@ -253,7 +253,12 @@ def load_detector(layer, path, card):
     """Give a new detector the weights of a trained model, "<model>/<configuration>"."""
     if getattr(layer, "latent_bits", None) is not None:
         quantizer = card["autoencoder"]
-        arrays = read_weights(quantizer, list_models()[quantizer])
+        cards = list_models()
+        if quantizer not in cards:
+            raise ResultFileError(
+                f"{path}: its latents are those of {quantizer!r}, which is not there"
+            )
+        arrays = read_weights(quantizer, cards[quantizer])
         layer.set_codebook(*codebook_of(arrays, layer.latent_bits, quantizer))
     build_detector(layer, card["num_rx"])
     assign_weights(layer, read_weights(path, card), path)

@@ -9,7 +9,6 @@ turn, each in graph mode or with XLA, as it says of itself which is the faster.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -23,8 +22,8 @@ import numpy as np
 from benchmark import draw_vectors, machine
 from rich.console import Console
 
-from linksim.errors import InvalidInput
-from linksim.files import write_atomically
+from linksim.errors import InvalidInput, ResultFileError
+from linksim.files import load_json, save_json, write_atomically
 
 PARETO_RESULTS = Path("results/cdl-c-8x4-qam16/results.json")
 PARETO_BATCH = 1000
@@ -61,7 +60,7 @@ def pareto(args, console):
     from linksim.complexity import detector_costs
     from linksim.link.scenario import scenario_from_dict
 
-    results = json.loads(args.results.read_text(encoding="utf-8"))
+    results = load_json(args.results)
     # Points at which all detectors have errors: the better ones stop at a lower SNR
     by_detector = {r["detector"]: set() for r in results["records"]}
     for r in results["records"]:
@@ -95,7 +94,7 @@ def pareto(args, console):
         "rows": rows,
     }
     args.output.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.output / "pareto.json", json.dumps(data, indent=1) + "\n")
+    save_json(args.output / "pareto.json", data)
     _plot_pareto(data, scenario, args.output / "pareto.png")
     console.print(f"{args.output}/pareto.png")
 
@@ -165,7 +164,7 @@ def growth(args, console):
                 )
         args.output.mkdir(parents=True, exist_ok=True)
         data = {"machine": machine(), "rows": rows, "slopes": slopes(rows)}
-        write_atomically(args.output / "growth.json", json.dumps(data, indent=1) + "\n")
+        save_json(args.output / "growth.json", data)
     _plot_growth(data, args.output / "growth.png")
     console.print(f"{args.output}/growth.png")
 
@@ -255,7 +254,7 @@ def report(folder):
     lines = ["# What detectors cost", "", "Made by `python simulations/cost.py`.", ""]
     file = folder / "pareto.json"
     if file.exists():
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = load_json(file)
         lines += [f"## Error rate against cost: {data['scenario']} at {data['snr_db']:g} dB", ""]
         lines += [_machine_text(data["machine"]), "", "![](pareto.png)", ""]
         lines += ["FLOPs are not given where the number of passes of a loop is not in the graph."]
@@ -267,7 +266,7 @@ def report(folder):
         lines.append("")
     file = folder / "growth.json"
     if file.exists():
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = load_json(file)
         base = ", ".join(f"{key} {value}" for key, value in BASE.items())
         lines += ["## Growth", "", _machine_text(data["machine"]), "", "![](growth.png)", ""]
         lines += [f"Slopes in log-log plots around {base}; the time is that of a whole call."]
@@ -289,13 +288,15 @@ def main(argv=None):
     args = parse_arguments(argv)
     console = Console()
     parts = {"pareto": pareto, "growth": growth}
-    for name in args.only or parts:
-        try:
+    name = "report"
+    try:
+        for name in args.only or parts:
             parts[name](args, console)
-        except (InvalidInput, OSError) as error:
-            console.print(f"error: {name}: {error}", soft_wrap=True)
-            return 2
-    write_atomically(args.output / "README.md", report(args.output))
+        name = "report"
+        write_atomically(args.output / "README.md", report(args.output))
+    except (InvalidInput, ResultFileError, OSError) as error:
+        console.print(f"error: {name}: {error}", soft_wrap=True)
+        return 2
     return 0
 
 

@@ -344,7 +344,7 @@ def ten_steps(folder, name):
     """Losses of ten steps on the batch and from the weights in a file."""
     keras.utils.set_random_seed(1)
     task, _ = build_task(recipe(name, jit_compile=True))
-    data = np.load(file_of(folder, name))
+    data = np.load(file_of(folder, name), allow_pickle=False)
     batch = {key: data[key] for key in data.files if not key.startswith("weight_")}
     task.calibrate(batch)
     task(batch)

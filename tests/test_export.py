@@ -31,7 +31,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 assert "linksim" not in sys.modules and "sionna" not in sys.modules
-data = np.load(sys.argv[1] + ".npz")
+data = np.load(sys.argv[1] + ".npz", allow_pickle=False)
 model = tf.saved_model.load(sys.argv[1])
 got = model.serve((data["y"], data["h"], data["no"])).numpy()
 assert got.shape == data["llr"].shape, got.shape

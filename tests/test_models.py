@@ -281,7 +281,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 assert "linksim" not in sys.modules and "sionna" not in sys.modules
-data = np.load(sys.argv[1] + ".npz")
+data = np.load(sys.argv[1] + ".npz", allow_pickle=False)
 model = tf.saved_model.load(sys.argv[1])
 inputs = tuple(data[k] for k in ("y", "h", "no") if k in data) or data["llr"]
 got = model.serve(inputs).numpy()

@@ -215,6 +215,11 @@ def test_an_edited_model_is_refused(models):
     card = models / "eqnet/test/card.json"
     text = json.loads(card.read_text())
     card.write_text(json.dumps({**text, "sha256": "0" * 64}))
+    with pytest.raises(ResultFileError, match="card.json: was edited"):
+        create_quantizer("eqnet", **args)
+    # Cards written before they had a checksum of their own
+    del text["checksum"]
+    card.write_text(json.dumps({**text, "sha256": "0" * 64}))
     with pytest.raises(ResultFileError, match="weights.npz"):
         create_quantizer("eqnet", **args)
     card.write_text(json.dumps(text))

@@ -187,4 +187,6 @@ _FREE = {
     *("OnesLike", "Fill", "MatrixDiagV3", "MatrixDiagPartV3", "MatrixSetDiagV3"),
     *("MatrixBandPart", "ReverseV2", "ConjugateTranspose", "CheckNumerics"),
     *("TensorScatterUpdate", "InvertPermutation"),
+    # What `into_range` does, but for vectors of ordinary scale, is not done
+    *("If", "StatelessIf"),
 }

@@ -12,7 +12,7 @@ from linksim.constellation import (
     pam_num_bits,
     pam_points,
 )
-from linksim.detectors.real import complex_to_real_channel, whiten
+from linksim.detectors.real import complex_to_real_channel, into_range, whiten
 from linksim.errors import InvalidInput, check_choice, check_int
 
 OUTPUTS = ("bit", "symbol")
@@ -43,7 +43,11 @@ class Detector(keras.layers.Layer):
 
     Raises:
         InvalidInput: (a `ValueError`) for wrong ranks, shapes or dtypes; when
-            called eagerly also for NaN or inf in `y` or `h` and for N0 <= 0.
+            called eagerly also for NaN or inf in `y`, `h` or `s`, for N0 <= 0 and for
+            a covariance that is not positive definite.
+
+    For all other inputs, whatever their scale and however singular H is, the output is
+    finite; see `linksim.detectors.real.into_range`.
 
     A subclass implements `detect` on real tensors. It may set
     `needs_full_column_rank` (M >= K required), `demapping_methods` (those that
@@ -207,7 +211,7 @@ class Detector(keras.layers.Layer):
         y, h = complex_to_real_channel(y, h)
         if covariance:
             s = ops.reshape(s, (-1, num_rx, num_rx))
-            y, h, no = whiten(y, h, s)
+            y, h, no = self._whitened(y, h, s)
         elif len(s.shape) == 0:
             no = ops.broadcast_to(s, (ops.shape(y)[0],))
         else:
@@ -215,7 +219,26 @@ class Detector(keras.layers.Layer):
         if self.is_real:
             h = h[..., : self.num_streams]
         self._check_values(y, h, no)
-        return y, h, no, lead
+        return *into_range(y, h, no, self.num_streams), lead
+
+    def _whitened(self, y, h, s):
+        """`whiten`; called eagerly, a singular covariance is refused."""
+        self._check_finite(("y", y), ("h", h), ("s", s))
+        try:
+            y, h, no = whiten(y, h, s)
+        except Exception as error:  # backends have their own for a failed factorisation
+            if concrete(s) is None:
+                raise
+            reason = error
+        else:
+            finite = [concrete(x) for x in (y, h)]
+            if finite[0] is None or all(np.all(np.isfinite(x)) for x in finite):
+                return y, h, no
+            reason = None
+        raise InvalidInput(
+            f"{type(self).__name__}: s is not positive definite, expected noise "
+            "covariances that are"
+        ) from reason
 
     def _with_absent_streams(self, h):
         """h [B, M, K] of fewer streams, followed by zero columns up to `num_streams`."""
@@ -277,16 +300,18 @@ class Detector(keras.layers.Layer):
         return covariance
 
     def _check_values(self, y, h, no):
-        for name, x in (("y", y), ("h", h), ("s", no)):
-            value = concrete(x)
-            if value is None:
-                return
-            if not np.all(np.isfinite(value)):
-                raise InvalidInput(f"{type(self).__name__}: {name} contains NaN or inf")
-        if np.any(value <= 0):
+        self._check_finite(("y", y), ("h", h), ("s", no))
+        value = concrete(no)
+        if value is not None and np.any(value <= 0):
             raise InvalidInput(
                 f"{type(self).__name__}: noise variance N0 is {value.min()}, expected > 0"
             )
+
+    def _check_finite(self, *named):
+        for name, x in named:
+            value = concrete(x)
+            if value is not None and not np.all(np.isfinite(value)):
+                raise InvalidInput(f"{type(self).__name__}: {name} contains NaN or inf")
 
     # --- Keras --------------------------------------------------------------
 

@@ -186,7 +186,10 @@ class MaximumLikelihoodDetector(Detector):
         if self.demapping_method == "maxlog":
             return 0.0
         terms = [nearest - ops.square(residual - float(p) * gain) for p in self.points]
-        return ops.log(_tree(ops.add, [ops.exp(term) for term in terms]))
+        # Halfway between two levels rounding may choose the farther one; at a high SNR
+        # the exponent of the nearer is then a large number
+        terms = [ops.exp(ops.minimum(term, 0.0)) for term in terms]
+        return ops.log(_tree(ops.add, terms))
 
     def _marginals(self, weight, residual, gain):
         """Logits of the levels, [L, B], marginal over the other stream's symbols.

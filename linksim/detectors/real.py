@@ -60,6 +60,64 @@ def whiten(y, h, s):
     return y, h, no
 
 
+# Vectors within these bounds are left as they are: no detector's squares, sums over
+# antennas and ratios of them leave the range of float32 there
+_GAINS = 2.0**-16, 2.0**16
+_NOISES = 2.0**-36, 2.0**36
+_LARGEST_Y = 2.0**30
+# Relative to the larger of |H| and sqrt(N0). Below, float32 has no digits left to see
+# the noise beside H, or H beside the noise; beyond the last, y is no Hx + n
+_LEAST_NOISE = 2.0**-66
+_LEAST_GAIN = 2.0**-40
+_MOST_Y = 2.0**20
+# Lengths of which float32 cannot hold the square: a unit vector cannot be made of them
+_ZERO = 1e-18
+
+
+def into_range(y, h, no, num_streams):
+    """Bring vectors of extreme scale to where float32 neither over- nor underflows.
+
+    Such a vector is divided by the power of two below the larger of |H| and sqrt(N0),
+    and N0 by its square, which leaves the posterior as it is. What is then still beyond
+    float32 is brought to its edge: noise more than 200 dB below the channel is raised to
+    that, a channel more than 240 dB below the noise becomes zero, and a y more than
+    120 dB above both is shortened. All other vectors are left untouched.
+
+    Args:
+        y: float32 [B, 2M].
+        h: float32 [B, 2M, N].
+        no: float32 [B], positive.
+        num_streams: K.
+
+    Returns:
+        y, h and no.
+    """
+    largest_y = ops.max(ops.abs(y), axis=-1)
+    # The other half of the columns has the same numbers
+    largest_h = ops.max(ops.abs(h[..., :num_streams]), axis=(-2, -1))
+    outside = (largest_h < _GAINS[0]) | (largest_h > _GAINS[1]) | (largest_y > _LARGEST_Y)
+    outside = outside | (no < _NOISES[0]) | (no > _NOISES[1])
+
+    def scaled():
+        size = ops.maximum(largest_h, ops.sqrt(no))
+        # Before the division, which may overflow
+        most = ops.minimum(_MOST_Y * size, 3e38)
+        shorter = ops.where(largest_y > most, most / ops.maximum(largest_y, most), 1.0)
+        unit = ops.where(outside, ops.power(2.0, ops.floor(ops.log2(size))), 1.0)
+        shorter = ops.where(outside, shorter, 1.0)
+        # Of a channel that is all denormal numbers, log2 is -inf
+        unit = ops.maximum(unit, 2.0**-126)
+        dead = outside & (largest_h < _LEAST_GAIN * size)
+        new_no = ops.maximum(no / unit / unit, _LEAST_NOISE)
+        return (
+            y * shorter[:, None] / unit[:, None],
+            ops.where(dead[:, None, None], 0.0, h / unit[:, None, None]),
+            ops.where(outside, new_no, no),
+        )
+
+    return ops.cond(ops.any(outside), scaled, lambda: (y, h, no))
+
+
 def matvec(a, x):
     """a [B, I, J] times x [B, J]."""
     return ops.matmul(a, x[..., None])[..., 0]
@@ -155,7 +213,7 @@ def small_interleaved_qr(y, h, num_streams, is_real):
     for i in range(count):
         column, columns = columns[0], columns[1:]
         norm = ops.sqrt(ops.sum(ops.square(column), axis=0))
-        q = column / ops.maximum(norm, 1e-30)
+        q = column / ops.where(norm > _ZERO, norm, float("inf"))
         products = ops.sum(q * columns, axis=1)  # [N - i, B]
         columns = columns - q * products[:, None]
         row = ops.concatenate([norm[None], products], axis=0)

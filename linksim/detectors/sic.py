@@ -92,6 +92,9 @@ class VBLASTDetector(Detector):
         hty, gram = matched_filter(y, h)
         load = self.load(no)
         inverse = regularized_inverse(gram, load[:, None])
+        # A stream without interference has the error variance 1/(G_ii + load); half of
+        # it is only met by rounding, in singular channels
+        least = 0.5 / (diagonal(gram) + load[:, None] + 1e-30)
         batch = ops.shape(hty)[0]
         dims, streams = self.num_dims, self.num_streams
         per_stream = dims // streams
@@ -103,19 +106,20 @@ class VBLASTDetector(Detector):
             cost = ops.where(remaining > 0, ops.mean(diag, axis=1), float("inf"))
             best = ops.one_hot(ops.argmin(cost, axis=-1), streams, dtype="float32")
             picked = ops.tile(best, (1, per_stream))  # [B, N]
-            z, variance = self._estimate(hty, inverse, load, no)
+            z, variance = self._estimate(hty, inverse, least, load, no)
             new_logits, mean, _ = pam_posterior(z, variance, self.points)
-            logits = logits + picked[..., None] * new_logits
+            # Not a product: the logits of streams already gone may be infinite
+            logits = ops.where(picked[..., None] > 0, new_logits, logits)
             decision = picked * nearest_pam(z, self.points)
             hty = hty - matvec(gram, decision)
             inverse = _remove(inverse, best, per_stream)
             remaining = remaining - best
         return logits
 
-    def _estimate(self, hty, inverse, load, no):
+    def _estimate(self, hty, inverse, least, load, no):
         # With P = (G + load I)^-1: gain mu = 1 - load P_ii, noise N0/2 P_ii mu
         # (+ the bias); for ZF the load is zero and this is N0/2 P_ii.
-        diag = ops.maximum(diagonal(inverse), 1e-30)
+        diag = ops.maximum(diagonal(inverse), least)
         gain = ops.maximum(1.0 - load[:, None] * diag, 1e-6)
         return matvec(inverse, hty) / gain, no[:, None] / 2.0 * diag / gain
 
@@ -132,11 +136,15 @@ def _remove(inverse, best, per_stream):
             best, ((0, 0), (part * streams, (per_stream - 1 - part) * streams))
         )
         column = matvec(inverse, unit)
-        pivot = ops.maximum(ops.sum(column * unit, axis=-1), 1e-30)
+        keep = 1.0 - unit
+        # No less than what leaves the other error variances positive, which holds but for
+        # the rounding of a singular channel
+        variance = ops.maximum(diagonal(inverse), 1e-30)
+        least = ops.max(keep * column * (column / variance), axis=-1)
+        pivot = ops.maximum(ops.sum(column * unit, axis=-1), ops.maximum(least, 1e-30))
         scaled = column / pivot[:, None]
         inverse = inverse - column[:, :, None] * scaled[:, None, :]
-        keep = 1.0 - unit
-        inverse = inverse * keep[:, :, None] * keep[:, None, :]
+        inverse = ops.where(keep[:, :, None] * keep[:, None, :] > 0, inverse, 0.0)
     return inverse
 
 

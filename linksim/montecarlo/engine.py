@@ -21,6 +21,7 @@ from linksim.montecarlo.store import BatchResult, CountStore
 from linksim.registry import parse_receiver
 
 _PACKAGES = ("tensorflow", "keras", "sionna", "numpy", "scipy")
+_DESCRIBE = ("--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 
 @dataclass(frozen=True)
@@ -309,7 +310,8 @@ def _git_commit():
         return None  # installed, perhaps inside a repository of something else
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            # Locks nothing: killed, it would leave a lock that refuses every commit
+            ["git", "--no-optional-locks", "describe", *_DESCRIBE],
             cwd=checkout,
             capture_output=True,
             text=True,

@@ -2,13 +2,12 @@
 
 import csv
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
-from linksim.files import write_atomically
+from linksim.files import save_json, write_atomically
 from linksim.link.scenario import scenario_from_dict
 from linksim.snr import SNR_DEFINITIONS
 
@@ -18,7 +17,8 @@ RATES = {"bler": "Block error rate", "ber": "Bit error rate", "ser": "Symbol err
 def write_results(results, folder):
     """Write `results.json`, `results.csv`, `bler.png` and `ber.png`.
 
-    Every file is replaced in one step.
+    Every file is replaced in one step. `linksim.files.load_json` reads `results.json` and
+    checks it.
 
     Args:
         results: what `linksim.simulate` returns.
@@ -26,7 +26,7 @@ def write_results(results, folder):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    save_json(folder / "results.json", results)
     write_atomically(folder / "results.csv", to_csv(results["records"]))
     for rate in ("bler", "ber"):
         plot(results, rate, folder / f"{rate}.png")

@@ -2,11 +2,13 @@
 
 The first line says which draws the counts belong to. A line is written with one
 `write` call and flushed to disk, so a kill leaves at most a torn last line, which
-is dropped on the next start. Nothing in the file is ever rewritten.
+is dropped on the next start. Nothing in the file is ever rewritten. Each line ends in a
+checksum of itself, so that a number changed on disk is found.
 """
 
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,14 +60,19 @@ class CountStore:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if fresh and self._path.exists():
             set_aside(self._path)
-        if self._path.exists() and self._path.stat().st_size:
-            self._load()
         self._descriptor = os.open(
             self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
         )
-        self._lock()
-        if os.fstat(self._descriptor).st_size == 0:
-            self._write(self._identity)
+        try:
+            # Before reading: what another run is writing now is neither torn nor all
+            self._lock()
+            if os.fstat(self._descriptor).st_size:
+                self._load()
+            if os.fstat(self._descriptor).st_size == 0:
+                self._write(self._identity)
+        except BaseException:
+            self.close()
+            raise
 
     def _lock(self):
         try:
@@ -102,7 +109,7 @@ class CountStore:
                 ) from None
         if torn:
             # The write that a kill interrupted
-            os.truncate(self._path, len(data) - len(torn))
+            os.ftruncate(self._descriptor, len(data) - len(torn))
 
     def _check_identity(self, line):
         try:
@@ -139,7 +146,8 @@ class CountStore:
                 ]
                 for name, r in results.items()
             }
-            self._write([snr_db, batch, packed])
+            entry = [snr_db, batch, packed]
+            self._write([*entry, _checksum(entry)])
         for detector, result in results.items():
             self._insert(detector, snr_db, batch, result)
 
@@ -187,9 +195,16 @@ class CountStore:
         self.close()
 
 
+def _checksum(entry):
+    return zlib.crc32(json.dumps(entry).encode())
+
+
 def _parse(entry):
     """(detector, snr_db, batch, BatchResult) of each detector in a line."""
-    snr_db, batch, packed = entry
+    # Lines written before there was a checksum have none
+    snr_db, batch, packed, *checksum = entry
+    if checksum and checksum != [_checksum(entry[:3])]:
+        raise ValueError("its checksum is wrong")
     if not isinstance(batch, int) or batch < 0:
         raise ValueError(f"batch {batch!r}")
     rows = []

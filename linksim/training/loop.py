@@ -266,6 +266,7 @@ class Trainer:
                     f"{self._state_file}: belongs to a training with another {key}; "
                     "choose another output folder, or start anew"
                 )
+        self._check_state(arrays)
         count = len(self.task.variables)
         self._load_weights([arrays[f"task_{i}"] for i in range(count)])
         best = [arrays[f"best_{i}"] for i in range(count)]
@@ -275,6 +276,25 @@ class Trainer:
         self._rate, self._stale = header["rate"], header["stale"]
         self.best = (*header["best"], best)
         self.history = header["history"]
+
+    def _check_state(self, arrays):
+        """Refuse a state whose arrays are not those of this training."""
+        count = len(self.task.variables)
+        expected = {f"task_{i}": tuple(w.shape) for i, w in enumerate(self.task.variables)}
+        expected.update({f"best_{i}": expected[f"task_{i}"] for i in range(count)})
+        for i, variable in enumerate(self._optimizer.variables):
+            expected[f"optimizer_{i}"] = tuple(variable.shape)
+        found = {name: array.shape for name, array in arrays.items()}
+        if found != expected:
+            different = sorted(
+                name
+                for name in {*found, *expected}
+                if found.get(name) != expected.get(name)
+            )
+            raise ResultFileError(
+                f"{self._state_file}: is not the state of this training; "
+                f"{', '.join(different[:3])} {'differ' if len(different) > 1 else 'differs'}"
+            )
 
     # --- logs ---------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ Import it first: it prepares TensorFlow's environment and finds the checkout.
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -17,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rich.console import Console
 
-from linksim.errors import InvalidInput
-from linksim.files import write_atomically
+from linksim.errors import InvalidInput, ResultFileError
+from linksim import files
 from linksim.models import list_models
 
 TARGET_SER = 1e-3
@@ -58,6 +57,9 @@ def run_paper(
         for name in args.only or functions:
             console.print(f"[bold]{name}[/]")
             functions[name](name, args, console)
+    except ResultFileError as error:
+        print(f"{paper}: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"{paper}: interrupted; the same command continues", file=sys.stderr)
         return 130
@@ -178,7 +180,7 @@ def simulate_sweep(name, scenarios, detectors, snr_db, args, console, *, label):
         )
         records += [{"value": value, **r} for r in results["records"]]
         data = {"label": label, "provenance": results["provenance"], "records": records}
-        write_atomically(folder / "results.json", json.dumps(data, indent=1) + "\n")
+        files.save_json(folder / "results.json", data)
         for rate in ("ser", "bler"):
             _plot_sweep(data, rate, f"{scenario.title}, {snr_db:g} dB", folder / f"{rate}.png")
         if not results["provenance"]["complete"]:
@@ -261,7 +263,7 @@ def load_results(folder, figure):
 
 def load_json(file):
     """What a JSON file holds, or None if it was not made yet."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return files.load_json(file) if file.exists() else None
 
 
 def gap_text(gap):

@@ -8,7 +8,6 @@ Detectors without shipped weights are left out, and named.
 
 import csv
 import io
-import json
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import numpy as np
 from common import available, gap_text, load_results, run_paper, simulate_figure
 
 from linksim.data import model_folder
-from linksim.files import write_atomically
+from linksim.files import save_json, write_atomically
 from linksim.link.scenario import load_scenario
 from linksim.models import list_models
 
@@ -173,7 +172,7 @@ def figure10(name, args, console):
     folder = args.output / "fig10"
     folder.mkdir(parents=True, exist_ok=True)
     data = {"provenance": results["provenance"], "records": records}
-    write_atomically(folder / "results.json", json.dumps(data, indent=1) + "\n")
+    save_json(folder / "results.json", data)
     figure, axes = new_figure(7.0, 4.5)
     for index, name in enumerate(detectors):
         rows = [r for r in records if r["detector"] == name and r["bler"] > 0]
@@ -219,7 +218,7 @@ def latency(name, args, console, repeats=30):
             for name, times in measure_latency(functions, inputs, repeats).items():
                 rows.setdefault(name, {})[str(batch)] = times
         tables[table] = {"scenario": scenario_name, "rows": rows}
-    write_atomically(args.output / "latency.json", json.dumps(tables, indent=1) + "\n")
+    save_json(args.output / "latency.json", tables)
     write_atomically(args.output / "tables.md", latency_text(tables))
 
 

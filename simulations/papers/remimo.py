@@ -8,7 +8,6 @@ its size, 16 antennas and 4 to 8 users, and a CDL channel that nothing was train
 Detectors without shipped weights are left out, and named.
 """
 
-import json
 import sys
 
 import numpy as np
@@ -22,7 +21,7 @@ from common import (
     simulate_figure,
 )
 
-from linksim.files import write_atomically
+from linksim.files import save_json, write_atomically
 from linksim.link.scenario import load_scenario
 
 # The waterfalls fall two decades in a decibel: 1e-2 would need ten times the blocks
@@ -223,7 +222,7 @@ def attention(name, args, console, vectors=2000, block=2):
     ]
     data = {"snr_db": 15.0, "vectors": vectors, "share_of_users": shares}
     data["share_outside_if_uniform"] = 1 - size / users
-    write_atomically(args.output / "fig13.json", json.dumps(data, indent=1) + "\n")
+    save_json(args.output / "fig13.json", data)
     figure = _heat_maps(
         {
             f"Attention of block {block + 1}, mean": np.asarray(maps[block])[:, 0].mean(0),
@@ -286,7 +285,7 @@ def latency(name, args, console, repeats=20):
                 }
             )
     data = {"num_rx": num_rx, "batch_size": LATENCY_BATCH, "rows": rows}
-    write_atomically(args.output / "fig14.json", json.dumps(data, indent=1) + "\n")
+    save_json(args.output / "fig14.json", data)
     figure, axes = new_figure(6.5, 4.2)
     for detector_name, marker in (("remimo", "o"), ("oampnet2", "s")):
         mine = [r for r in rows if r["detector"] == detector_name]

@@ -8,7 +8,6 @@ system of a third of its size that has every variant and percentage. Detectors w
 shipped weights are left out, and named.
 """
 
-import json
 import sys
 
 import numpy as np
@@ -22,7 +21,7 @@ from common import (
     symbol_error_gap,
 )
 
-from linksim.files import write_atomically
+from linksim.files import save_json, write_atomically
 from linksim.link.scenario import load_scenario
 
 PERCENTS = (10, 20, 30, 40, 50, 60, 80, 100)
@@ -286,7 +285,7 @@ def complexity(name, args, console):
         "rows": rows,
         "table_2": {n: table_2(n, nt, layers) for n in ("zf", "mmse", "ml", "sdr")},
     }
-    write_atomically(args.output / "complexity.json", json.dumps(data, indent=1) + "\n")
+    save_json(args.output / "complexity.json", data)
 
     figure, axes = new_figure(6.5, 4.4)
     users = np.arange(5, 61, 5)
@@ -369,7 +368,7 @@ def latency(name, args, console, sizes=("20x10", "60x30"), batches=(1, 4096), re
                 row = {"system": size, "batch": batch, "network": label, **values}
                 rows.append({**row, "speedup": speedup})
                 console.print(f"{size}, {batch}, {label}: {speedup:.2f} times")
-    write_atomically(args.output / "latency.json", json.dumps({"rows": rows}, indent=1) + "\n")
+    save_json(args.output / "latency.json", {"rows": rows})
 
 
 # --- claims ---------------------------------------------------------------------------

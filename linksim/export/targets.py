@@ -19,7 +19,9 @@ from linksim.registry import build_detector, create_detector, parse_quantizer
 _NUM_VECTORS, _NUM_BLOCKS = 64, 4
 
 _LLR = "LLR log p(b=1)/p(b=0), natural logarithm"
-_NO_MEANING = "noise variance N0 = E|n|^2 per receive antenna, linear, in the units of |y|^2"
+_NO_MEANING = (
+    "noise variance N0 = E|n|^2 per receive antenna, linear, in the units of |y|^2"
+)
 
 
 class Tensor(NamedTuple):
@@ -52,8 +54,7 @@ class Target:
         what: "detector", "quantizer" or "receiver".
         scenario: the `Scenario`.
         signatures: {name: `Signature`}; "serving_default" is the first.
-        onnx: name of the signature that an ONNX file has, or None where there is none
-            without complex numbers.
+        onnx: {name: `Signature`}, the one that an ONNX file has.
         layers: Keras layers whose weights the functions use.
         weights: {"<model>/<configuration>": SHA-256} of shipped weights in use.
         arrays: inputs of the test vector, {name: NumPy array}.
@@ -67,7 +68,7 @@ class Target:
     what: str
     scenario: object
     signatures: dict
-    onnx: str | None
+    onnx: dict
     layers: list
     weights: dict
     arrays: dict
@@ -94,7 +95,9 @@ def target_of(name, scenario, receiver=False):
     """
     if name.partition(":")[0].partition("@")[0] in list_quantizers():
         if receiver:
-            raise InvalidInput(f"--receiver: {name} is a quantizer, a receiver has a detector")
+            raise InvalidInput(
+                f"--receiver: {name} is a quantizer, a receiver has a detector"
+            )
         layer, weights = quantizer_of_scenario(*parse_quantizer(name), scenario)
         return quantizer_target(name, layer, scenario, weights)
     found = Receiver(name, scenario)
@@ -113,35 +116,25 @@ def detector_target(name, detector, scenario, quantizer=None, weights=None):
         quantizer: layer called with the LLRs, or None.
         weights: hashes of shipped weights, for the card.
     """
-    system = scenario.system
-    inputs = _complex_inputs(system, ())
-    output = Tensor("llr", (None, *_llr_shape(system)), "float32", _llr_meaning(quantizer))
-
-    def chain(llrs):
-        return {"llr": llrs if quantizer is None else quantizer(llrs)}
-
-    return _target(
-        "detector", name, detector, scenario, quantizer, weights, (), inputs, (output,), chain
-    )
+    meaning = _LLR if quantizer is None else f"{_LLR}, after quantization"
+    output = Tensor("llr", (None, *_llr_shape(scenario.system)), "float32", meaning)
+    parts = _Parts(name, detector, quantizer, scenario)
+    return _detecting_target("detector", parts, output, weights)
 
 
 def receiver_target(name, detector, scenario, quantizer=None, weights=None):
     """Export a detector, perhaps a quantizer, the deinterleaver and the decoder.
 
+    In an ONNX file every codeword has all iterations: the loops that end for each when
+    its parity checks hold are too much for the converter.
+
     Arguments are those of `detector_target`.
     """
     decoder = BitDecoder(scenario)
-    lead = (decoder.link.num_uses,)
-    inputs = _complex_inputs(scenario.system, lead)
     meaning = "decided information bits, 0 or 1"
     output = Tensor("bits", (None, decoder.link.num_info_bits), "float32", meaning)
-
-    def chain(llrs):
-        return {"bits": decoder(llrs if quantizer is None else quantizer(llrs))}
-
-    return _target(
-        "receiver", name, detector, scenario, quantizer, weights, lead, inputs, (output,), chain
-    )
+    parts = _Parts(name, detector, quantizer, scenario, decoder)
+    return _detecting_target("receiver", parts, output, weights)
 
 
 def quantizer_target(name, quantizer, scenario, weights=None):
@@ -169,7 +162,9 @@ def quantizer_target(name, quantizer, scenario, weights=None):
             (llr,), (index,), lambda llr: {"index": quantizer.quantize_llrs(llr)}
         )
         signatures["dequantize"] = Signature(
-            (index,), (quantized,), lambda index: {"quantized_llr": quantizer.dequantize(index)}
+            (index,),
+            (quantized,),
+            lambda index: {"quantized_llr": quantizer.dequantize(index)},
         )
         arrays["index"] = quantizer.quantize_llrs(llrs).numpy()
 
@@ -182,7 +177,7 @@ def quantizer_target(name, quantizer, scenario, weights=None):
         what="quantizer",
         scenario=scenario,
         signatures=signatures,
-        onnx="serving_default",
+        onnx={"serving_default": whole},
         layers=[quantizer],
         weights=weights or {},
         arrays=arrays,
@@ -191,77 +186,90 @@ def quantizer_target(name, quantizer, scenario, weights=None):
     )
 
 
-def _target(what, name, detector, scenario, quantizer, weights, lead, inputs, outputs, chain):
-    """The target of a detector and of what follows it, `chain` of its LLRs."""
+def _detecting_target(what, parts, output, weights):
+    """The target of a detector and of what follows it."""
+    name, detector, scenario = parts.name, parts.detector, parts.scenario
     if detector.eager_only:
         raise InvalidInput(
             f"{name}: cannot be exported, it has no graph: each vector is a call of cvxpy. "
             "All other detectors can; `sdr` solves the same problem"
         )
-    system = scenario.system
     ours = isinstance(detector, Detector)
     if ours and not detector.built:
-        build_detector(detector, system.num_rx)
-    flat = _Flattened(system, lead)
+        build_detector(detector, scenario.system.num_rx)
+    inputs = _complex_inputs(scenario.system, parts.lead)
     real_inputs = _real_inputs(inputs)
-
-    def by_complex(y, h, no):
-        return chain(flat.back(detector(*flat(y, h, no))))
-
-    def by_parts(y_real, y_imag, h_real, h_imag, no):
-        if not ours:
-            return by_complex(tf.complex(y_real, y_imag), tf.complex(h_real, h_imag), no)
-        parts = flat(y_real, y_imag, h_real, h_imag, no)
-        return chain(flat.back(detector.llrs_of_parts(*parts)))
-
-    def keras_model():
-        given = [keras.Input(t.shape[1:], dtype=t.dtype, name=t.name) for t in inputs]
-        return keras.Model(given, chain(detector(*given)))
-
-    draw, origin = _draw(Link(scenario), receiver=what == "receiver")
+    plain = BitDecoder(scenario, stopping=False) if parts.decoder else None
+    for_onnx = Signature(real_inputs, (output,), parts._replace(decoder=plain).by_reals)
     refusals = {}
     if not ours:
         why = "Sionna's detectors are {}; linksim's, such as `mmse`, can be exported"
         refusals["keras"] = why.format("no Keras layers")
         refusals["onnx"] = why.format("written in complex numbers, which ONNX has not")
+    arrays, origin = _draw(Link(scenario), receiver=what == "receiver")
     return Target(
         name=name,
         what=what,
         scenario=scenario,
         signatures={
-            "serving_default": Signature(inputs, outputs, by_complex),
-            "real": Signature(real_inputs, outputs, by_parts),
+            "serving_default": Signature(inputs, (output,), parts.by_complex),
+            "real": Signature(real_inputs, (output,), parts.by_reals),
         },
-        onnx="real" if ours else None,
-        layers=[x for x in (detector, quantizer) if isinstance(x, keras.layers.Layer)],
+        onnx={"real": for_onnx},
+        layers=[
+            x for x in (detector, parts.quantizer) if isinstance(x, keras.layers.Layer)
+        ],
         weights=weights or {},
-        arrays=draw,
+        arrays=arrays,
         origin=origin,
-        keras_model=keras_model if ours else None,
+        keras_model=lambda: parts.keras_model(inputs),
         refusals=refusals,
     )
 
 
-class _Flattened:
-    """Inputs of blocks [B, U, ...] as those of B U vectors, and LLRs back."""
+class _Parts(NamedTuple):
+    """A detector and what follows it, as functions of the inputs."""
 
-    def __init__(self, system, lead):
-        self._lead, self._llr_shape = lead, _llr_shape(system)
+    name: str
+    detector: object
+    quantizer: object
+    scenario: object
+    decoder: object = None  # None: LLRs are the result
 
-    def __call__(self, *inputs):
-        skip = 1 + len(self._lead)
+    @property
+    def lead(self):
+        """Axes between the batch and those of a vector."""
+        return () if self.decoder is None else (self.decoder.link.num_uses,)
+
+    def by_complex(self, y, h, no):
+        return self._finish(self._in_blocks(self.detector(*self._vectors(y, h, no))))
+
+    def by_reals(self, y_real, y_imag, h_real, h_imag, no):
+        if not isinstance(self.detector, Detector):
+            y, h = tf.complex(y_real, y_imag), tf.complex(h_real, h_imag)
+            return self.by_complex(y, h, no)
+        vectors = self._vectors(y_real, y_imag, h_real, h_imag, no)
+        return self._finish(self._in_blocks(self.detector.llrs_of_parts(*vectors)))
+
+    def keras_model(self, inputs):
+        given = [keras.Input(t.shape[1:], dtype=t.dtype, name=t.name) for t in inputs]
+        return keras.Model(given, self._finish(self.detector(*given)))
+
+    def _vectors(self, *inputs):
+        skip = 1 + len(self.lead)
         return [tf.reshape(x, [-1, *x.shape[skip:]]) for x in inputs]
 
-    def back(self, llrs):
-        return tf.reshape(llrs, [-1, *self._lead, *self._llr_shape])
+    def _in_blocks(self, llrs):
+        return tf.reshape(llrs, [-1, *self.lead, *_llr_shape(self.scenario.system)])
+
+    def _finish(self, llrs):
+        if self.quantizer is not None:
+            llrs = self.quantizer(llrs)
+        return {"llr": llrs} if self.decoder is None else {"bits": self.decoder(llrs)}
 
 
 def _llr_shape(system):
     return system.num_streams, system.num_bits_per_symbol
-
-
-def _llr_meaning(quantizer):
-    return _LLR if quantizer is None else f"{_LLR}, after quantization"
 
 
 def _complex_inputs(system, lead):

@@ -1,7 +1,9 @@
 """Write an export, and check it where linksim is not."""
 
+import importlib
 import io
 import logging
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -63,7 +65,9 @@ def export(target, format, folder):
     """
     check_choice("format", format, FORMATS)
     if format in target.refusals:
-        raise InvalidInput(f"format: {target.name} has no {format} form: {target.refusals[format]}")
+        raise InvalidInput(
+            f"format: {target.name} has no {format} form: {target.refusals[format]}"
+        )
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InvalidInput(f"output: {folder} is not a folder")
@@ -87,7 +91,7 @@ def _write_all(target, format, folder):
     if format == "keras":
         signatures = {"serving_default": signatures["serving_default"]}
     if format == "onnx":
-        signatures = {target.onnx: signatures[target.onnx]}
+        signatures = target.onnx
     vector = _test_vector(target, signatures)
     bits = target.what == "receiver"
     error = 0.0 if bits else _TOLERANCE[format]
@@ -174,10 +178,13 @@ def load_keras_model(path):
         A `keras.Model`, called with the inputs of its card in a list.
     """
     # Importing a module registers its layers
-    import linksim.detectors  # noqa: F401
-    import linksim.link.decoder_layer  # noqa: F401
-    import linksim.quantization  # noqa: F401
+    import linksim.detectors
+    import linksim.link.decoder_layer
+    import linksim.quantization
 
+    for package in (linksim.detectors, linksim.quantization):
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")
     return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
@@ -189,7 +196,9 @@ def _write_onnx(target, signatures, path):
 
         from linksim.export.onnx_ops import HANDLERS
     except ImportError as error:
-        raise InvalidInput(f'format: onnx needs pip install "linksim[onnx]" ({error})') from None
+        raise InvalidInput(
+            f'format: onnx needs pip install "linksim[onnx]" ({error})'
+        ) from None
     (signature,) = signatures.values()
     function = tf.function(signature.function, autograph=False)
     # It reports operations that it cannot translate and goes on; the check below does not
@@ -205,8 +214,27 @@ def _write_onnx(target, signatures, path):
         raise InvalidInput(
             f"format: {target.name} has no ONNX form: no translation of {', '.join(foreign)}"
         )
+    _match_loop_inputs(model.graph, onnx)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def _match_loop_inputs(graph, onnx):
+    """tf2onnx makes the limit of a loop int64, also where the body gets it as int32."""
+    constants = {c.name: c.data_type for c in graph.initializer}
+    casts = []
+    for node in graph.node:
+        if node.op_type != "Loop":
+            continue
+        # A loop's inputs are its limit, its condition and the body's from the third on
+        for i, inner in enumerate(node.attribute[0].g.input[2:], start=2):
+            wanted = inner.type.tensor_type.elem_type
+            if constants.get(node.input[i], wanted) != wanted:
+                name = f"{node.name}_input_{i}"
+                casts.append(onnx.helper.make_node("Cast", [node.input[i]], [name], to=wanted))
+                node.input[i] = name
+    for cast in casts:
+        graph.node.insert(0, cast)
 
 
 def _unknown_operations(graph, onnx):

@@ -7,7 +7,7 @@ from sionna.phy.fec.linear import LinearEncoder
 from sionna.phy.fec.utils import load_parity_check_examples
 
 from linksim.errors import InvalidInput
-from linksim.link.decoding import StoppingDecoder
+from linksim.link.decoding import StoppingDecoder, fast_decoder
 
 # Sionna's example 4 is the parity-check matrix of IEEE 802.11n (648, 324)
 _WIFI_EXAMPLE = 4
@@ -28,6 +28,10 @@ class Uncoded:
     def decode(self, llrs):
         """Hard decisions float32 [B, n] of LLRs [B, n]."""
         return tf.cast(llrs > 0, tf.float32)
+
+    def decode_without_stopping(self, llrs):
+        """As `decode`."""
+        return self.decode(llrs)
 
     def decoder_state(self, llrs):
         return {}
@@ -62,6 +66,12 @@ class _LDPC:
                 f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.num_coded_bits}]"
             )
         return self._stopping(self.mother_llrs(llrs))
+
+    def decode_without_stopping(self, llrs):
+        """As `decode`, with all iterations for every codeword: one loop, and no other."""
+        stopping = self._stopping
+        decoder = fast_decoder(stopping.pcm, stopping.num_iterations, stopping.cn_update)
+        return self._decided(decoder(self.mother_llrs(llrs)))
 
     def decode_fully(self, llrs):
         """As `decode`, by Sionna's decoder with all iterations for every codeword."""

@@ -12,6 +12,8 @@ class BitDecoder(keras.layers.Layer):
 
     Args:
         scenario: the `Scenario`, or what its `to_dict` gives.
+        stopping: end the decoding of a codeword when its parity checks hold, as a
+            simulation does; else all have all iterations, in one plain loop.
 
     Call arguments:
         llrs: float32 [B, U, K, m], `log p(b=1)/p(b=0)` of the U channel uses of a block.
@@ -20,11 +22,12 @@ class BitDecoder(keras.layers.Layer):
         float32 [B, k], 0 or 1.
     """
 
-    def __init__(self, scenario, **kwargs):
+    def __init__(self, scenario, stopping=True, **kwargs):
         super().__init__(autocast=False, **kwargs)
         if not isinstance(scenario, Scenario):
             scenario = scenario_from_dict(scenario)
         self.scenario = scenario
+        self.stopping = stopping
         # In a function Keras does not look into it; it has no weights
         link = Link(scenario)
         self._link = lambda: link
@@ -35,10 +38,16 @@ class BitDecoder(keras.layers.Layer):
         return self._link()
 
     def call(self, llrs):
-        return self.link.decode(llrs)
+        if self.stopping:
+            return self.link.decode(llrs)
+        return self.link.code.decode_without_stopping(self.link.codeword_llrs(llrs))
 
     def compute_output_spec(self, llrs):
         return keras.KerasTensor((llrs.shape[0], self.link.num_info_bits), "float32")
 
     def get_config(self):
-        return {**super().get_config(), "scenario": self.scenario.to_dict()}
+        return {
+            **super().get_config(),
+            "scenario": self.scenario.to_dict(),
+            "stopping": self.stopping,
+        }

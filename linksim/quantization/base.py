@@ -451,6 +451,10 @@ class Unquantized(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.quantizer = quantizer
 
+    def build(self, llrs_shape):
+        if not self.quantizer.built:
+            self.quantizer.build(llrs_shape)
+
     def call(self, llrs):
         return self.quantizer.decode(self.quantizer.encode(llrs))
 

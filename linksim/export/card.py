@@ -50,6 +50,7 @@ def make_card(target, format, file, signatures, tolerance):
         "llr_convention": _LLR_CONVENTION,
         "bit_labels": "of QAM symbols: Gray, TS 38.211; bit 0 of a symbol comes first",
         "noise": "white: coloured noise is to be whitened before",
+        "notes": _notes(target, format),
         "models": target.weights,
         "num_weights": int(sum(a.size for a in arrays.values())),
         "weights_sha256": arrays_hash(arrays) if arrays else None,
@@ -62,6 +63,15 @@ def make_card(target, format, file, signatures, tolerance):
             "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         },
     }
+
+
+def _notes(target, format):
+    """What an export does otherwise than a simulation."""
+    if target.what == "receiver" and format == "onnx":
+        return [
+            "LDPC: all iterations for every codeword, also where its parity checks hold."
+        ]
+    return []
 
 
 def _described(tensor):
@@ -90,9 +100,10 @@ def card_text(card):
         for kind in ("inputs", "outputs"):
             for t in signature[kind]:
                 shape = ", ".join(map(str, t["shape"]))
+                meaning = t["meaning"].replace("|", "\\|")
                 rows.append(
                     f"| `{name}` | {kind[:-1]} | `{t['name']}` | [{shape}] | {t['dtype']} "
-                    f"| {t['meaning']} |"
+                    f"| {meaning} |"
                 )
     rows = "\n".join(rows)
     models = ", ".join(f"`{m}` ({sha[:12]})" for m, sha in card["models"].items())
@@ -104,6 +115,7 @@ def card_text(card):
     tolerance = card["tolerance"]
     exact = tolerance["atol"] == tolerance["rtol"] == 0
     near = "exactly" if exact else "to {atol:g} + {rtol:g} of the value".format(**tolerance)
+    notes = "".join(f"\n**Note.** {note}\n" for note in card["notes"])
     checked = "\n".join(f"    {line}" for line in card["checked"])
     return f"""# {card["export"]}: {card["what"]} for {card["scenario"]["name"]}
 
@@ -115,8 +127,9 @@ def card_text(card):
 |---|---|---|---|---|---|
 {rows}
 
-**LLRs** are {card["llr_convention"]}. **Noise** is {card["noise"]}.
-
+**LLRs** are {card["llr_convention"]}. Bit labels {card["bit_labels"]}.
+**Noise** is {card["noise"]}.
+{notes}
 **Weights.** {weights}
 
 **Test vector.** `test_vector.npz` holds every input and output by name: {card["test_vector"]}.

@@ -121,13 +121,15 @@ class NRLDPC(_LDPC):
             self._encoder, hard_out=False, return_infobits=True, **options
         )
         self._stopping = StoppingDecoder(self._decoder.pcm, num_iterations, cn_update)
+        # A number: a tensor shared with the decoder's loop is lost on the way to ONNX
+        self._known_zero = -float(self._decoder.llr_max)
 
     def mother_llrs(self, llrs):
         # TS 38.212, 5.3.2 and 5.4.2: 2 z punctured bits in front, known zeros (fillers)
         # after the information bits, punctured bits at the end
         k, z = self.num_info_bits, self._encoder.z
         fillers = self._encoder.k_ldpc - k
-        known = -self._decoder.llr_max * tf.ones([tf.shape(llrs)[0], fillers])
+        known = self._known_zero * tf.ones([tf.shape(llrs)[0], fillers])
         llrs = tf.pad(llrs, [[0, 0], [2 * z, 0]])
         llrs = tf.concat([llrs[:, :k], known, llrs[:, k:]], axis=1)
         return tf.pad(llrs, [[0, 0], [0, self._stopping.n - llrs.shape[1]]])

@@ -192,7 +192,7 @@ def _detecting_target(what, parts, output, weights):
     if detector.eager_only:
         raise InvalidInput(
             f"{name}: cannot be exported, it has no graph: each vector is a call of cvxpy. "
-            "All other detectors can; `sdr` solves the same problem"
+            "All other detectors can, `sdr`, which solves the same problem, among them"
         )
     ours = isinstance(detector, Detector)
     if ours and not detector.built:

@@ -3,6 +3,7 @@
 import importlib
 import io
 import logging
+import os
 import pkgutil
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import linksim
 from linksim.errors import InvalidInput, check_choice
 from linksim.export.card import make_card, write_card
 from linksim.files import set_aside, write_atomically
@@ -135,10 +137,13 @@ def _test_vector(target, signatures):
 
 def _check(name, format, folder):
     """Lines of `check.py` in a process of its own."""
-    options = ["-I"] if _FORBIDDEN[format] else []
+    forbidden = _FORBIDDEN[format]
+    # Isolated from the environment, unless it is linksim that has to be found
+    options, checkout = ["-I"] if forbidden else [], Path(linksim.__file__).parent.parent
     done = subprocess.run(
-        [sys.executable, *options, "-c", _GUARD, "check.py", ",".join(_FORBIDDEN[format])],
+        [sys.executable, *options, "-c", _GUARD, "check.py", ",".join(forbidden)],
         cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
         capture_output=True,
         text=True,
     )

@@ -164,6 +164,23 @@ def test_an_export_that_differs_is_no_export(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_test_vectors_are_not_a_matter_of_rounding():
+    from linksim.export.write import _steady_arrays
+
+    found = target("zf")
+    # A channel whose streams cannot be told apart: zero forcing amplifies rounding
+    found.arrays["h"][3, :, 1] = found.arrays["h"][3, :, 0] * (1 + 1e-6)
+    steady = _steady_arrays(found)
+    assert 48 <= len(steady["y"]) < 64
+    kept = {h.tobytes() for h in steady["h"]}
+    assert found.arrays["h"][3].tobytes() not in kept and len(kept) == len(steady["y_real"])
+    found.signatures["serving_default"] = found.signatures["serving_default"]._replace(
+        function=lambda y, h, no: {"llr": tf.sin(1e9 * tf.math.real(y))}
+    )
+    with pytest.raises(RuntimeError, match="rounding"):
+        _steady_arrays(found)
+
+
 def test_folders(tmp_path):
     found = target("mf")
     (tmp_path / "mine").mkdir()

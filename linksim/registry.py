@@ -150,12 +150,25 @@ def parse_receiver(text, what="detector"):
     first = detector, detector_model or None, operating_point
     if not plus:
         return ReceiverSpec(*first, None, None, None)
-    quantizer, _, bits = rest.partition(":")
-    quantizer, _, quantizer_model = quantizer.partition("@")
-    check_choice("quantizer", quantizer, (*list_quantizers(), LATENT))
-    if quantizer == LATENT and not detector.startswith("eqnet-"):
+    quantizer = parse_quantizer(rest, (*list_quantizers(), LATENT))
+    if quantizer[0] == LATENT and not detector.startswith("eqnet-"):
         raise InvalidInput(f"quantizer: {detector} has no latents to quantize")
-    return ReceiverSpec(*first, quantizer, quantizer_model or None, _bits(bits, text))
+    return ReceiverSpec(*first, *quantizer)
+
+
+def parse_quantizer(text, names=None):
+    """A quantizer alone, `QUANTIZER[@MODEL][:BITS]` (see `parse_receiver`).
+
+    Returns:
+        Its name, the configuration of its weights or None, and its bits or None.
+
+    Raises:
+        InvalidInput: for unknown names, or bits that are not numbers.
+    """
+    quantizer, _, bits = text.partition(":")
+    quantizer, _, model = quantizer.partition("@")
+    check_choice("quantizer", quantizer, names or list_quantizers())
+    return quantizer, model or None, _bits(bits, text)
 
 
 def _operating_point(point, text, what):

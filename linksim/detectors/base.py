@@ -12,7 +12,12 @@ from linksim.constellation import (
     pam_num_bits,
     pam_points,
 )
-from linksim.detectors.real import complex_to_real_channel, into_range, whiten
+from linksim.detectors.real import (
+    complex_to_real_channel,
+    into_range,
+    stacked_matrix,
+    whiten,
+)
 from linksim.errors import InvalidInput, check_choice, check_int
 
 OUTPUTS = ("bit", "symbol")
@@ -174,6 +179,21 @@ class Detector(keras.layers.Layer):
             self._arranged_as(llrs, lead, streams),
             self._arranged_as(symbols, lead, streams),
         )
+
+    def llrs_of_parts(self, y_real, y_imag, h_real, h_imag, no):
+        """LLRs where there are no complex numbers, as in ONNX; for white noise, unchecked.
+
+        Args:
+            y_real, y_imag: float32 [B, M].
+            h_real, h_imag: float32 [B, M, K].
+            no: float32 [B], N0.
+
+        Returns:
+            LLRs float32 [B, K, m].
+        """
+        y = ops.concatenate([y_real, y_imag], axis=-1)
+        h = stacked_matrix(h_real, h_imag)
+        return self.detect_llrs(y, h[..., : self.num_dims], no)
 
     def _streams_of(self, h):
         """The number of streams of a call: an integer, or a tensor where unknown."""

@@ -20,7 +20,11 @@ def complex_to_real_channel(y, h):
 
 def complex_to_real_matrix(h):
     """`[[Re, -Im], [Im, Re]]` of complex matrices, [..., 2M, 2K]."""
-    real, imag = ops.real(h), ops.imag(h)
+    return stacked_matrix(ops.real(h), ops.imag(h))
+
+
+def stacked_matrix(real, imag):
+    """`[[Re, -Im], [Im, Re]]` of real and imaginary parts [..., M, K]."""
     top = ops.concatenate([real, -imag], axis=-1)
     return ops.concatenate([top, ops.concatenate([imag, real], axis=-1)], axis=-2)
 

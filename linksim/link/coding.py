@@ -7,7 +7,7 @@ from sionna.phy.fec.linear import LinearEncoder
 from sionna.phy.fec.utils import load_parity_check_examples
 
 from linksim.errors import InvalidInput
-from linksim.link.decoding import StoppingDecoder
+from linksim.link.decoding import StoppingDecoder, fast_decoder
 
 # Sionna's example 4 is the parity-check matrix of IEEE 802.11n (648, 324)
 _WIFI_EXAMPLE = 4
@@ -28,6 +28,10 @@ class Uncoded:
     def decode(self, llrs):
         """Hard decisions float32 [B, n] of LLRs [B, n]."""
         return tf.cast(llrs > 0, tf.float32)
+
+    def decode_without_stopping(self, llrs):
+        """As `decode`."""
+        return self.decode(llrs)
 
     def decoder_state(self, llrs):
         return {}
@@ -62,6 +66,12 @@ class _LDPC:
                 f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.num_coded_bits}]"
             )
         return self._stopping(self.mother_llrs(llrs))
+
+    def decode_without_stopping(self, llrs):
+        """As `decode`, with all iterations for every codeword: one loop, and no other."""
+        stopping = self._stopping
+        decoder = fast_decoder(stopping.pcm, stopping.num_iterations, stopping.cn_update)
+        return self._decided(decoder(self.mother_llrs(llrs)))
 
     def decode_fully(self, llrs):
         """As `decode`, by Sionna's decoder with all iterations for every codeword."""
@@ -111,13 +121,15 @@ class NRLDPC(_LDPC):
             self._encoder, hard_out=False, return_infobits=True, **options
         )
         self._stopping = StoppingDecoder(self._decoder.pcm, num_iterations, cn_update)
+        # A number: a tensor shared with the decoder's loop is lost on the way to ONNX
+        self._known_zero = -float(self._decoder.llr_max)
 
     def mother_llrs(self, llrs):
         # TS 38.212, 5.3.2 and 5.4.2: 2 z punctured bits in front, known zeros (fillers)
         # after the information bits, punctured bits at the end
         k, z = self.num_info_bits, self._encoder.z
         fillers = self._encoder.k_ldpc - k
-        known = -self._decoder.llr_max * tf.ones([tf.shape(llrs)[0], fillers])
+        known = self._known_zero * tf.ones([tf.shape(llrs)[0], fillers])
         llrs = tf.pad(llrs, [[0, 0], [2 * z, 0]])
         llrs = tf.concat([llrs[:, :k], known, llrs[:, k:]], axis=1)
         return tf.pad(llrs, [[0, 0], [0, self._stopping.n - llrs.shape[1]]])

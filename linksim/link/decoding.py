@@ -61,6 +61,7 @@ class StoppingDecoder:
         self.pcm = pcm
         self.n = pcm.shape[1]
         self.num_iterations = num_iterations
+        self.cn_update = cn_update
         self.lanes = tuple(lanes)
         self._slice = slice_iterations
         checks, self._bit_of_edge = scipy.sparse.csr_matrix(pcm).nonzero()

@@ -3,6 +3,7 @@
 from linksim.detectors.base import check_column_rank
 from linksim.errors import InvalidInput
 from linksim.models import find_model
+from linksim.quantization.base import Unquantized
 from linksim.quantization.registry import create_quantizer
 from linksim.registry import LATENT, create_detector, is_learned, parse_receiver
 
@@ -19,7 +20,7 @@ class Receiver:
 
     Attributes:
         detector: the layer.
-        quantizer: function of the LLRs, or None.
+        quantizer: layer called with the LLRs, or None.
         detection: name of the detection alone: receivers that differ in their
             quantizer only have it in common.
         weights: {"<model>/<configuration>": SHA-256} of all weights in use.
@@ -47,22 +48,16 @@ class Receiver:
             options["latent_bits"] = 6 if spec.bits is None else spec.bits
             self._model(*card["autoencoder"].split("/"), args, scenario)
         elif spec.quantizer is not None:
-            self._set_quantizer(spec, args, scenario)
+            self.quantizer, weights = quantizer_of_scenario(
+                spec.quantizer, spec.quantizer_model, spec.bits, scenario
+            )
+            self.weights.update(weights)
         self.detector = create_detector(spec.detector, **args, **options)
         if spec.operating_point:
             if not hasattr(self.detector, "slim"):
                 raise InvalidInput(f"detector: {spec.detector} has no operating points")
             self.detector = self.detector.slim(**spec.operating_point)
         check_column_rank(self.detector, system.num_rx, spec.detector)
-
-    def _set_quantizer(self, spec, args, scenario):
-        card = self._model(spec.quantizer, spec.quantizer_model, args, scenario)
-        args = {**args, "pretrained": card["configuration"]}
-        if spec.bits != "none":
-            self.quantizer = create_quantizer(spec.quantizer, bits=spec.bits, **args)
-            return
-        layer = create_quantizer(spec.quantizer, **args)
-        self.quantizer = lambda llrs: layer.decode(layer.encode(llrs))
 
     def _model(self, name, configuration, args, scenario):
         """Card of the weights to use, noted in `weights`."""
@@ -71,3 +66,29 @@ class Receiver:
         )
         self.weights[path] = card["sha256"]
         return card
+
+
+def quantizer_of_scenario(name, configuration, bits, scenario):
+    """A quantizer with its shipped weights, as `Receiver` has it.
+
+    Args:
+        name, configuration, bits: of `parse_quantizer`.
+        scenario: the `Scenario`.
+
+    Returns:
+        A layer called with LLRs, and {"<model>/<configuration>": SHA-256}.
+
+    Raises:
+        InvalidInput: no weights that fit, or no codebook of that many bits.
+    """
+    args = {
+        "num_streams": scenario.system.num_streams,
+        "num_bits_per_symbol": scenario.system.num_bits_per_symbol,
+    }
+    path, card = find_model(name, **args, configuration=configuration, scenario=scenario)
+    args["pretrained"] = card["configuration"]
+    if bits == "none":
+        layer = Unquantized(create_quantizer(name, **args))
+    else:
+        layer = create_quantizer(name, bits=bits, **args)
+    return layer, {path: card["sha256"]}

@@ -439,6 +439,38 @@ class LLRQuantizer(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable("linksim")
+class Unquantized(keras.layers.Layer):
+    """The transform of a quantizer and its inverse, without quantization between them.
+
+    Args:
+        quantizer: the `LLRQuantizer`; called as it is, with LLRs.
+    """
+
+    def __init__(self, quantizer, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.quantizer = quantizer
+
+    def build(self, llrs_shape):
+        if not self.quantizer.built:
+            self.quantizer.build(llrs_shape)
+
+    def call(self, llrs):
+        return self.quantizer.decode(self.quantizer.encode(llrs))
+
+    def compute_output_spec(self, llrs):
+        return keras.KerasTensor(llrs.shape, dtype="float32")
+
+    def get_config(self):
+        quantizer = keras.saving.serialize_keras_object(self.quantizer)
+        return {**super().get_config(), "quantizer": quantizer}
+
+    @classmethod
+    def from_config(cls, config):
+        quantizer = keras.saving.deserialize_keras_object(config.pop("quantizer"))
+        return cls(quantizer, **config)
+
+
 def load_quantizer_file(path):
     """The quantizer that `LLRQuantizer.save` wrote to a file.
 

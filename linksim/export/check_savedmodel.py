@@ -1,0 +1,36 @@
+"""Compare the SavedModel beside this file with its test vector.
+
+    python check.py
+
+needs TensorFlow and NumPy alone. Prints the largest difference of each signature.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+
+def main(folder):
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    vector = np.load(folder / "test_vector.npz", allow_pickle=False)
+    model = tf.saved_model.load(str(folder / "savedmodel"))
+    atol, rtol = card["tolerance"]["atol"], card["tolerance"]["rtol"]
+    failed = False
+    for name, signature in card["signatures"].items():
+        inputs = {t["name"]: tf.constant(vector[t["name"]]) for t in signature["inputs"]}
+        outputs = model.signatures[name](**inputs)
+        for tensor in signature["outputs"]:
+            got, expected = outputs[tensor["name"]].numpy(), vector[tensor["name"]]
+            same = got.shape == expected.shape and got.dtype == expected.dtype
+            same = same and np.allclose(got, expected, rtol=rtol, atol=atol)
+            gap = np.max(np.abs(got - expected)) if got.shape == expected.shape else np.nan
+            print(f"{name} {tensor['name']} {gap:.3g} {'equal' if same else 'DIFFERENT'}")
+            failed |= not same
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(__file__).resolve().parent))

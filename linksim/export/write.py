@@ -1,0 +1,300 @@
+"""Write an export, and check it where linksim is not."""
+
+import importlib
+import io
+import logging
+import os
+import pkgutil
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import linksim
+from linksim.errors import InvalidInput, check_choice
+from linksim.export.card import make_card, write_card
+from linksim.files import set_aside, write_atomically
+
+FORMATS = {"savedmodel": "savedmodel", "keras": "model.keras", "onnx": "model.onnx"}
+OPSET = 18
+
+# LLRs of other kernels and in another order of operations. EP's hardly ever agree better:
+# it subtracts reciprocals of nearly equal variances. Bits have to be equal.
+_TOLERANCE = {"savedmodel": 1e-3, "keras": 1e-2, "onnx": 1e-2}
+
+# Rounding of the inputs, and how often it is tried, for vectors that it does not change
+_ROUNDING, _TRIALS = 2.0**-23, 8
+
+# What the process that checks a format may not import
+_FORBIDDEN = {
+    "savedmodel": ("linksim", "sionna"),
+    "keras": (),
+    "onnx": ("linksim", "sionna", "keras", "tensorflow", "tf2onnx", "onnx"),
+}
+_GUARD = """
+import runpy, sys
+forbidden = set(sys.argv[2].split(","))
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in forbidden:
+            raise ImportError(f"{name}: this check does without it")
+sys.meta_path.insert(0, Guard())
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def export(target, format, folder):
+    """Write a target with card, test vector and `check.py`, and check it.
+
+    The check loads the model in another process, which cannot import linksim, and
+    compares it with what the layers in this process give. The folder appears when all
+    of it is right; an earlier export there is set aside.
+
+    Args:
+        target: a `Target`, see `target_of`.
+        format: "savedmodel", "keras" or "onnx".
+        folder: where to; created.
+
+    Returns:
+        The card, a dictionary.
+
+    Raises:
+        InvalidInput: the target has no such format, the folder holds something else, or
+            a package is missing.
+        RuntimeError: the exported model is not what was exported.
+    """
+    check_choice("format", format, FORMATS)
+    if format in target.refusals:
+        raise InvalidInput(
+            f"format: {target.name} has no {format} form: {target.refusals[format]}"
+        )
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInput(f"output: {folder} is not a folder")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "check.py").exists():
+        raise InvalidInput(f"output: {folder} holds something else than an export")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        card = _write_all(target, format, work)
+        work.chmod(0o755)
+        if folder.exists():
+            set_aside(folder) if any(folder.iterdir()) else folder.rmdir()
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return card
+
+
+def _write_all(target, format, folder):
+    signatures = target.signatures
+    if format == "keras":
+        signatures = {"serving_default": signatures["serving_default"]}
+    if format == "onnx":
+        signatures = target.onnx
+    bits = target.what == "receiver"
+    inputs = target.arrays if bits else _steady_arrays(target)
+    vector = _test_vector(target, signatures, inputs)
+    error = 0.0 if bits else _TOLERANCE[format]
+    file = FORMATS[format]
+    card = make_card(target, format, file, signatures, {"atol": error, "rtol": error})
+    card["test_vector"] += _remark(target, inputs, vector)
+    writers = {"savedmodel": _write_savedmodel, "keras": _write_keras, "onnx": _write_onnx}
+    writers[format](target, signatures, folder / file)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **vector)
+    write_atomically(folder / "test_vector.npz", buffer.getvalue())
+    program = Path(__file__).with_name(f"check_{format}.py").read_text(encoding="utf-8")
+    write_atomically(folder / "check.py", program)
+    card["checked"] = []
+    write_card(card, folder)
+    card["checked"] = _check(target.name, format, folder)
+    write_card(card, folder)
+    return card
+
+
+def _remark(target, inputs, vector):
+    """What to know about a test vector, beyond where it comes from."""
+    if target.what == "receiver":
+        wrong = int(np.sum(vector["bits"] != vector["sent_bits"]))
+        return f"; {wrong} of {vector['bits'].size} decided bits are wrong"
+    drawn, kept = (len(next(iter(a.values()))) for a in (target.arrays, inputs))
+    if kept == drawn:
+        return ""
+    return (
+        f"; {drawn - kept} of them left out, where rounding of the inputs alone changes the "
+        "outputs by more than 1e-2 (ties, decisions)"
+    )
+
+
+def _steady_arrays(target):
+    """Inputs of those vectors whose outputs are not a matter of rounding.
+
+    A decision or the end of a list can be a tie, and a channel nearly singular: other
+    kernels then rightly give other LLRs.
+    """
+    signature = target.signatures["serving_default"]
+    inputs = [target.arrays[t.name] for t in signature.inputs]
+    function = tf.function(signature.function, autograph=False)
+    exact = function(*map(tf.constant, inputs))
+    rng = np.random.default_rng(0)
+    steady = np.ones(len(inputs[0]), bool)
+    for _ in range(_TRIALS):
+        moved = [a * (1 + _ROUNDING * rng.normal(size=a.shape)) for a in inputs]
+        moved = [tf.constant(m.astype(a.dtype)) for m, a in zip(moved, inputs)]
+        for name, value in function(*moved).items():
+            near = np.isclose(value, exact[name], rtol=1e-2, atol=1e-2)
+            steady &= near.reshape(len(steady), -1).all(axis=1)
+    if np.sum(steady) < len(steady) / 4:
+        raise RuntimeError(
+            f"{target.name}: rounding of the inputs changes the outputs of "
+            f"{np.sum(~steady)} of {len(steady)} vectors; there is nothing to check with"
+        )
+    return {name: a[steady] for name, a in target.arrays.items()}
+
+
+def _test_vector(target, signatures, given):
+    """Every input and output by name, the outputs computed by the layers themselves."""
+    arrays = {}
+    for signature in signatures.values():
+        arrays.update({t.name: given[t.name] for t in signature.inputs})
+    # Complex inputs are those of the layer's own call; "real" has to agree
+    for name in [n for n in target.signatures if n != "real"]:
+        signature = target.signatures[name]
+        inputs = [tf.constant(given[t.name]) for t in signature.inputs]
+        results = tf.function(signature.function, autograph=False)(*inputs)
+        for key, value in results.items():
+            arrays.setdefault(key, value.numpy())
+            if not np.all(np.isfinite(arrays[key])):
+                raise RuntimeError(f"{target.name}: {key} contains NaN; please report this")
+    if "sent_bits" in given:
+        arrays["sent_bits"] = given["sent_bits"]
+    return arrays
+
+
+def _check(name, format, folder):
+    """Lines of `check.py` in a process of its own."""
+    forbidden = _FORBIDDEN[format]
+    # Isolated from the environment, unless it is linksim that has to be found
+    options, checkout = ["-I"] if forbidden else [], Path(linksim.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, *options, "-c", _GUARD, "check.py", ",".join(forbidden)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        tail = (done.stdout + done.stderr[-1500:]).strip()
+        raise RuntimeError(f"{name}: the {format} export failed its check:\n{tail}")
+    return [x for x in done.stdout.splitlines() if x.endswith("equal")]
+
+
+# --- formats --------------------------------------------------------------------
+
+
+def _write_savedmodel(target, signatures, path):
+    module = tf.Module()
+    # What the functions use has to hang on the module
+    module.weights = [w.value for layer in target.layers for w in layer.weights]
+    functions = {
+        name: tf.function(
+            signature.function,
+            input_signature=[t.spec for t in signature.inputs],
+            autograph=False,
+        )
+        for name, signature in signatures.items()
+    }
+    module.functions = functions
+    tf.saved_model.save(module, str(path), signatures=functions)
+
+
+def _write_keras(target, signatures, path):
+    target.keras_model().save(path)
+
+
+def load_keras_model(path):
+    """A Keras file of linksim's layers, loaded in safe mode.
+
+    Returns:
+        A `keras.Model`, called with the inputs of its card in a list.
+    """
+    # Importing a module registers its layers
+    import linksim.detectors
+    import linksim.link.decoder_layer
+    import linksim.quantization
+
+    for package in (linksim.detectors, linksim.quantization):
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+    return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def _write_onnx(target, signatures, path):
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+        import tf2onnx
+
+        from linksim.export.onnx_ops import HANDLERS
+    except ImportError as error:
+        raise InvalidInput(
+            f'format: onnx needs pip install "linksim[onnx]" ({error})'
+        ) from None
+    (signature,) = signatures.values()
+    function = tf.function(signature.function, autograph=False)
+    # It reports operations that it cannot translate and goes on; the check below does not
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+    model, _ = tf2onnx.convert.from_function(
+        function,
+        input_signature=[t.spec for t in signature.inputs],
+        opset=OPSET,
+        custom_op_handlers=HANDLERS,
+    )
+    foreign = sorted(_unknown_operations(model.graph, onnx))
+    foreign += sorted(
+        {i.name for i in model.graph.input} - {t.name for t in signature.inputs}
+    )
+    if foreign:
+        raise InvalidInput(
+            f"format: {target.name} has no ONNX form: no translation of {', '.join(foreign)}"
+        )
+    _match_loop_inputs(model.graph, onnx)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def _match_loop_inputs(graph, onnx):
+    """tf2onnx makes the limit of a loop int64, also where the body gets it as int32."""
+    constants = {c.name: c.data_type for c in graph.initializer}
+    casts = []
+    for node in graph.node:
+        if node.op_type != "Loop":
+            continue
+        # A loop's inputs are its limit, its condition and the body's from the third on
+        for i, inner in enumerate(node.attribute[0].g.input[2:], start=2):
+            wanted = inner.type.tensor_type.elem_type
+            if constants.get(node.input[i], wanted) != wanted:
+                name = f"{node.name}_input_{i}"
+                casts.append(
+                    onnx.helper.make_node("Cast", [node.input[i]], [name], to=wanted)
+                )
+                node.input[i] = name
+    for cast in casts:
+        graph.node.insert(0, cast)
+
+
+def _unknown_operations(graph, onnx):
+    found = set()
+    for node in graph.node:
+        if node.domain or not onnx.defs.has(node.op_type):
+            found.add(node.op_type)
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                found |= _unknown_operations(attribute.g, onnx)
+    return found

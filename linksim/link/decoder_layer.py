@@ -1,0 +1,53 @@
+"""The end of a receiver as a Keras layer: deinterleaver and channel decoder."""
+
+import keras
+
+from linksim.link.link import Link
+from linksim.link.scenario import Scenario, scenario_from_dict
+
+
+@keras.saving.register_keras_serializable("linksim")
+class BitDecoder(keras.layers.Layer):
+    """Decided information bits of the blocks of a scenario.
+
+    Args:
+        scenario: the `Scenario`, or what its `to_dict` gives.
+        stopping: end the decoding of a codeword when its parity checks hold, as a
+            simulation does; else all have all iterations, in one plain loop.
+
+    Call arguments:
+        llrs: float32 [B, U, K, m], `log p(b=1)/p(b=0)` of the U channel uses of a block.
+
+    Returns:
+        float32 [B, k], 0 or 1.
+    """
+
+    def __init__(self, scenario, stopping=True, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        if not isinstance(scenario, Scenario):
+            scenario = scenario_from_dict(scenario)
+        self.scenario = scenario
+        self.stopping = stopping
+        # In a function Keras does not look into it; it has no weights
+        link = Link(scenario)
+        self._link = lambda: link
+
+    @property
+    def link(self):
+        """The `Link` of the scenario."""
+        return self._link()
+
+    def call(self, llrs):
+        if self.stopping:
+            return self.link.decode(llrs)
+        return self.link.code.decode_without_stopping(self.link.codeword_llrs(llrs))
+
+    def compute_output_spec(self, llrs):
+        return keras.KerasTensor((llrs.shape[0], self.link.num_info_bits), "float32")
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "scenario": self.scenario.to_dict(),
+            "stopping": self.stopping,
+        }

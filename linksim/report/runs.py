@@ -1,11 +1,11 @@
 """Runs to report: result files that are checked, labelled, and put on common SNR axes."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from linksim.errors import InvalidInput, ResultFileError
+from linksim.files import load_json
 from linksim.link.scenario import Scenario, scenario_from_dict
 from linksim.montecarlo.output import RATES
 from linksim.snr import SNR_DEFINITIONS, no_to_snr_db
@@ -88,14 +88,7 @@ def read_runs(paths):
 
 
 def _read(file):
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ResultFileError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ResultFileError(f"{file}: not valid JSON, or damaged ({error})") from None
-    if not isinstance(results, dict):
-        raise ResultFileError(f"{file}: not a result file of linksim")
+    results = load_json(file)
     if "label" in results and "scenario" not in results:
         raise ResultFileError(
             f"{file}: a sweep over {results['label']!r}; expected results over SNR"

@@ -43,6 +43,7 @@ def test_slopes_are_those_of_power_laws(cost):
     assert cost.slopes(rows)["a"] == pytest.approx(dict.fromkeys(cost.GROWTH, 1.5))
 
 
+@pytest.mark.slow
 def test_both_parts_of_a_small_run(cost, tmp_path, monkeypatch):
     monkeypatch.setattr(cost, "GROWTH", {"num_streams": (1, 2), "batch": (2, 4)})
     monkeypatch.setattr(cost, "PARETO_BATCH", 8)

@@ -145,7 +145,7 @@ def test_receiver_as_onnx(tmp_path):
     assert np.any(run_onnx(tmp_path / "out", flipped) != found.arrays["sent_bits"])
     # The check finds a model that is not the one of the vector
     path = tmp_path / "out" / "test_vector.npz"
-    vector = dict(np.load(path))
+    vector = dict(np.load(path, allow_pickle=False))
     vector["bits"][0, 0] = 1 - vector["bits"][0, 0]
     np.savez(path, **vector)
     check = [sys.executable, "-I", "check.py"]

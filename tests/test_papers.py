@@ -236,6 +236,7 @@ def test_layers_and_formulas_of_wesnet(script):
     assert wesnet.table_2("wesnet", 30, 90, 0.5) == (15 * 3845 + 270) * 90
 
 
+@pytest.mark.slow
 def test_simulations_figures_and_claims_of_wesnet(script, tmp_path, monkeypatch, models):
     """Two trained networks and a cut one; the others are named as without weights."""
     from tests.trainings import published

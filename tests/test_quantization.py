@@ -45,7 +45,11 @@ class ProjectingQuantizer(LLRQuantizer):
     """A quantizer with networks and fewer components than LLRs."""
 
     def build(self, input_shape):
-        self.down = keras.layers.Dense(self.num_components, activation="tanh")
+        # Not saturated: values that round to one are edges and samples at once
+        start = keras.initializers.RandomNormal(stddev=0.05, seed=7)
+        self.down = keras.layers.Dense(
+            self.num_components, activation="tanh", kernel_initializer=start
+        )
         self.up = keras.layers.Dense(self.num_streams * self.num_bits_per_symbol)
         self.down.build((None, self.num_streams * self.num_bits_per_symbol))
         self.up.build((None, self.num_components))

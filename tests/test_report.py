@@ -11,6 +11,7 @@ import pytest
 import linksim
 from linksim.complexity import count_flops
 from linksim.errors import InvalidInput, ResultFileError
+from linksim.files import load_json
 from linksim.montecarlo.output import write_results
 from linksim.report import build_page, read_runs, write_report
 from linksim.report.tables import measured_costs
@@ -33,7 +34,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def results(folder):
-    return json.loads((folder / "results.json").read_text())
+    return load_json(folder / "results.json")
 
 
 def written(results, folder):
@@ -229,7 +230,7 @@ def _first_record(results, **changes):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda r: [], "not a result file"),
+        (lambda r: [], "holds a list, expected a dictionary"),
         (lambda r: _without(r, "gaps"), "no gaps"),
         (lambda r: {"label": "rho", "records": []}, "a sweep over 'rho'"),
         (lambda r: _first_record(r, bler=0.123), "bler is 0.123, but there are"),
@@ -242,6 +243,7 @@ def _first_record(results, **changes):
             "two records at one SNR",
         ),
         (lambda r: {**r, "gaps": [{}]}, "got the gap {}"),
+        (lambda r: {**r, "checksum": "sha256:0"}, "was edited, or is damaged"),
         (lambda r: {**r, "scenario": {**r["scenario"], "more": 1}}, "unknown key more"),
     ],
 )
@@ -255,7 +257,7 @@ def test_files_that_are_refused(results, tmp_path, change, message):
 def test_a_truncated_file_and_bad_arguments(folder, results, tmp_path):
     file = tmp_path / "results.json"
     file.write_text(json.dumps(results)[:-100])
-    with pytest.raises(ResultFileError, match="not valid JSON"):
+    with pytest.raises(ResultFileError, match="not a JSON file"):
         read_runs([file])
     with pytest.raises(ResultFileError, match="cannot be read"):
         read_runs([tmp_path / "nothing.json"])

@@ -38,27 +38,24 @@ def batch_size_for(scenario, detectors, memory, *, max_blocks=None, xla="auto"):
         return known[size] <= memory
 
     sizes = _sizes(max_blocks)
-    best = None
-    # A block's share falls with the batch: what it was is a safe guess
     index = min(3, len(sizes) - 1)
-    while True:
-        if not fits(sizes[index]):
-            if index == 0:
-                raise InvalidInput(
-                    f"memory: got {memory:.4g} bytes, one block of {scenario.name} needs "
-                    f"{known[sizes[0]]:.4g}"
-                )
-            if best == index - 1:
-                return sizes[best]
-            index -= 1
-            continue
-        best = index
+    # A block's share falls with the batch: what it is now is a safe guess of the next
+    while fits(sizes[index]):
         reach = sizes[index] * memory / known[sizes[index]]
-        higher = [i for i, size in enumerate(sizes) if index < i and size <= reach]
-        higher = [i for i in higher if sizes[i] not in known]
+        higher = [i for i, size in enumerate(sizes) if i > index and size <= reach]
         if not higher:
-            return sizes[best]
+            break
         index = higher[-1]
+    while not fits(sizes[index]):
+        if index == 0:
+            raise InvalidInput(
+                f"memory: got {memory:.4g} bytes, one block of {scenario.name} needs "
+                f"{known[1]:.4g}"
+            )
+        index -= 1
+    while index + 1 < len(sizes) and fits(sizes[index + 1]):
+        index += 1
+    return sizes[index]
 
 
 def _sizes(largest):

@@ -240,6 +240,9 @@ def _plot_growth(data, path):
             axes.plot(x, y, style, marker=".", color=f"C{index % 10}", label=name, linewidth=1)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        sizes = [_size(axis, value) for value in GROWTH[axis]]
+        axes.set_xticks(sizes, labels=sizes)
+        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axes.set_xlabel(labels[axis])
         axes.set_ylabel("Microseconds per vector")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right", fontsize=8)

@@ -156,6 +156,11 @@ def parse_receiver(text, what="detector"):
     return ReceiverSpec(*first, *quantizer)
 
 
+def names_quantizer(text):
+    """Whether a text is of a quantizer alone, not of a detector."""
+    return re.split("[:@]", text)[0] in list_quantizers()
+
+
 def parse_quantizer(text, names=None):
     """A quantizer alone, `QUANTIZER[@MODEL][:BITS]` (see `parse_receiver`).
 

@@ -19,8 +19,7 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
 
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.link.scenario import load_scenario
-from linksim.quantization.registry import list_quantizers
-from linksim.registry import parse_receiver
+from linksim.registry import names_quantizer, parse_receiver
 
 
 def parse_arguments(argv):
@@ -51,7 +50,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     try:
         scenario = load_scenario(args.scenario)
-        if args.name.partition(":")[0].partition("@")[0] not in list_quantizers():
+        if not names_quantizer(args.name):
             parse_receiver(args.name, "NAME")
         # Loads Sionna: after everything that can be refused quickly
         from linksim.export import export, target_of

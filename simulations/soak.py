@@ -4,8 +4,9 @@
 A run is disturbed again and again until it is complete: killed between any two
 instructions, killed in the middle of a write, stopped by a disk without space, slowed by
 a disk that takes its time; and a second run tries to write to the same file. After every
-disturbance nothing that was written may be missing, and `results.json` is whole. A complete run has the counts of one that nobody
-disturbed. Then the next run starts, until the time is up.
+disturbance nothing that was written may be missing, and `results.json` is whole. A
+complete run has the counts of one that nobody disturbed. Then the next run starts, until
+the time is up.
 """
 
 import argparse

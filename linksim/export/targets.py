@@ -12,8 +12,12 @@ from linksim.link.decoder_layer import BitDecoder
 from linksim.link.link import Link
 from linksim.link.receiver import Receiver, quantizer_of_scenario
 from linksim.quantization.base import LLRQuantizer
-from linksim.quantization.registry import list_quantizers
-from linksim.registry import build_detector, create_detector, parse_quantizer
+from linksim.registry import (
+    build_detector,
+    create_detector,
+    names_quantizer,
+    parse_quantizer,
+)
 
 # Vectors and blocks of a test vector
 _NUM_VECTORS, _NUM_BLOCKS = 64, 4
@@ -93,7 +97,7 @@ def target_of(name, scenario, receiver=False):
         InvalidInput: unknown names, no weights that fit, or nothing that could be
             exported (`sdr-cvxpy`).
     """
-    if name.partition(":")[0].partition("@")[0] in list_quantizers():
+    if names_quantizer(name):
         if receiver:
             raise InvalidInput(
                 f"--receiver: {name} is a quantizer, a receiver has a detector"

@@ -168,7 +168,8 @@ class LinkSimulator:
         # The batch and what receivers share stay while one function works
         kept = [*batch, *(spec for specs in detected.values() for spec in specs)]
         held = sum(math.prod(spec.shape) * spec.dtype.size for spec in kept)
-        return held + max(map(peak_memory, functions))
+        # Receivers share functions
+        return held + max(map(peak_memory, set(functions)))
 
     def _count_batch(self, bits, symbols, llrs, decided):
         finite = tf.logical_not(tf.reduce_any(tf.math.is_nan(llrs)))

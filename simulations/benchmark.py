@@ -324,6 +324,13 @@ def run_row(name, args):
     return row_of(name, *labels, seconds, {"ours": 1, "rival": 1}, agreement)
 
 
+def available_cores():
+    """Cores that this process may use, which `taskset` limits."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
 def machine():
     """What the times were taken on."""
     import sionna
@@ -338,7 +345,7 @@ def machine():
     gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
     return {
         "cpu": cpu,
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "gpus": gpus,
         "python": platform.python_version(),
         "tensorflow": tf.__version__,

@@ -46,7 +46,12 @@ def parse_arguments(argv):
     add("--only", choices=("pareto", "growth"), action="append", help="one part")
     add("--results", type=Path, default=PARETO_RESULTS, metavar="FILE", help="for pareto")
     add("--snr-db", type=float, metavar="DB", help="point of pareto; default the highest of all")
-    add("--detectors", nargs="+", metavar="NAME", help="for growth; default all")
+    add(
+        "--detectors",
+        nargs="+",
+        metavar="NAME",
+        help="for growth: these, beside what DIR has of others; default all",
+    )
     add("--repeats", type=int, default=5, metavar="N")
     add("--output", type=Path, default=Path("results/cost"), metavar="DIR")
     return parser.parse_args(argv)
@@ -149,8 +154,10 @@ def growth(args, console):
     from linksim.registry import list_detectors
 
     names = args.detectors or list_detectors()
-    rows = []
+    order = {name: number for number, name in enumerate(list_detectors())}
+    rows = _known_rows(args.output / "growth.json", names)
     for name in names:
+        rows = [r for r in rows if r["detector"] != name]
         for axis, values in GROWTH.items():
             for value in values:
                 with console.status(f"{name}, {axis} = {value}"):
@@ -163,10 +170,30 @@ def growth(args, console):
                     {"detector": name, "axis": axis, "system": system, "seconds": seconds}
                 )
         args.output.mkdir(parents=True, exist_ok=True)
+        rows.sort(key=lambda r: order[r["detector"]])
         data = {"machine": machine(), "rows": rows, "slopes": slopes(rows)}
         save_json(args.output / "growth.json", data)
     _plot_growth(data, args.output / "growth.png")
     console.print(f"{args.output}/growth.png")
+
+
+def _known_rows(path, wanted):
+    """Rows of an earlier run, which stay until those of their detector are made anew.
+
+    Raises:
+        InvalidInput: some are not `wanted` again, and were timed on another machine.
+    """
+    rows, facts = [], machine()
+    if path.exists():
+        data = load_json(path)
+        if data["machine"] == facts:
+            rows = data["rows"]
+        elif others := {r["detector"] for r in data["rows"]} - set(wanted):
+            raise InvalidInput(
+                f"detectors: {path} has {', '.join(sorted(others))} of another machine, "
+                f"{data['machine']}, expected {facts}: time all, or choose another --output"
+            )
+    return rows
 
 
 def seconds_of(name, system, args):

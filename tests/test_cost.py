@@ -35,7 +35,8 @@ def test_slopes_are_those_of_power_laws(cost):
             "detector": "a",
             "axis": axis,
             "system": {**cost.BASE, axis: value},
-            "seconds": 1e-3 * float(2**value if axis == "num_bits_per_symbol" else value) ** 1.5,
+            "seconds": 1e-3
+            * float(2**value if axis == "num_bits_per_symbol" else value) ** 1.5,
         }
         for axis, values in cost.GROWTH.items()
         for value in values
@@ -66,3 +67,28 @@ def test_both_parts_of_a_small_run(cost, tmp_path, monkeypatch):
 def test_a_point_without_results_is_named(cost, tmp_path, capsys):
     assert cost.main(["--only", "pareto", "--snr-db", "99", "--output", str(tmp_path)]) == 2
     assert "snr-db: got 99.0, all detectors have" in capsys.readouterr().out
+
+
+def test_times_of_other_detectors_stay_if_they_are_of_this_machine(
+    cost, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cost, "GROWTH", {"batch": (1, 2)})
+    times = {"mmse": 1.0, "zf": 2.0, "ep": 3.0}
+    monkeypatch.setattr(cost, "seconds_of", lambda name, system, args: times[name])
+    monkeypatch.setattr(cost, "_plot_growth", lambda data, path: None)
+    run = ["--only", "growth", "--output", str(tmp_path), "--detectors"]
+
+    def known():
+        rows = json.loads((tmp_path / "growth.json").read_text())["rows"]
+        return [(r["detector"], r["seconds"]) for r in rows[::2]]
+
+    assert cost.main([*run, "zf"]) == 0
+    assert cost.main([*run, "ep", "mmse"]) == 0
+    assert known() == [("zf", 2.0), ("mmse", 1.0), ("ep", 3.0)]  # the registry's order
+    times["zf"] = 4.0
+    assert cost.main([*run, "zf"]) == 0
+    assert dict(known())["zf"] == 4.0 and len(known()) == 3
+    monkeypatch.setattr(cost, "machine", lambda: {"cores": 99})
+    assert cost.main([*run, "zf"]) == 2
+    assert dict(known())["mmse"] == 1.0
+    assert cost.main([*run, "mmse", "zf", "ep"]) == 0

@@ -369,8 +369,18 @@ print(json.dumps([ten_steps(sys.argv[1], name) for name in sys.argv[2:]]))
 """
 
 
+# Each is compiled twice, which takes ten seconds and more
+ON_BOTH = ["nndet-p", "detnet", "mmnet", "remimo", "hypermimo"]
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="starts JAX itself")
-@pytest.mark.parametrize("names", [QUICK, pytest.param(REST, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ON_BOTH,
+        pytest.param([n for n in RECIPES if n not in ON_BOTH], marks=pytest.mark.slow),
+    ],
+)
 def test_tensorflow_and_jax_train_alike(tmp_path, names):
     pytest.importorskip("jax")
     for name in names:

@@ -92,3 +92,25 @@ def test_times_of_other_detectors_stay_if_they_are_of_this_machine(
     assert cost.main([*run, "zf"]) == 2
     assert dict(known())["mmse"] == 1.0
     assert cost.main([*run, "mmse", "zf", "ep"]) == 0
+
+
+def test_the_table_of_the_readme_is_what_was_measured():
+    root = FOLDER.parent
+    rows = json.loads((root / "results/cost/pareto.json").read_text())["rows"]
+    measured = {r["detector"]: r for r in rows}
+    text = (root / "README.md").read_text().split("## Choosing a detector")[1]
+    lines = [
+        x.split(" | ") for x in text.split("\n## ")[0].splitlines() if x.startswith("| `")
+    ]
+    seen = 0
+    for names, blers, times, flops, _ in lines:
+        names = [x.strip("|` ") for x in names.split(", `")]
+        assert len(names) == len(blers.split(", "))
+        for index, name in enumerate(names):
+            row = measured[name]
+            assert float(blers.split(", ")[index]) == pytest.approx(row["bler"], rel=0.05)
+            assert float(times.split(", ")[index]) == pytest.approx(row["us"], rel=0.01)
+            count = flops.replace(", ", ";").replace(",", "").split(";")[index]
+            assert int(count) == row["flops"]
+            seen += 1
+    assert seen >= 10

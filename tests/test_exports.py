@@ -283,3 +283,31 @@ def test_receivers_of_a_scenario(tmp_path, name, format):
     options = {"quantizer": found.quantizer, "weights": found.weights}
     made = receiver_target(name, found.detector, scenario, **options)
     export(made, format, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "format, packages",
+    [("savedmodel", ("tensorflow",)), ("onnx", ("onnxruntime", "numpy"))],
+)
+def test_exports_load_where_nothing_else_is_installed(tmp_path, format, packages):
+    """In a virtual environment made for it, which takes a package registry."""
+    import importlib.metadata
+    import venv
+
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in packages]
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *pinned], check=True)
+    scenario = load_scenario("rayleigh-2x2-qam64")
+    for name, receiver in (
+        ("oampnet2", False),
+        ("ml+max-mi:3", True),
+        ("eqnet-mi:6", False),
+    ):
+        folder = tmp_path / name
+        export(target_of(name, scenario, receiver=receiver), format, folder)
+        check = [python, "-I", "check.py"]
+        done = subprocess.run(check, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+        assert "equal" in done.stdout and "DIFFERENT" not in done.stdout

@@ -75,7 +75,7 @@ RELAXATIONS = {
 DECODING = {
     f"decode-{code}-{blocks}": (scenario, "ml", snr_db, blocks)
     for code, scenario, snr_db, batches in (
-        ("802.11n", "rayleigh-2x2-qam64", 14.0, (100, 500)),
+        ("802.11n", "rayleigh-2x2-qam64", 14.0, (100, 500, 2000)),
         ("5g", "cdl-c-8x4-qam16", 7.8, (50, 500)),
     )
     for blocks in batches

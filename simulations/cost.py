@@ -254,6 +254,7 @@ def _size(axis, value):
 
 def _plot_growth(data, path):
     from linksim.figures import empty_figure, save_figure
+    from linksim.registry import is_learned
 
     labels = {
         "num_streams": "Streams",
@@ -261,27 +262,38 @@ def _plot_growth(data, path):
         "num_bits_per_symbol": "Constellation points",
         "batch": "Vectors of a call",
     }
-    figure = empty_figure(13, 9)
-    names = list(data["slopes"])
-    styles = ["-", "--", ":", "-."]
-    for number, axis in enumerate(GROWTH, start=1):
-        axes = figure.add_subplot(2, 2, number)
-        axes.grid(True, which="major", color="0.85", linewidth=0.7)
-        for index, name in enumerate(names):
-            mine = [r for r in data["rows"] if r["detector"] == name and r["axis"] == axis]
-            x = [_size(axis, r["system"][axis]) for r in mine]
-            y = [1e6 * r["seconds"] / r["system"]["batch"] for r in mine]
-            style = styles[index // 10 % len(styles)]
-            axes.plot(x, y, style, marker=".", color=f"C{index % 10}", label=name, linewidth=1)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        sizes = [_size(axis, value) for value in GROWTH[axis]]
-        axes.set_xticks(sizes, labels=sizes)
-        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        axes.set_xlabel(labels[axis])
-        axes.set_ylabel("Microseconds per vector")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right", fontsize=8)
+    groups = {"classical": [], "learned": [], "Sionna's": []}
+    for name in data["slopes"]:
+        group = "learned" if is_learned(name) else "classical"
+        groups["Sionna's" if name.startswith("sionna-") else group].append(name)
+    groups = {title: names for title, names in groups.items() if names}
+    figure = empty_figure(13, 4 * len(groups))
+    rows = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
+    for row, (title, names) in zip(rows, groups.items()):
+        row.suptitle(f"Detectors, {title}", fontsize=10)
+        for axes, axis in zip(row.subplots(1, len(GROWTH), sharey=True), GROWTH):
+            _plot_axis(axes, data["rows"], axis, names)
+            axes.set_xlabel(labels[axis])
+        row.axes[0].set_ylabel("Microseconds per vector")
+        row.legend(*row.axes[0].get_legend_handles_labels(), loc="outside right", fontsize=8)
     save_figure(figure, path)
+
+
+def _plot_axis(axes, rows, axis, names):
+    """Time against the values of one axis of `GROWTH`."""
+    axes.grid(True, which="major", color="0.85", linewidth=0.7)
+    styles = ["-", "--", ":", "-."]
+    for index, name in enumerate(names):
+        mine = [r for r in rows if r["detector"] == name and r["axis"] == axis]
+        x = [_size(axis, r["system"][axis]) for r in mine]
+        y = [1e6 * r["seconds"] / r["system"]["batch"] for r in mine]
+        style = styles[index // 10 % len(styles)]
+        axes.plot(x, y, style, marker=".", color=f"C{index % 10}", label=name, linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    sizes = [_size(axis, value) for value in GROWTH[axis]]
+    axes.set_xticks(sizes, labels=sizes)
+    axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
 
 
 # --- the report -----------------------------------------------------------------------

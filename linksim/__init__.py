@@ -10,9 +10,11 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "create_detector": "linksim.registry",
     "list_detectors": "linksim.registry",
+    "register_detector": "linksim.registry",
     "create_quantizer": "linksim.quantization.registry",
     "list_quantizers": "linksim.quantization.registry",
     "list_models": "linksim.models",
+    "add_model_folder": "linksim.models",
     "load_scenario": "linksim.link.scenario",
     "list_scenarios": "linksim.link.scenario",
     "simulate": "linksim.montecarlo.engine",

@@ -1,4 +1,4 @@
-"""Named factories: tables of `module:attribute`, imported on first use."""
+"""Named factories: tables of classes, or of `module:attribute`, imported on first use."""
 
 import importlib
 import inspect
@@ -10,10 +10,12 @@ def load_factory(table, name, what):
     """The class or function that a table has under a name.
 
     Args:
-        table: {name: "module:attribute"}.
+        table: {name: "module:attribute", or the class itself}.
         what: the argument that an error names.
     """
     check_choice(what, name, table)
+    if not isinstance(table[name], str):
+        return table[name]
     module, attribute = table[name].split(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -22,6 +24,10 @@ def describe_factory(factory):
     """The first line of its documentation."""
     doc = inspect.getdoc(factory) or ""
     return doc.split("\n\n")[0].replace("\n", " ")
+
+
+# Whose constructors' keywords are no options
+_FRAMEWORKS = ("keras", "tensorflow")
 
 
 def check_options(name, factory, options):
@@ -42,7 +48,7 @@ def _options(factory):
         callables = [c.__init__ for c in factory.__mro__ if "__init__" in vars(c)]
     names = set()
     for function in callables:
-        if getattr(function, "__module__", "").startswith("linksim"):
+        if getattr(function, "__module__", "").split(".")[0] not in _FRAMEWORKS:
             for p in inspect.signature(function).parameters.values():
                 if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                     names.add(p.name)

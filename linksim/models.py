@@ -19,6 +19,31 @@ _CARD = (
     *("num_rx", "fixed_num_rx", "num_streams", "streams", "num_bits_per_symbol"),
 )
 
+# Of `add_model_folder`
+_OWN_FOLDERS = []
+
+
+def add_model_folder(folder):
+    """Find trained models in a folder of your own too, for this process.
+
+    It is laid out as `models/`; `linksim.training.publish.publish` writes there.
+
+    Args:
+        folder: path of an existing folder.
+
+    Raises:
+        InvalidInput: there is no such folder.
+    """
+    folder = Path(folder).resolve()
+    if not folder.is_dir():
+        raise InvalidInput(f"folder: got {str(folder)!r}, expected an existing folder")
+    if folder not in _OWN_FOLDERS:
+        _OWN_FOLDERS.append(folder)
+
+
+def _folders():
+    return [model_folder(), *_OWN_FOLDERS]
+
 
 def list_models(name=None):
     """Cards of all trained models, or of those of one name.
@@ -27,10 +52,11 @@ def list_models(name=None):
         {"<model>/<configuration>": card}, cards as in `card.json`.
 
     Raises:
-        ResultFileError: a card is damaged, or that of another model.
+        ResultFileError: a card is damaged, that of another model, or in two folders.
     """
     cards = {}
-    for path in sorted(model_folder().glob(f"{name or '*'}/*/card.json")):
+    pattern = f"{name or '*'}/*/card.json"
+    for path in (f for folder in _folders() for f in sorted(folder.glob(pattern))):
         card = load_json(path)
         missing = [key for key in _CARD if key not in card]
         if missing:
@@ -39,6 +65,8 @@ def list_models(name=None):
         described = f"{card['model']}/{card['configuration']}"
         if described != model:
             raise ResultFileError(f"{path}: is the card of {described}")
+        if model in cards:
+            raise ResultFileError(f"{path}: there is a {model} in another folder too")
         cards[model] = card
     return cards
 
@@ -111,7 +139,8 @@ def streams_of(card):
 
 def read_weights(path, card):
     """Arrays of a model, checked against the hash in its card."""
-    file = model_folder() / path / "weights.npz"
+    file = next((f for f in _OWN_FOLDERS if (f / path).is_dir()), model_folder())
+    file = file / path / "weights.npz"
     arrays, _, digest = load_arrays(file)
     if digest != card["sha256"]:
         raise ResultFileError(f"{file}: not the weights that {path}/card.json describes")

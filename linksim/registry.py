@@ -16,7 +16,8 @@ from linksim.models import (
 )
 from linksim.quantization.registry import list_quantizers
 
-# name -> module:class; imported on first use, so that listing is instant
+# name -> module:class, imported on first use, so that listing is instant; or a class, of
+# `register_detector`
 _DETECTORS = {
     "mf": "linksim.detectors.linear:MatchedFilterDetector",
     "zf": "linksim.detectors.linear:ZeroForcingDetector",
@@ -90,11 +91,58 @@ _LEARNED = (
     *_PRESETS,
     *("oampnet", "oampnet2", "detnet", "mmnet", "mmnet-iid", "remimo", "hypermimo"),
 )
+# Those of `register_detector`, and whether they are learned
+_REGISTERED = {}
 
 
 def list_detectors():
     """Names that `create_detector` accepts, linksim's own first."""
     return list(_DETECTORS)
+
+
+def register_detector(name, cls, *, learned=False, replace=False):
+    """Give a detector of your own a name, for this process.
+
+    `create_detector`, `simulate` and recipes know it by that name then. A result store
+    knows a detector by its name and weights: after a change of its code, start with a
+    fresh one.
+
+    Args:
+        name: lower-case letters, digits and dashes, beginning with a letter.
+        cls: a subclass of `linksim.detectors.Detector`.
+        learned: whether it has weights to be trained. `simulate` then takes those of a
+            trained model of this name; see `linksim.add_model_folder`.
+        replace: take the place of an earlier registration, as when a cell of a notebook
+            runs again. linksim's own names cannot be replaced.
+
+    Raises:
+        InvalidInput: a name that is taken or malformed, or another kind of class.
+
+    Example:
+        >>> linksim.register_detector("mine", MyDetector)
+        >>> linksim.simulate("rayleigh-2x2-qam64", ["mmse", "mine"])
+    """
+    from linksim.detectors.base import Detector
+
+    if not isinstance(name, str) or not re.fullmatch("[a-z][a-z0-9-]*", name):
+        raise InvalidInput(
+            f"name: got {name!r}, expected lower-case letters, digits and dashes, beginning "
+            "with a letter"
+        )
+    if name in _REGISTERED and not replace:
+        raise InvalidInput(
+            f"name: {name!r} is registered already; replace=True takes its place"
+        )
+    if name == LATENT or name in list_quantizers():
+        raise InvalidInput(f"name: {name!r} is the name of a quantizer")
+    if name in _DETECTORS and name not in _REGISTERED:
+        raise InvalidInput(f"name: {name!r} is a detector of linksim itself")
+    if not (isinstance(cls, type) and issubclass(cls, Detector)):
+        raise InvalidInput(f"cls: got {cls!r}, expected a subclass of Detector")
+    if not isinstance(learned, bool):
+        raise InvalidInput(f"learned: got {learned!r}, expected True or False")
+    _DETECTORS[name] = cls
+    _REGISTERED[name] = learned
 
 
 # Stands for the quantizer of a detector's own latents
@@ -252,7 +300,7 @@ def create_detector(
 
 def is_learned(name):
     """Whether a detector has weights that are trained."""
-    return name in _LEARNED
+    return name in _LEARNED or _REGISTERED.get(name, False)
 
 
 def build_detector(layer, num_rx):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -23,11 +24,18 @@ _SCALAR_BITS = tuple(range(1, 7))
 _CODEBOOK_USES = 2**15
 
 
-def publish(recipe, trainer, scenario):
+def publish(recipe, trainer, scenario, models=None):
     """Write `models/<model>/<configuration>/` from a finished training.
 
+    Args:
+        recipe: the `Recipe`.
+        trainer: its `Trainer`, which has run.
+        scenario: the `Scenario` that data were drawn from.
+        models: folder of models; default that of the shipped ones. `simulate` and
+            `pretrained=True` look in another one after `linksim.add_model_folder`.
+
     Returns:
-        The folder.
+        The folder of the model.
     """
     layer = trainer.task.product
     extra = {}
@@ -44,10 +52,11 @@ def publish(recipe, trainer, scenario):
         "references": reference_rates(recipe, scenario),
     }
     card = make_card(recipe, scenario, layer, training)
-    folder = model_folder() / recipe.name
+    folder = (model_folder() if models is None else Path(models)) / recipe.name
     write_model(folder, layer, card, extra)
     write_atomically(folder / "history.csv", trainer.history_csv())
-    write_atomically(folder / "card.md", card_text(card))
+    again = _AGAIN if models is None else ""
+    write_atomically(folder / "card.md", card_text(card) + again.format(name=recipe.name))
     plot_curve(trainer.history, card, folder / "curve.png")
     return folder
 
@@ -57,7 +66,8 @@ def publish_codebook(recipe, layer, scenario):
     card = make_card(recipe, scenario, layer, {})
     folder = model_folder() / recipe.name
     write_model(folder, layer, card, _codebooks(recipe, layer, scenario))
-    write_atomically(folder / "card.md", card_text(card))
+    text = card_text(card) + _AGAIN.format(name=recipe.name)
+    write_atomically(folder / "card.md", text)
     return folder
 
 
@@ -190,8 +200,11 @@ of {card["num_bits_per_symbol"]} bits, {card["num_rx"]} receive antennas.
 {_training_text(card) if "steps" in card else _CODEBOOK_TEXT}
 **Not for** other numbers of streams or bits (refused{beyond}), and not without checking for other
 channels or SNR than these: compare it with `mmse` on the link in question.
+"""
 
-`python simulations/train.py {card["model"]}/{card["configuration"]}` makes it again.
+
+_AGAIN = """
+`python simulations/train.py {name}` makes it again.
 """
 
 

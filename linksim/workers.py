@@ -4,13 +4,16 @@ Ray is imported when the first job is handed out, and this module loads neither
 TensorFlow nor Keras: a worker sets what it may use of its machine before it does.
 """
 
+import contextlib
 import importlib.util
 import math
 import os
 import queue
 import socket
 from collections import Counter, deque
+from pathlib import Path
 
+import linksim
 from linksim.errors import InvalidInput, WorkerError, check_int
 from linksim.provenance import machine, software
 
@@ -150,7 +153,9 @@ def worker_share(nodes, workers):
             f"workers: got {workers}, the {len(nodes)} nodes have {cpus} CPUs"
             + (f" beside their {gpus} GPUs" if gpus else "")
         )
-    share = max(s for s in range(1, int(max(c for c, _ in nodes)) + 1) if places(s) >= workers)
+    share = max(
+        s for s in range(1, int(max(c for c, _ in nodes)) + 1) if places(s) >= workers
+    )
     # Ray counts GPUs in units of 1e-4
     return workers, share, math.floor(1e4 / on_gpu) / 1e4 if gpus else 0.0
 
@@ -265,7 +270,10 @@ class Pool:
         if not ray.is_initialized():
             self._owned = True
             try:
-                ray.init(log_to_driver=False, logging_level="ERROR", **self._ray_options())
+                with _this_linksim():
+                    ray.init(
+                        log_to_driver=False, logging_level="ERROR", **self._ray_options()
+                    )
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise InvalidInput(
                     f"ray_address: cannot connect to {self._address!r} ({error})"
@@ -396,6 +404,27 @@ class Pool:
         process.dead = True
         self._processes.remove(process)
         ray.kill(process.actor)  # it may only have been out of reach
+
+
+@contextlib.contextmanager
+def _this_linksim():
+    """Processes started inside import the linksim that this one has, wherever it lies."""
+    before = os.environ.get("PYTHONPATH")
+    mine = str(Path(linksim.__file__).resolve().parents[1])
+    os.environ["PYTHONPATH"] = mine if before is None else f"{mine}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def share_gpus():
+    """Leave room on the GPUs for workers; to be called before anything computes."""
+    for name, value in _GROW.items():
+        os.environ.setdefault(name, value)
 
 
 def num_cores():

@@ -74,7 +74,9 @@ def show_list(console):
     cards = list_models()
     for name in list_recipes():
         mark = "trained" if name in cards else "-"
-        console.print(f"[bold]{name:36}[/] {mark:8} {load_recipe(name).title}", soft_wrap=True)
+        console.print(
+            f"[bold]{name:36}[/] {mark:8} {load_recipe(name).title}", soft_wrap=True
+        )
 
 
 def main(argv=None):
@@ -108,9 +110,7 @@ def train_all(recipes, args, console):
         "tensorboard": not args.no_tensorboard,
     }
     if args.workers is None and args.ray is None:
-        executor = InPlace(
-            lambda recipe: train_here(recipe, args.output, options, console)
-        )
+        executor = InPlace(lambda recipe: train_here(recipe, args.output, options, console))
     else:
         executor = SweepPool(recipes, args.output, args.workers, args.ray, **options)
     failed = 0

@@ -270,7 +270,9 @@ def test_other_software_is_refused():
     assert len(mine["source"]) == 12 and mine["linksim"]
     with pytest.raises(WorkerError, match="source .* \\(expected 0123\\)"):
         check_software({**mine, "source": "0123"})
-    with pytest.raises(WorkerError, match="tensorflow .* \\(expected 1.0\\).*same checkout"):
+    with pytest.raises(
+        WorkerError, match="tensorflow .* \\(expected 1.0\\).*same checkout"
+    ):
         check_software({**mine, "tensorflow": "1.0"})
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 from linksim.link.scenario import Scenario, load_scenario
 from linksim.link.simulator import LinkSimulator
+from linksim.montecarlo.remote import RemoteBatches
 from linksim.montecarlo.schedule import Schedule, StopRule
 from linksim.montecarlo.statistics import Counts, paired_gaps
 from linksim.montecarlo.store import BatchResult, CountStore
 from linksim.provenance import provenance
 from linksim.registry import parse_receiver
-from linksim.workers import InPlace
+from linksim.workers import InPlace, share_gpus
 
 
 def run_batch(simulator, name, draws):
@@ -123,7 +124,7 @@ def simulate(
         check_int("workers", workers)
     remote = workers is not None or ray_address is not None
     if remote:
-        from linksim.montecarlo.remote import RemoteBatches
+        share_gpus()
     simulator = LinkSimulator(scenario, xla)
     for point in points:
         simulator.link.no(point)  # refuses a point out of range before any work
@@ -138,15 +139,14 @@ def simulate(
     started = time.perf_counter()
     complete = True
     keys = {name: _store_key(name, simulator.weights[name]) for name in detectors}
-    with contextlib.ExitStack() as stack:
-        store = stack.enter_context(
-            CountStore(store_path, identity, fresh=fresh, keys=keys)
-        )
-        if remote:
-            executor = RemoteBatches(simulator, seed, workers, ray_address)
-        else:
-            executor = InPlace(lambda job: run_job(simulator, seed, job))
-        stack.callback(executor.close)
+    if remote:
+        executor = RemoteBatches(simulator, seed, workers, ray_address)
+    else:
+        executor = InPlace(lambda job: run_job(simulator, seed, job))
+    with (
+        contextlib.closing(executor),
+        CountStore(store_path, identity, fresh=fresh, keys=keys) as store,
+    ):
 
         def results():
             return {

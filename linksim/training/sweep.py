@@ -36,7 +36,9 @@ def chosen_recipes(names):
         if any(c in name for c in "*?["):
             found = fnmatch.filter(list_recipes(), name)
             if not found:
-                raise InvalidInput(f"recipe: no name fits {name!r}; --list shows what there is")
+                raise InvalidInput(
+                    f"recipe: no name fits {name!r}; --list shows what there is"
+                )
         for one in found:
             recipe = load_recipe(one)
             if recipe.name in recipes and recipe != recipes[recipe.name]:
@@ -45,7 +47,9 @@ def chosen_recipes(names):
     return list(recipes.values())
 
 
-def train_recipe(recipe, output, *, budget=1.0, publish=False, tensorboard=True, **callbacks):
+def train_recipe(
+    recipe, output, *, budget=1.0, publish=False, tensorboard=True, **callbacks
+):
     """Train by a recipe, from where an earlier run of it came to.
 
     Args:
@@ -114,7 +118,9 @@ def run_sweep(recipes, executor, *, publish=False):
             outcomes[recipe.name] = outcome
             yield recipe, outcome
         elif waiting and not any(_needs(r) & names <= outcomes.keys() for r in waiting):
-            raise InvalidInput(f"recipe: {waiting[0].name} and what it needs wait for each other")
+            raise InvalidInput(
+                f"recipe: {waiting[0].name} and what it needs wait for each other"
+            )
 
 
 def _needs(recipe):

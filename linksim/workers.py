@@ -307,6 +307,8 @@ class Pool:
             "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE,
             "_node_ip_address": "127.0.0.1",
+            # Otherwise 15 below this process: what else runs here would come first
+            "_system_config": {"worker_niceness": 0},
         }
 
     def _start(self, deaths):

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -177,3 +179,61 @@ def test_other_software_and_no_cluster_are_said(monkeypatch):
     assert not ray.is_initialized()
     with pytest.raises(InvalidInput, match="ray_address: cannot connect to '127.0.0.1:1'"):
         simulate(SMALL, ["zf"], snr_db=0, max_blocks=20, ray_address="127.0.0.1:1")
+
+
+ON_CLUSTER = """
+import sys
+import linksim
+try:
+    results = linksim.simulate(
+        "gauss-markov-4x2-qpsk", ["zf"], snr_db=0, max_blocks=500, ray_address=sys.argv[1]
+    )
+    print(results["provenance"]["workers"]["number"], results["records"][0]["block_errors"])
+except linksim.WorkerError as error:
+    print(error)
+"""
+
+
+def test_a_cluster_and_a_node_with_another_checkout(tmp_path):
+    """A Ray that was started before; then one whose linksim differs by a comment."""
+    other = tmp_path / "other"
+    shutil.copytree(ROOT / "linksim", other / "linksim")
+    shutil.copytree(ROOT / "simulations/scenarios", other / "simulations/scenarios")
+    with (other / "linksim/snr.py").open("a") as file:
+        file.write("# another checkout\n")
+    told = []
+    for checkout in (ROOT, other):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        head = subprocess.Popen(
+            [
+                *(Path(sys.executable).with_name("ray"), "start", "--head", "--block"),
+                *("--port", str(port), "--node-ip-address", "127.0.0.1", "--num-cpus", "1"),
+                *("--include-dashboard", "false", "--disable-usage-stats"),
+                *("--object-store-memory", str(75 * 2**20)),
+            ],
+            env={**os.environ, "PYTHONPATH": str(checkout), "RAY_worker_niceness": "0"},
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 120
+            while time.monotonic() < deadline:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.5)
+            done = subprocess.run(
+                [sys.executable, "-c", ON_CLUSTER, f"127.0.0.1:{port}"],
+                cwd=tmp_path, capture_output=True, text=True, timeout=600,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            told.append(done.stdout)
+        finally:
+            head.terminate()
+            head.wait(timeout=60)
+    embedded = simulate("gauss-markov-4x2-qpsk", ["zf"], snr_db=0, max_blocks=500)
+    assert told[0].split() == ["1", str(embedded["records"][0]["block_errors"])]
+    assert "has source" in told[1] and "the same checkout" in told[1]

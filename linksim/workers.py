@@ -20,6 +20,7 @@ from linksim.provenance import machine, software
 # A worker that died as often before it was ready, or a job that as many workers died
 # of, is not tried again
 MAX_DEATHS = 3
+_STARTS_OF_RAY = 3
 # What a worker has from the process that started it: each may change results or speed
 _ENVIRONMENT = (
     "KERAS_BACKEND",
@@ -263,21 +264,13 @@ class Pool:
         if self._connected:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray's own wish for actors without a GPU, and silence about it
+        # A worker without a GPU sees none
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
         import ray
 
         if not ray.is_initialized():
             self._owned = True
-            try:
-                with _this_linksim():
-                    ray.init(
-                        log_to_driver=False, logging_level="ERROR", **self._ray_options()
-                    )
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise InvalidInput(
-                    f"ray_address: cannot connect to {self._address!r} ({error})"
-                ) from None
+            self._start_ray()
         self._connected = True
         nodes = [
             (n["Resources"].get("CPU", 0), n["Resources"].get("GPU", 0))
@@ -297,6 +290,27 @@ class Pool:
         }
         for _ in range(self._number):
             self._start(deaths=0)
+
+    def _start_ray(self):
+        import ray
+
+        error = None
+        # Ray gives its own processes half a minute to start; a busy machine takes longer
+        for _ in range(_STARTS_OF_RAY if self._address is None else 1):
+            try:
+                with _this_linksim():
+                    ray.init(
+                        log_to_driver=False, logging_level="ERROR", **self._ray_options()
+                    )
+                return
+            except Exception as caught:  # Ray raises a dozen kinds, plain ones too
+                error = caught
+                ray.shutdown()
+        if self._address is None:
+            raise WorkerError(f"Ray does not start on this machine: {error}") from error
+        raise InvalidInput(
+            f"ray_address: cannot connect to {self._address!r} ({error})"
+        ) from error
 
     def _ray_options(self):
         if self._address is not None:

@@ -156,7 +156,7 @@ def test_control_c_ends_workers_and_leaves_a_valid_result(tmp_path):
     )  # fmt: skip
     store = tmp_path / "gauss-markov-4x2-qpsk/counts.jsonl"
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         if store.exists() and store.read_text().count("\n") > 20:
             break
         time.sleep(0.1)

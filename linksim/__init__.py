@@ -20,6 +20,7 @@ _PUBLIC = {
     "simulate": "linksim.montecarlo.engine",
     "InvalidInput": "linksim.errors",
     "ResultFileError": "linksim.errors",
+    "WorkerError": "linksim.errors",
 }
 
 __all__ = sorted(_PUBLIC)

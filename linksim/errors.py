@@ -10,6 +10,10 @@ class ResultFileError(RuntimeError):
     written."""
 
 
+class WorkerError(RuntimeError):
+    """A worker process differs from the one that started it, or dies again and again."""
+
+
 def check_choice(name, value, choices):
     """Raise `InvalidInput` unless `value` is one of `choices`."""
     if value not in choices:

@@ -47,7 +47,7 @@ with quiet_start():
 
     tf.config.list_physical_devices()
 
-from linksim.errors import InvalidInput, ResultFileError
+from linksim.errors import InvalidInput, ResultFileError, WorkerError
 from linksim.link.scenario import CODES, list_scenarios, load_scenario
 from linksim.quantization.registry import describe_quantizer, list_quantizers
 from linksim.registry import describe_detector, list_detectors
@@ -93,6 +93,12 @@ def parse_arguments(argv):
     add("--seed", type=int, default=0, metavar="N")
     add("--output", default="results/runs", metavar="DIR")
     add("--xla", choices=("auto", "on", "off"), default="auto")
+    add("--workers", type=int, metavar="N", help="processes that share the work, on Ray")
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="of a Ray cluster, such as 10.0.0.1:6379; without --workers, all of it",
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--resume", action="store_true", help="continue a run (default)")
     mode.add_argument("--fresh", action="store_true", help="set earlier counts aside")
@@ -265,7 +271,7 @@ def main(argv=None):
         return 0
     try:
         return run(args, console)
-    except (InvalidInput, ResultFileError) as error:
+    except (InvalidInput, ResultFileError, WorkerError) as error:
         print(f"coded_ber.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -333,6 +339,8 @@ def run(args, console):
             fresh=args.fresh,
             xla=args.xla,
             reference=args.reference,
+            workers=args.workers,
+            ray_address=args.ray,
             on_progress=on_progress,
             on_point=on_point,
         )

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Train a detector or quantizer by its recipe.
+"""Train detectors or quantizers by their recipes.
 
 A run writes its state to OUTPUT/<model>/<configuration>/ and continues from there when
 it is started again. With --publish the result becomes the shipped model, in
-models/<model>/<configuration>/, with its card.
+models/<model>/<configuration>/, with its card. Several recipes are trained one after
+the other, or by several workers, one recipe each at a time.
 """
 
 import argparse
+import contextlib
 import os
 import sys
+import traceback
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -25,9 +28,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from linksim.errors import InvalidInput, ResultFileError
+from linksim.errors import InvalidInput, ResultFileError, WorkerError
 from linksim.files import set_aside
 from linksim.training.recipe import list_recipes, load_recipe
+from linksim.training.sweep import SweepPool, chosen_recipes, run_sweep, train_recipe
+from linksim.workers import InPlace
 
 
 def parse_arguments(argv):
@@ -36,7 +41,12 @@ def parse_arguments(argv):
         epilog="Example: train.py eqnet/rayleigh-2x2-qam64 --budget 0.1",
     )
     add = parser.add_argument
-    add("recipe", nargs="?", metavar="RECIPE", help="a name of --list, or a TOML file")
+    add(
+        "recipe",
+        nargs="*",
+        metavar="RECIPE",
+        help="a name of --list, a pattern such as 'oampnet2/massive-*', or a TOML file",
+    )
     add("--list", action="store_true", help="recipes, and whether weights are shipped")
     add(
         "--budget",
@@ -49,6 +59,12 @@ def parse_arguments(argv):
     add("--fresh", action="store_true", help="set an earlier run of this recipe aside")
     add("--publish", action="store_true", help="write the result to models/")
     add("--no-tensorboard", action="store_true")
+    add("--workers", type=int, metavar="N", help="train N recipes at a time, on Ray")
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="of a Ray cluster, such as 10.0.0.1:6379; its nodes have to share OUTPUT",
+    )
     return parser.parse_args(argv)
 
 
@@ -58,7 +74,9 @@ def show_list(console):
     cards = list_models()
     for name in list_recipes():
         mark = "trained" if name in cards else "-"
-        console.print(f"[bold]{name:36}[/] {mark:8} {load_recipe(name).title}", soft_wrap=True)
+        console.print(
+            f"[bold]{name:36}[/] {mark:8} {load_recipe(name).title}", soft_wrap=True
+        )
 
 
 def main(argv=None):
@@ -68,10 +86,11 @@ def main(argv=None):
         show_list(console)
         return 0
     try:
-        if args.recipe is None:
+        recipes = chosen_recipes(args.recipe)
+        if not recipes:
             raise InvalidInput("RECIPE: missing; --list shows what there is")
-        return train(args, console)
-    except (InvalidInput, ResultFileError, FloatingPointError) as error:
+        return train_all(recipes, args, console)
+    except (InvalidInput, ResultFileError, WorkerError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -79,27 +98,56 @@ def main(argv=None):
         return 130
 
 
-def train(args, console):
-    recipe = load_recipe(args.recipe)
-    folder = Path(args.output) / recipe.name
-    if args.fresh and folder.exists():
-        set_aside(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+def train_all(recipes, args, console):
+    """Train by one or several recipes; returns the exit code."""
+    for recipe in recipes:
+        folder = Path(args.output) / recipe.name
+        if args.fresh and folder.exists():
+            set_aside(folder)
+    options = {
+        "budget": args.budget,
+        "publish": args.publish,
+        "tensorboard": not args.no_tensorboard,
+    }
+    if args.workers is None and args.ray is None:
+        executor = InPlace(lambda recipe: train_here(recipe, args.output, options, console))
+    else:
+        executor = SweepPool(recipes, args.output, args.workers, args.ray, **options)
+    failed = 0
+    with contextlib.closing(executor):
+        for recipe, outcome in run_sweep(recipes, executor, publish=args.publish):
+            if isinstance(outcome, Exception):
+                failed += 1
+                report_failure(recipe, outcome)
+                continue
+            label = f"[bold]{recipe.name}[/]: " if len(recipes) > 1 else ""
+            if outcome.loss is not None:
+                console.print(
+                    f"{label}best validation loss {outcome.loss:.4g} at step "
+                    f"{outcome.step}; state in {outcome.folder}/",
+                    soft_wrap=True,
+                )
+            if outcome.published:
+                console.print(f"{label}published to {outcome.published}/", soft_wrap=True)
+    if failed and len(recipes) > 1:
+        print(f"train.py: {failed} of {len(recipes)} trainings failed", file=sys.stderr)
+    return 2 if failed else 0
 
-    # Loads the backend: after everything that can be refused quickly
+
+def report_failure(recipe, error):
+    expected = (InvalidInput, ResultFileError, WorkerError, FloatingPointError)
+    if not isinstance(error, expected):
+        traceback.print_exception(error)
+    print(f"train.py: {recipe.name}: {error}", file=sys.stderr)
+
+
+def train_here(recipe, output, options, console):
+    """Train in this process, with a progress bar."""
     import keras
 
-    from linksim.training.build import build_layer, build_task
-    from linksim.training.loop import Trainer
-    from linksim.training.publish import publish, publish_codebook
-
+    # As in a new process: of an earlier training nothing is left
+    keras.utils.clear_session()
     console.print(f"[bold]{recipe.name}[/]: {recipe.title}", soft_wrap=True)
-    keras.utils.set_random_seed(recipe.seed)
-    if recipe.task == "codebook":
-        target = publish_codebook(recipe, *build_layer(recipe))
-        console.print(f"published to {target}/", soft_wrap=True)
-        return 0
-    task, scenario = build_task(recipe)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -120,24 +168,10 @@ def train(args, console):
         )
         console.print(f"{entry['seconds']:7.0f} s  {shown}", soft_wrap=True)
 
-    trainer = Trainer(
-        recipe,
-        task,
-        scenario,
-        folder,
-        budget=args.budget,
-        on_step=on_step,
-        on_validation=on_validation,
-        tensorboard=not args.no_tensorboard,
-    )
     with bar:
-        trainer.run()
-    loss, step = trainer.best[:2]
-    console.print(f"best validation loss {loss:.4g} at step {step}; state in {folder}/")
-    if args.publish:
-        target = publish(recipe, trainer, scenario)
-        console.print(f"published to {target}/", soft_wrap=True)
-    return 0
+        return train_recipe(
+            recipe, output, on_step=on_step, on_validation=on_validation, **options
+        )
 
 
 if __name__ == "__main__":

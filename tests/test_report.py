@@ -1,5 +1,6 @@
 """The HTML page of runs: what it says, and that it says nothing of files it cannot trust."""
 
+import copy
 import html.parser
 import importlib.util
 import json
@@ -169,6 +170,17 @@ def test_tables_and_provenance(page, results):
     for text in (made["versions"]["sionna"], made["fingerprint"], made["finished_at"]):
         assert text in page.text
     assert f"Seed {made['seed']}" in page.text and '"num_streams": 2' in page.text
+    assert "Workers" not in page.text  # none were used
+
+
+def test_workers_are_said(results, tmp_path):
+    results = copy.deepcopy(results)
+    results["provenance"]["workers"] = {
+        **{"number": 3, "threads": 2, "gpus": 0.0, "deaths": 0},
+        "machines": {"x86_64, Linux": 2, "arm64, Linux": 1},
+    }
+    page = Page(build_page(read_runs([written(results, tmp_path / "run")])))
+    assert "3, 2 threads each (2 on x86_64, Linux, 1 on arm64, Linux)" in page.text
 
 
 def test_runs_of_one_scenario_have_their_own_labels(folder, results, tmp_path):

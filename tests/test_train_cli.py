@@ -92,11 +92,6 @@ def test_a_killed_run_continues(recipe, tmp_path):
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},
         )
 
-    def history(output):
-        lines = (output / "eqnet/tiny/history.csv").read_text().splitlines()
-        keep = [i for i, name in enumerate(lines[0].split(",")) if name != "seconds"]
-        return [[row.split(",")[i] for i in keep] for row in lines]
-
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = start(killed)
     state = killed / "eqnet/tiny/state.npz"
@@ -109,5 +104,74 @@ def test_a_killed_run_continues(recipe, tmp_path):
     assert state.exists()
     assert start(killed).wait(timeout=240) == 0
     assert start(whole).wait(timeout=240) == 0
-    assert history(killed) == history(whole)
-    assert len(history(whole)) == 42
+    killed, whole = history(killed / "eqnet/tiny"), history(whole / "eqnet/tiny")
+    assert killed == whole and len(whole) == 42
+
+
+def history(folder):
+    """The rows of a history, without the times."""
+    lines = (folder / "history.csv").read_text().splitlines()
+    keep = [i for i, name in enumerate(lines[0].split(",")) if name != "seconds"]
+    return [[row.split(",")[i] for i in keep] for row in lines]
+
+
+def tiny(tmp_path, name, text=RECIPE):
+    file = tmp_path / "eqnet" / name / "recipe.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return str(file)
+
+
+def test_several_recipes_are_trained_as_if_alone(main, tmp_path, capsys):
+    good = tiny(tmp_path, "good", RECIPE.replace("width = 8", "width = 6"))
+    bad = tiny(tmp_path, "bad", RECIPE.replace("width = 8", "height = 8"))
+    other = tiny(tmp_path, "other")
+    options = ["--budget", "0.005", "--no-tensorboard", "--output"]
+    assert main([good, bad, other, *options, str(tmp_path / "sweep")]) == 2
+    told = capsys.readouterr()
+    assert "eqnet/bad: " in told.err and "1 of 3 trainings failed" in told.err
+    assert "eqnet/good: best validation loss" in told.out
+    assert main([other, *options, str(tmp_path / "alone")]) == 0
+    assert history(tmp_path / "sweep/eqnet/other") == history(tmp_path / "alone/eqnet/other")
+
+
+@pytest.mark.slow
+def test_a_sweep_by_workers(tmp_path):
+    """Two recipes and one that fails, by two workers; one of them is killed."""
+    pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
+    psutil = pytest.importorskip("psutil")
+    recipes = [
+        tiny(tmp_path, "a"),
+        tiny(tmp_path, "bad", RECIPE.replace("width = 8", "height = 8")),
+        tiny(tmp_path, "b", RECIPE.replace("width = 8", "width = 6")),
+    ]
+
+    def start(output, *options):
+        return subprocess.Popen(
+            [
+                *(sys.executable, str(SCRIPT), *recipes, "--budget", "0.2"),
+                *("--output", str(output), "--no-tensorboard", *options),
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    process = start(tmp_path / "workers", "--workers", "2")
+    state = tmp_path / "workers/eqnet/a/state.npz"
+    deadline = time.time() + 300
+    while not state.exists() and time.time() < deadline:
+        time.sleep(0.02)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if "ray::Worker.do" in " ".join(child.cmdline()):
+            child.kill()
+            break
+    else:
+        raise AssertionError("no worker found")
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 2, err
+    assert "eqnet/a: best validation loss" in out and "eqnet/b: best validation loss" in out
+    assert "eqnet/bad: " in err and "1 of 3 trainings failed" in err
+    start(tmp_path / "here").communicate(timeout=600)
+    for name in ("eqnet/a", "eqnet/b"):
+        assert history(tmp_path / "workers" / name) == history(tmp_path / "here" / name)
+        assert len(history(tmp_path / "here" / name)) == 42
+    assert not list((tmp_path / "workers").glob(".sweep-*"))

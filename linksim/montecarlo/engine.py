@@ -1,58 +1,21 @@
 """The Monte-Carlo engine: shared draws, adaptive stop, resume."""
 
+import contextlib
 import hashlib
-import importlib.metadata
-import platform
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from pathlib import Path
 
 import numpy as np
 
-import linksim
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 from linksim.link.scenario import Scenario, load_scenario
 from linksim.link.simulator import LinkSimulator
+from linksim.montecarlo.remote import RemoteBatches
+from linksim.montecarlo.schedule import Schedule, StopRule
 from linksim.montecarlo.statistics import Counts, paired_gaps
 from linksim.montecarlo.store import BatchResult, CountStore
+from linksim.provenance import provenance
 from linksim.registry import parse_receiver
-
-_PACKAGES = ("tensorflow", "keras", "sionna", "numpy", "scipy")
-_DESCRIBE = ("--always", "--dirty", "--abbrev=40", "--exclude=*")
-
-
-@dataclass(frozen=True)
-class StopRule:
-    """When a detector is done at an SNR point.
-
-    Attributes:
-        target_block_errors: enough block errors.
-        max_blocks: enough blocks.
-        relative_width: the BLER interval is narrower than this fraction of the
-            BLER; 0 never stops on it.
-    """
-
-    target_block_errors: int
-    max_blocks: int
-    relative_width: float = 0.0
-
-    def __post_init__(self):
-        check_int("target_block_errors", self.target_block_errors)
-        check_int("max_blocks", self.max_blocks)
-        check_real("relative_width", self.relative_width, low=0)
-
-    def done(self, counts):
-        if counts.blocks >= self.max_blocks:
-            return True
-        if counts.block_errors >= self.target_block_errors:
-            return True
-        if self.relative_width and counts.block_errors:
-            low, high = counts.bler_interval()
-            return high - low <= self.relative_width * counts.bler
-        return False
+from linksim.workers import InPlace, share_gpus
 
 
 def run_batch(simulator, name, draws):
@@ -73,6 +36,21 @@ def run_batch(simulator, name, draws):
     return BatchResult(counts, bits > 0)
 
 
+def run_job(simulator, seed, job):
+    """Outcome of a `Job`: {detector: `BatchResult`, or the exception it ended with}."""
+    try:
+        draws = simulator.draw(seed, job.snr_db, job.batch)
+    except Exception as error:
+        return dict.fromkeys(job.detectors, error)
+    outcome = {}
+    for name in job.detectors:
+        try:
+            outcome[name] = run_batch(simulator, name, draws)
+        except Exception as error:
+            outcome[name] = error
+    return outcome
+
+
 def simulate(
     scenario,
     detectors=None,
@@ -86,6 +64,8 @@ def simulate(
     fresh=False,
     xla="auto",
     reference=None,
+    workers=None,
+    ray_address=None,
     on_progress=None,
     on_point=None,
 ):
@@ -104,6 +84,11 @@ def simulate(
         fresh: set an existing file aside instead of resuming it.
         xla: "auto", "on" or "off".
         reference: detector that gaps are measured against.
+        workers: processes that compute batches, on Ray; counts do not depend on it.
+            None computes in this process, or, with `ray_address`, on all CPUs (GPUs,
+            if there are any) of the cluster.
+        ray_address: of a Ray cluster, such as "10.0.0.1:6379" or "auto"; None starts
+            the workers on this machine.
         on_progress: called as `f(snr_db, {detector: Counts}, active)` after every
             batch.
         on_point: called as `f(results)` after every finished point.
@@ -115,6 +100,8 @@ def simulate(
     Raises:
         InvalidInput: unknown names, keys or values.
         ResultFileError: `store_path` is corrupted or belongs to other draws.
+        WorkerError: a worker runs other software or has other weights than this
+            process, or workers died again and again.
 
     A `KeyboardInterrupt` ends the simulation early with a valid result, whose
     `provenance["complete"]` is False.
@@ -133,6 +120,11 @@ def simulate(
     if reference is None:
         reference = run.reference if run.reference in detectors else detectors[0]
     check_choice("reference", reference, detectors)
+    if workers is not None:
+        check_int("workers", workers)
+    remote = workers is not None or ray_address is not None
+    if remote:
+        share_gpus()
     simulator = LinkSimulator(scenario, xla)
     for point in points:
         simulator.link.no(point)  # refuses a point out of range before any work
@@ -147,28 +139,38 @@ def simulate(
     started = time.perf_counter()
     complete = True
     keys = {name: _store_key(name, simulator.weights[name]) for name in detectors}
-    with CountStore(store_path, identity, fresh=fresh, keys=keys) as store:
+    if remote:
+        executor = RemoteBatches(simulator, seed, workers, ray_address)
+    else:
+        executor = InPlace(lambda job: run_job(simulator, seed, job))
+    with (
+        contextlib.closing(executor),
+        CountStore(store_path, identity, fresh=fresh, keys=keys) as store,
+    ):
 
         def results():
             return {
                 "scenario": scenario.to_dict(),
-                "provenance": _provenance(simulator, seed, started, complete),
+                "provenance": provenance(
+                    simulator, seed, started, complete, executor.workers
+                ),
                 "records": _records(store, detectors, simulator.link),
                 "gaps": _gaps(store, detectors, reference, run.gap_bler),
             }
 
+        schedule = Schedule(
+            executor,
+            store,
+            rule,
+            points,
+            detectors,
+            batch_size=run.batch_size,
+            min_bler=run.min_bler,
+            on_progress=on_progress,
+            on_point=None if on_point is None else lambda: on_point(results()),
+        )
         try:
-            below = set()  # detectors already far below the waterfall
-            for point in points:
-                names = [d for d in detectors if d not in below]
-                if not names:
-                    break
-                _run_point(simulator, store, rule, names, point, seed, on_progress)
-                for name in names:
-                    if store.total(name, point).bler < run.min_bler:
-                        below.add(name)
-                if on_point is not None:
-                    on_point(results())
+            schedule.run()
         except KeyboardInterrupt:
             complete = False
         return results()
@@ -180,31 +182,6 @@ def _store_key(name, weights):
     if not digests:
         return name
     return f"{name}@{hashlib.sha256(digests.encode()).hexdigest()[:12]}"
-
-
-def _run_point(simulator, store, rule, names, point, seed, on_progress):
-    """Run batches 0, 1, ... until every detector is done.
-
-    Whether a detector goes on after batch b depends on batches 0..b alone, so a
-    resumed run takes the decisions of an uninterrupted one.
-    """
-    totals = {name: Counts() for name in names}
-    batch = 0
-    while True:
-        active = [name for name in names if not rule.done(totals[name])]
-        if on_progress is not None:
-            shown = {name: store.total(name, point) for name in names}
-            on_progress(point, shown, active)
-        if not active:
-            return
-        todo = [name for name in active if store.get(name, point, batch) is None]
-        if todo:
-            draws = simulator.draw(seed, point, batch)
-            results = {name: run_batch(simulator, name, draws) for name in todo}
-            store.append(point, batch, results)
-        for name in active:
-            totals[name] = totals[name] + store.get(name, point, batch).counts
-        batch += 1
 
 
 def _names(detectors, default):
@@ -269,54 +246,3 @@ def _gaps(store, detectors, reference, target):
         {"detector": name, "reference": reference, "target_bler": target, **gap}
         for name, gap in paired_gaps(failed, reference, target).items()
     ]
-
-
-def _provenance(simulator, seed, started, complete):
-    scenario = simulator.scenario
-    versions = {p: importlib.metadata.version(p) for p in _PACKAGES if _installed(p)}
-    return {
-        "linksim": linksim.__version__,
-        "git_commit": _git_commit(),
-        "versions": {"python": platform.python_version(), **versions},
-        "machine": {
-            "platform": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
-            "gpus": simulator.gpus,
-        },
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "fingerprint": scenario.fingerprint(),
-        "seed": seed,
-        "batch_size": scenario.run.batch_size,
-        "xla": simulator.xla,
-        "weights": {name: w for name, w in simulator.weights.items() if w},
-        "wall_seconds": round(time.perf_counter() - started, 1),
-        "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "complete": complete,
-    }
-
-
-def _installed(package):
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _git_commit():
-    """Commit of the checkout that linksim runs from, or None."""
-    checkout = Path(linksim.__file__).resolve().parent.parent
-    if not (checkout / ".git").exists():
-        return None  # installed, perhaps inside a repository of something else
-    try:
-        done = subprocess.run(
-            # Locks nothing: killed, it would leave a lock that refuses every commit
-            ["git", "--no-optional-locks", "describe", *_DESCRIBE],
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -178,6 +178,7 @@ def provenance_rows(run):
         ("Git commit", made.get("git_commit")),
         ("Versions", ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items())),
         ("Machine", ", ".join([*_texts(machine), *machine.get("gpus", [])])),
+        ("Workers", _workers_text(made.get("workers"))),
         ("Seed", made.get("seed")),
         ("Blocks of a batch", made.get("batch_size")),
         ("XLA", made.get("xla")),
@@ -187,6 +188,14 @@ def provenance_rows(run):
         ("File", str(run.path)),
     ]
     return [(what, str(text)) for what, text in rows if text not in (None, "")]
+
+
+def _workers_text(workers):
+    """What computed the batches, where it was not the process itself."""
+    if not workers:
+        return None
+    machines = ", ".join(f"{n} on {text}" for text, n in workers["machines"].items())
+    return f"{workers['number']}, {workers['threads']} threads each ({machines})"
 
 
 def _texts(values):

@@ -1,0 +1,92 @@
+"""Batches computed by worker processes, each with its own compiled graph."""
+
+import functools
+import socket
+
+from linksim.errors import InvalidInput, ResultFileError, WorkerError
+from linksim.workers import Pool
+
+# Exceptions that a text is enough to make again
+_PORTABLE = (InvalidInput, ResultFileError, WorkerError, RuntimeError)
+
+
+class RemoteBatches:
+    """The executor on Ray (see `linksim.montecarlo.schedule`).
+
+    Args:
+        simulator: the `LinkSimulator` with the detectors; it computes nothing here, but
+            workers whose weights are not its own are refused.
+        seed: of the draws.
+        workers, address: see `linksim.workers.Pool`.
+    """
+
+    def __init__(self, simulator, seed, workers, address):
+        make = functools.partial(
+            make_worker, simulator.scenario, simulator.xla, dict(simulator.weights), seed
+        )
+        self._pool = Pool(make, workers, address)
+        self.submit, self.close = self._pool.submit, self._pool.close
+
+    @property
+    def capacity(self):
+        return self._pool.capacity
+
+    @property
+    def workers(self):
+        return self._pool.workers
+
+    def next(self):
+        job, outcome = self._pool.next()
+        if isinstance(outcome, Exception):
+            outcome = dict.fromkeys(job.detectors, outcome)
+        return job, outcome
+
+
+def make_worker(scenario, xla, weights, seed):
+    """In a worker: the function that computes a `Job`.
+
+    Args:
+        scenario, xla: of the `LinkSimulator`.
+        weights: {receiver: {model: SHA-256}} of the process that starts the run.
+        seed: of the draws.
+
+    Raises:
+        WorkerError: this machine holds other weights.
+    """
+    from linksim.link.simulator import LinkSimulator
+    from linksim.montecarlo.engine import run_job
+
+    simulator = LinkSimulator(scenario, xla)
+    for name in weights:
+        simulator.add_detector(name)
+    check_weights(simulator.weights, weights)
+
+    def do(job):
+        outcome = run_job(simulator, seed, job)
+        return {name: _portable(result) for name, result in outcome.items()}
+
+    return do
+
+
+def check_weights(found, expected):
+    """Refuse weights other than those of the process that starts the run.
+
+    Args:
+        found, expected: {receiver: {model: SHA-256}}.
+
+    Raises:
+        WorkerError: naming the first that differ.
+    """
+    for name, models in expected.items():
+        if found[name] != models:
+            raise WorkerError(
+                f"{name}: the worker on {socket.gethostname()} has the weights "
+                f"{found[name]}, expected {models}; every node needs the same models/"
+            )
+
+
+def _portable(result):
+    """A result, or an exception that can be made again in another process."""
+    if not isinstance(result, Exception) or type(result) in _PORTABLE:
+        return result
+    return RuntimeError(f"{type(result).__name__}: {result}")

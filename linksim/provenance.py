@@ -1,0 +1,111 @@
+"""What made a result: versions, source, machine."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import linksim
+from linksim.data import scenario_folder
+
+PACKAGES = ("tensorflow", "keras", "sionna", "numpy", "scipy")
+_DESCRIBE = ("--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def provenance(simulator, seed, started, complete, workers=None):
+    """How a result was made, for `results.json`.
+
+    Args:
+        simulator: the `LinkSimulator`.
+        seed: of the run.
+        started: `time.perf_counter()` at its start.
+        complete: whether it ran to its end.
+        workers: None, or a dictionary that says what computed the batches.
+    """
+    scenario = simulator.scenario
+    return {
+        "linksim": linksim.__version__,
+        "git_commit": git_commit(),
+        "versions": {"python": platform.python_version(), **package_versions()},
+        "machine": {**machine(), "gpus": simulator.gpus},
+        "workers": workers,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "fingerprint": scenario.fingerprint(),
+        "seed": seed,
+        "batch_size": scenario.run.batch_size,
+        "xla": simulator.xla,
+        "weights": {name: w for name, w in simulator.weights.items() if w},
+        "wall_seconds": round(time.perf_counter() - started, 1),
+        "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "complete": complete,
+    }
+
+
+def software():
+    """What has to be equal wherever parts of one run are computed.
+
+    Returns:
+        {what: text}: versions, and a hash of linksim's source and scenarios. Tests and
+        documents may differ.
+    """
+    return {
+        "linksim": linksim.__version__,
+        "source": _source_hash(),
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        **package_versions(),
+    }
+
+
+def _source_hash():
+    package, digest = Path(linksim.__file__).resolve().parent, hashlib.sha256()
+    for folder, pattern in ((package, "**/*.py"), (scenario_folder(), "*.toml")):
+        for path in sorted(folder.glob(pattern)):
+            digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
+def machine():
+    """Texts that describe this machine."""
+    return {
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+    }
+
+
+def package_versions():
+    """{package: version} of what results depend on."""
+    return {p: importlib.metadata.version(p) for p in PACKAGES if _installed(p)}
+
+
+def _installed(package):
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def git_commit():
+    """Commit of the checkout that linksim runs from, or None."""
+    checkout = Path(linksim.__file__).resolve().parent.parent
+    if not (checkout / ".git").exists():
+        return None  # installed, perhaps inside a repository of something else
+    try:
+        done = subprocess.run(
+            # Locks nothing: killed, it would leave a lock that refuses every commit
+            ["git", "--no-optional-locks", "describe", *_DESCRIBE],
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -324,17 +324,12 @@ def run_row(name, args):
     return row_of(name, *labels, seconds, {"ours": 1, "rival": 1}, agreement)
 
 
-def available_cores():
-    """Cores that this process may use, which `taskset` limits."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
-
-
 def machine():
     """What the times were taken on."""
     import sionna
     import tensorflow as tf
+
+    from linksim.workers import num_cores
 
     cpu = platform.processor() or platform.machine()
     try:
@@ -345,7 +340,7 @@ def machine():
     gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
     return {
         "cpu": cpu,
-        "cores": available_cores(),
+        "cores": num_cores(),  # `taskset` limits them
         "gpus": gpus,
         "python": platform.python_version(),
         "tensorflow": tf.__version__,

@@ -161,6 +161,25 @@ def worker_share(nodes, workers):
     return workers, share, math.floor(1e4 / on_gpu) / 1e4 if gpus else 0.0
 
 
+def check_reachable(address, timeout=10.0):
+    """Refuse an address where nobody listens, which Ray would try for many minutes.
+
+    Args:
+        address: of a Ray cluster; without a port ("auto", None) it is left to Ray.
+        timeout: seconds.
+
+    Raises:
+        InvalidInput: no connection.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout).close()
+    except OSError as error:
+        raise InvalidInput(f"ray_address: cannot connect to {address!r} ({error})") from error
+
+
 class _Process:
     """One life of a worker."""
 
@@ -294,6 +313,7 @@ class Pool:
     def _start_ray(self):
         import ray
 
+        check_reachable(self._address)
         error = None
         # Ray gives its own processes half a minute to start; a busy machine takes longer
         for _ in range(_STARTS_OF_RAY if self._address is None else 1):

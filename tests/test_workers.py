@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import importlib.util
+import socket
 import sys
 import types
 
@@ -11,7 +12,14 @@ import linksim.workers
 from linksim.errors import InvalidInput, WorkerError
 from linksim.montecarlo.remote import check_weights
 from linksim.provenance import software
-from linksim.workers import MAX_DEATHS, InPlace, Pool, check_software, worker_share
+from linksim.workers import (
+    MAX_DEATHS,
+    InPlace,
+    Pool,
+    check_reachable,
+    check_software,
+    worker_share,
+)
 
 # --- a stand-in for Ray, in which calls end when the test says so ---------------------
 
@@ -309,6 +317,17 @@ def test_without_ray_it_is_said(monkeypatch):
     )
     with pytest.raises(InvalidInput, match=r'pip install -e "\.\[ray\]"'):
         Pool(make, 2)
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        check_reachable(f"127.0.0.1:{port}")
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        with pytest.raises(InvalidInput, match=f"ray_address: cannot connect to '{address}'"):
+            check_reachable(address)
+    for address in ("auto", None):
+        check_reachable(address)  # Ray finds out
 
 
 def test_bad_numbers_of_workers(ray):

@@ -80,6 +80,11 @@ NAMES += ["mm-iid", "mm", "re", "det-fc", "hyper", "hyper-drops", "hyper-mm", "h
 each_learned = pytest.mark.parametrize("make", LEARNED, ids=NAMES)
 
 
+@pytest.fixture(autouse=True)
+def the_same_weights_every_time():
+    keras.utils.set_random_seed(2026)
+
+
 def randomize(layer, seed=5):
     """Random weights near the initial ones; positive where variances must be."""
     rng = np.random.default_rng(seed)

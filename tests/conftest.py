@@ -1,3 +1,4 @@
+import importlib.util
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -42,3 +43,11 @@ def draw_system(rng, batch, num_rx, num_streams, m, no, correlation=0.0):
         h.astype(np.complex64),
         np.full(batch, no, np.float32),
     )
+
+
+def load_script(path):
+    """The module of a script, which is not run: it is not called `__main__`."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

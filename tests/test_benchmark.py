@@ -1,21 +1,19 @@
 """The benchmark script: its rows and files; no time is asserted."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.conftest import load_script
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("bench", ROOT / "simulations/benchmark.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "simulations/benchmark.py")
 
 
 def test_a_row_is_measured_and_written(benchmark, tmp_path, capsys):

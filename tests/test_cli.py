@@ -1,7 +1,6 @@
 """The main job as a user runs it."""
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -11,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import load_script
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "simulations" / "coded_ber.py"
@@ -89,9 +90,7 @@ def test_control_c_leaves_a_valid_result(tmp_path):
     ],
 )
 def test_bad_input_exits_with_2_and_a_message(args, message, tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("coded_ber", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(SCRIPT)
     try:
         code = script.main([*args, "--output", str(tmp_path)])
     except SystemExit as refusal:  # argparse's own

@@ -1,6 +1,5 @@
 """Exports: files with card, test vector and check, and what cannot be exported."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from linksim.link.receiver import Receiver
 from linksim.link.scenario import load_scenario
 from linksim.quantization.registry import create_quantizer, list_quantizers
 from linksim.registry import create_detector, list_detectors, parse_quantizer
+from tests.conftest import load_script
 from tests.test_export import OPTIONS
 
 SCRIPT = Path(__file__).parent.parent / "simulations" / "export.py"
@@ -219,9 +219,7 @@ def test_what_cannot_be_exported_says_so(tmp_path):
 
 
 def test_command_line(capsys, tmp_path):
-    spec = importlib.util.spec_from_file_location("export_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(SCRIPT)
     args = ["--scenario", SCENARIO, "--output", str(tmp_path / "out"), "--format", "onnx"]
     assert script.main(["mf", *args]) == 0
     assert "equal" in capsys.readouterr().out and (tmp_path / "out" / "card.md").exists()

@@ -1,12 +1,13 @@
 """The committed notebooks are whole and clean; the slow tests run them."""
 
 import base64
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import load_script
 
 FOLDER = Path(__file__).resolve().parents[1] / "simulations/notebooks"
 NAMES = ["1_swap_detectors", "2_harq_relay", "3_own_detector", "4_failing_block"]
@@ -19,10 +20,7 @@ _MACHINE = re.compile(
 
 @pytest.fixture(scope="module")
 def runner():
-    spec = importlib.util.spec_from_file_location("run_notebooks", FOLDER / "run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(FOLDER / "run.py")
 
 
 def text(piece):

@@ -2,7 +2,6 @@
 
 import copy
 import html.parser
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -16,6 +15,7 @@ from linksim.files import load_json
 from linksim.montecarlo.output import write_results
 from linksim.report import build_page, read_runs, write_report
 from linksim.report.tables import measured_costs
+from tests.conftest import load_script
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIO = "gauss-markov-4x2-qpsk"
@@ -282,9 +282,7 @@ def test_a_truncated_file_and_bad_arguments(folder, results, tmp_path):
 
 
 def test_the_script(folder, tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("report", ROOT / "simulations/report.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(ROOT / "simulations/report.py")
     output = tmp_path / "new" / "page.html"
     assert (
         script.main(

@@ -1,6 +1,5 @@
 """simulations/train.py: what a user of it sees."""
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -9,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import load_script
 
 SCRIPT = Path(__file__).resolve().parent.parent / "simulations" / "train.py"
 
@@ -36,10 +37,7 @@ width = 8
 
 @pytest.fixture
 def main():
-    spec = importlib.util.spec_from_file_location("train", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_script(SCRIPT).main
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import linksim
@@ -325,3 +326,42 @@ def test_time_and_attention_of_remimo(script, tmp_path, monkeypatch, models):
     for share in json.loads((tmp_path / "out" / "fig13.json").read_text())["share_of_users"]:
         parts = share["own"] + share["others_of_group"] + share["outside"]
         assert parts == pytest.approx(1.0, abs=1e-3)
+
+
+def test_rates_say_what_is_wrong_with_llrs(script, rng):
+    soft_output = script("soft_output")
+    bits = rng.integers(0, 2, 200_000)
+    sinr = 10 ** rng.uniform(-1, 1, bits.size)
+    z = 2 * bits - 1 + rng.normal(size=bits.size) / np.sqrt(sinr)
+    # 1 - E[log2(1 + exp(-L))] of L ~ N(2 sinr, 4 sinr), by quadrature
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    s = 10 ** np.linspace(-1, 1, 2001)[:, None]
+    loss = np.logaddexp(0, -2 * s - 2 * np.sqrt(s) * nodes) @ weights / weights.sum()
+    exact = 1 - loss.mean() / np.log(2)
+
+    right = soft_output.llr_rates(2 * sinr * z, bits, sinr)
+    for key in soft_output.RATES:
+        assert right[key] == pytest.approx(exact, abs=5e-3), key
+    assert right["factor"] == pytest.approx(1.0, abs=0.03)
+
+    too_sure = soft_output.llr_rates(8 * sinr * z, bits, sinr)
+    assert too_sure["rate"] < exact - 0.2
+    assert too_sure["factor"] == pytest.approx(right["factor"] / 4, rel=1e-3)
+    assert too_sure["rate_factor"] == pytest.approx(right["rate_factor"], abs=1e-6)
+
+    blind = soft_output.llr_rates(2 * z, bits, sinr)
+    assert blind["rate"] < blind["rate_factor"] < blind["rate_function"] < exact - 0.05
+    assert blind["rate_channel"] == pytest.approx(exact, abs=5e-3)
+
+
+def test_rates_of_detectors(script):
+    soft_output = script("soft_output")
+    scenario = load_scenario("gauss-markov-4x2-qpsk").replace(run={"batch_size": 500})
+    rows = soft_output.simulate_rates(
+        scenario, ["mmse", "mf", "ml"], [4.0], num_batches=2, seed=1
+    )
+    mmse, mf, ml = rows
+    assert {row["bits"] for row in rows} == {2 * 500 * 40}
+    assert mf["rate"] < mmse["rate"] < ml["rate"] < 1
+    assert ml["factor"] == pytest.approx(1.0, abs=0.05)
+    assert len(soft_output.rates_table(rows)) == 5

@@ -5,13 +5,14 @@ Writes results/papers/wesnet/<simulation>/<panel>/ (results.json, results.csv, s
 bler.png, ber.png), from them fig4 to fig9 (uncoded and, as -bler, coded), complexity.json
 with fig10 to fig12, latency.json, and claims.md. Beside the paper's 60x30 BPSK stands a
 system of a third of its size that has every variant and percentage. Detectors without
-shipped weights are left out, and named.
+shipped weights are left out, and named. soft_output.json says what their LLRs are worth.
 """
 
 import sys
 
 import numpy as np
 from common import (
+    available,
     gap_text,
     gaps_text,
     load_json,
@@ -20,6 +21,7 @@ from common import (
     simulate_figure,
     symbol_error_gap,
 )
+from soft_output import rates_table, simulate_rates
 
 from linksim.files import save_json, write_atomically
 from linksim.link.scenario import load_scenario
@@ -371,6 +373,33 @@ def latency(name, args, console, sizes=("20x10", "60x30"), batches=(1, 4096), re
     save_json(args.output / "latency.json", {"rows": rows})
 
 
+# SNR in dB: in the coded waterfall, and in the range of training
+SOFT_POINTS = (2.0, 4.0, 10.0)
+SOFT_BATCHES = 5
+
+
+def soft_output(name, args, console):
+    """What a decoder could get from the LLRs: soft_output.json."""
+    data = load_json(args.output / "soft_output.json") or {}
+    for panels in FIGURES.values():
+        for panel in panels:
+            if args.panel and panel not in args.panel:
+                continue
+            scenario = scenario_of(panel)
+            wanted = ["mmse", "ep", "ml"] if panel in ("20x10", "8x8") else ["mmse", "ep"]
+            if panel == "8x8":
+                wanted += _OAMP
+            else:
+                wanted += [net("detnet", panel), net("wesnet-hf", panel, 20)]
+                wanted += [net("wesnet-hf", panel, 40), net("r-wesnet", panel)]
+                wanted.append(net("r-wesnet", panel, layers=kept_layers(panel)[3]))
+            detectors = available(wanted, scenario, console)
+            data[panel] = simulate_rates(
+                scenario, detectors, SOFT_POINTS, num_batches=SOFT_BATCHES, seed=args.seed
+            )
+            save_json(args.output / "soft_output.json", data)
+
+
 # --- claims ---------------------------------------------------------------------------
 
 
@@ -444,6 +473,9 @@ def claims(name, args, console):
         for panel, (detectors, _) in panels.items():
             figure = f"{simulation}/{panel}"
             lines += gaps_text(args.output, figure, detectors=detectors)
+    for panel, rows in (load_json(args.output / "soft_output.json") or {}).items():
+        lines += ["", f"## {panel}: rates of the LLRs, bits per coded bit", ""]
+        lines += rates_table(rows)
     lines += _complexity_text(load_json(args.output / "complexity.json"))
     lines += _latency_text(load_json(args.output / "latency.json"))
     write_atomically(args.output / "claims.md", "\n".join(lines) + "\n")
@@ -500,7 +532,8 @@ def _latency_text(data):
 
 def main(argv=None):
     functions = {name: simulated for name in FIGURES}
-    functions.update(plots=plots, complexity=complexity, latency=latency, claims=claims)
+    functions.update(plots=plots, complexity=complexity, latency=latency)
+    functions.update({"soft-output": soft_output, "claims": claims})
     panels = sorted({panel for panels in FIGURES.values() for panel in panels})
     return run_paper(argv, __doc__, "wesnet", functions, panels=panels, max_blocks=10000)
 

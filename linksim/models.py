@@ -41,6 +41,11 @@ def add_model_folder(folder):
         _OWN_FOLDERS.append(folder)
 
 
+def added_model_folders():
+    """Paths of those of `add_model_folder`."""
+    return list(_OWN_FOLDERS)
+
+
 def _folders():
     return [model_folder(), *_OWN_FOLDERS]
 

@@ -101,7 +101,7 @@ def list_detectors():
 
 
 def register_detector(name, cls, *, learned=False, replace=False):
-    """Give a detector of your own a name, for this process.
+    """Give a detector of your own a name, for this process and workers of its simulations.
 
     `create_detector`, `simulate` and recipes know it by that name then. A result store
     knows a detector by its name and weights: after a change of its code, start with a
@@ -143,6 +143,11 @@ def register_detector(name, cls, *, learned=False, replace=False):
         raise InvalidInput(f"learned: got {learned!r}, expected True or False")
     _DETECTORS[name] = cls
     _REGISTERED[name] = learned
+
+
+def registered_detectors():
+    """Those of `register_detector`, as {name: (class, learned)}."""
+    return {name: (_DETECTORS[name], learned) for name, learned in _REGISTERED.items()}
 
 
 # Stands for the quantizer of a detector's own latents

@@ -45,6 +45,11 @@ def draw_system(rng, batch, num_rx, num_streams, m, no, correlation=0.0):
     )
 
 
+def slow_but(quick, values):
+    """Parameters of a test: values that are not among the quick ones are marked slow."""
+    return [v if v in quick else pytest.param(v, marks=pytest.mark.slow) for v in values]
+
+
 def load_script(path):
     """The module of a script, which is not run: it is not called `__main__`."""
     spec = importlib.util.spec_from_file_location(path.stem, path)

@@ -17,6 +17,7 @@ from linksim.registry import create_detector
 from linksim.training.build import build_task
 from linksim.training.recipe import recipe_from_dict
 from linksim.training.source import TRAINING, VectorSource
+from tests.conftest import slow_but
 from tests.trainings import check_resumption, published, trainer
 
 DATA = {"scenario": "rayleigh-4x4-qam16", "snr_db": [8.0, 14.0], "batch_size": 120}
@@ -109,7 +110,7 @@ def recipe(name, **changes):
 
 @pytest.mark.parametrize(
     "name",
-    [*QUICK[1:], *(pytest.param(n, marks=pytest.mark.slow) for n in ("eqnet", *REST))],
+    slow_but(QUICK[1:], QUICK + REST),
 )
 def test_resumed_training_is_the_uninterrupted_one(tmp_path, name):
     check_resumption(recipe(name), tmp_path, stop_at=3)
@@ -192,7 +193,7 @@ TAUGHT = {
 }
 
 
-@pytest.mark.parametrize("network", TAUGHT)
+@pytest.mark.parametrize("network", slow_but(["mmnet"], TAUGHT))
 def test_teachers_pull_the_weights_that_are_made(models, network):
     """Whatever network it is; without the pull its weights go elsewhere."""
     name, options = TAUGHT[network]
@@ -370,7 +371,7 @@ print(json.dumps([ten_steps(sys.argv[1], name) for name in sys.argv[2:]]))
 
 
 # Each is compiled twice, which takes ten seconds and more
-ON_BOTH = ["nndet-p", "detnet", "mmnet", "remimo", "hypermimo"]
+ON_BOTH = ["detnet", "remimo", "hypermimo"]
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="starts JAX itself")

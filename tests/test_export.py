@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 
 from linksim.registry import create_detector, list_detectors
-from tests.conftest import draw_system
+from tests.conftest import draw_system, slow_but
 
 TRACED = [n for n in list_detectors() if not n.startswith("sionna-") and n != "sdr-cvxpy"]
-QUICK = ["mmse", "ml", "ep", "vblast-mmse", "kbest"]
-QUICK += ["eqnet-l", "eqnet-l-qr", "oampnet2", "mmnet", "remimo"]
-QUICK += ["hypermimo", "hypermimo-lr"]
+QUICK = ["mmse", "ml", "vblast-mmse", "eqnet-l-qr", "oampnet2", "mmnet", "remimo", "hypermimo"]
 OPTIONS = {
     "kbest": {"k": 16},
     "amp": {"num_iterations": 8},
@@ -54,9 +52,7 @@ def functional(name):
     return keras.Model(inputs, detector(*inputs))
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in TRACED]
-)
+@pytest.mark.parametrize("name", slow_but(QUICK, TRACED))
 def test_export_and_keras_round_trip(rng, tmp_path, name):
     _, y, h, no = draw_system(rng, 7, 6, 4, 4, 0.1)
     model = functional(name)

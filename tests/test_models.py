@@ -24,7 +24,7 @@ from linksim.training.loop import source_of
 from linksim.training.losses import mutual_information
 from linksim.training.recipe import load_recipe
 from linksim.training.source import VALIDATION
-from tests.conftest import draw_system
+from tests.conftest import draw_system, slow_but
 
 CARDS = list_models()
 DETECTORS = [path for path in CARDS if path.split("/")[0] in list_detectors()]
@@ -42,12 +42,15 @@ MASSIVE = ("oampnet/massive-64x16-qam16", "oampnet2/massive-64x32-qam64-corr-rx"
 
 def quick(paths):
     """Parameters of a test: large systems but a few are marked slow."""
-    return [
-        pytest.param(p, marks=pytest.mark.slow)
-        if CARDS[p]["num_rx"] >= 64 and p not in MASSIVE
-        else p
-        for p in paths
-    ]
+    paths = list(paths)
+    return slow_but([p for p in paths if CARDS[p]["num_rx"] < 64 or p in MASSIVE], paths)
+
+
+def first_of_each(paths):
+    """Parameters of a test: all but one configuration of a network are marked slow."""
+    paths = list(paths)
+    small = [p for p in paths if CARDS[p]["num_rx"] < 64]
+    return slow_but({p.split("/")[0]: p for p in reversed(small)}.values(), paths)
 
 
 def system(card):
@@ -126,7 +129,10 @@ def channels_of(card):
 
 
 @pytest.mark.parametrize(
-    "path", quick(p for p in DETECTORS if CARDS[p]["validation"]["mutual_information"] > 0.5)
+    "path",
+    first_of_each(
+        p for p in DETECTORS if CARDS[p]["validation"]["mutual_information"] > 0.5
+    ),
 )
 def test_detectors_decode_above_the_waterfall(path):
     name, configuration = path.split("/")
@@ -163,7 +169,10 @@ def test_weights_for_the_channel_of_a_scenario_come_first(monkeypatch):
     # Weights for 64 antennas are none for 16
     small = load_scenario("massive-64x16-qam16").replace(system={"num_rx": 16})
     # Beyond its range a model is only taken when it is named
-    assert find_model("remimo", 33, 4, "massive-64x32-qam16")[0] == "remimo/massive-64x32-qam16"
+    assert (
+        find_model("remimo", 33, 4, "massive-64x32-qam16")[0]
+        == "remimo/massive-64x32-qam16"
+    )
     with pytest.raises(InvalidInput, match="num_streams=16 to 32"):
         find_model("remimo", 33, 4)
     with pytest.raises(InvalidInput, match="num_streams=16 to 32"):
@@ -271,9 +280,7 @@ def test_what_does_not_fit_is_refused_with_what_exists():
     for name in list_detectors():
         if not is_learned(name):
             with pytest.raises(InvalidInput, match="classical"):
-                create_detector(
-                    name, num_streams=2, num_bits_per_symbol=6, pretrained=True
-                )
+                create_detector(name, num_streams=2, num_bits_per_symbol=6, pretrained=True)
 
 
 LOAD = """
@@ -315,7 +322,10 @@ def test_the_three_modes_are_exported(mode, rng, tmp_path):
     model.export(path, verbose=False)
     np.savez(f"{path}.npz", out=np.asarray(out), **arrays)
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(path)], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", LOAD, str(path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.strip() == "equal", done.stderr[-2000:]
 

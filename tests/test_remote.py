@@ -170,6 +170,32 @@ def test_control_c_ends_workers_and_leaves_a_valid_result(tmp_path):
     assert workers and not psutil.wait_procs(workers, timeout=120)[1]
 
 
+OWN = """
+import linksim
+from linksim.detectors import MMSEDetector
+
+class Timid(MMSEDetector):
+    def estimate(self, y, h, no):
+        z, variance = super().estimate(y, h, no)
+        return z, 3.0 * variance
+
+linksim.register_detector("timid", Timid)
+for workers in (None, 1):
+    results = linksim.simulate(
+        "gauss-markov-4x2-qpsk", ["mmse", "timid"], snr_db=2, max_blocks=500, workers=workers
+    )
+    print(*(record["block_errors"] for record in results["records"]))
+"""
+
+
+def test_workers_know_a_detector_of_the_script():
+    done = subprocess.run(
+        [sys.executable, "-c", OWN], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    embedded, worker = done.stdout.splitlines()
+    assert embedded == worker and len(set(embedded.split())) == 2
+
+
 def test_other_software_and_no_cluster_are_said(monkeypatch):
     monkeypatch.setattr(
         "linksim.workers.software", lambda: {"linksim": "0.0.1", "source": "0" * 12}

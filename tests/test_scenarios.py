@@ -6,7 +6,19 @@ import pytest
 from linksim.errors import InvalidInput
 from linksim.link.scenario import list_scenarios, load_scenario, scenario_from_dict
 from linksim.montecarlo.engine import simulate
+from linksim.registry import parse_receiver
+from tests.conftest import slow_but
 
+# What differs from these in its size, modulation or correlation alone is slow
+FAMILIES = ("massive-", "small-", "wesnet-", "local-scattering-", "cdl-c-")
+QUICK = [
+    "massive-64x16-qam16",
+    "massive-64x24-qam64-corr-full",
+    "massive-64x32-qam16-corr-rx",
+]
+QUICK += ["small-16x8-qam16-corr-rx", "wesnet-8x8-qam4", "wesnet-60x30-bpsk"]
+QUICK += ["local-scattering-12x6-qpsk-2d", "cdl-c-8x4-qam16", "cdl-c-4x4-qam16-ls"]
+QUICK += [name for name in list_scenarios() if not name.startswith(FAMILIES)]
 MINIMAL = {
     "system": {"num_rx": 2, "num_streams": 2, "num_bits_per_symbol": 2},
     "channel": {"type": "rayleigh"},
@@ -15,7 +27,15 @@ MINIMAL = {
 }
 
 
-@pytest.mark.parametrize("name", list_scenarios())
+def test_every_scenario_names_detectors_that_exist():
+    for name in list_scenarios():
+        scenario = load_scenario(name)
+        assert scenario.run.detectors and scenario.snr.points
+        for receiver in scenario.run.detectors:
+            parse_receiver(receiver)
+
+
+@pytest.mark.parametrize("name", slow_but(QUICK, list_scenarios()))
 def test_every_scenario_runs_with_its_detectors(name):
     scenario = load_scenario(name).replace(run={"batch_size": 2})
     # The middle of the curve, all detectors of the scenario, one small batch
@@ -97,7 +117,9 @@ def test_missing_tables_and_keys_are_named():
     with pytest.raises(InvalidInput, match="\\[snr\\] is missing"):
         scenario_from_dict({k: v for k, v in MINIMAL.items() if k != "snr"})
     with pytest.raises(InvalidInput, match="missing key num_rx"):
-        scenario_from_dict({**MINIMAL, "system": {"num_streams": 2, "num_bits_per_symbol": 2}})
+        scenario_from_dict(
+            {**MINIMAL, "system": {"num_streams": 2, "num_bits_per_symbol": 2}}
+        )
 
 
 def test_files(tmp_path):

@@ -80,8 +80,15 @@ def test_sionnas_detectors_take_both_kinds_of_noise(system, name):
         make(name, colour="red")
 
 
-@pytest.mark.parametrize("link", [mimo_ofdm_link, cdl_link])
-@pytest.mark.parametrize("perfect_csi", [True, False])
+@pytest.mark.parametrize(
+    "link, perfect_csi",
+    [
+        (mimo_ofdm_link, True),
+        (cdl_link, False),
+        pytest.param(mimo_ofdm_link, False, marks=pytest.mark.slow),
+        pytest.param(cdl_link, True, marks=pytest.mark.slow),
+    ],
+)
 def test_drop_in_has_the_curve_of_the_original(link, perfect_csi):
     """The same seed gives the same draws, so the counts may be compared directly."""
     points = [-6.0, -2.0] if link is mimo_ofdm_link else [0.0, 4.0]

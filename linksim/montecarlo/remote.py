@@ -4,6 +4,8 @@ import functools
 import socket
 
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
+from linksim.models import add_model_folder, added_model_folders
+from linksim.registry import register_detector, registered_detectors
 from linksim.workers import Pool
 
 # Exceptions that a text is enough to make again
@@ -22,7 +24,13 @@ class RemoteBatches:
 
     def __init__(self, simulator, seed, workers, address):
         make = functools.partial(
-            make_worker, simulator.scenario, simulator.xla, dict(simulator.weights), seed
+            make_worker,
+            simulator.scenario,
+            simulator.xla,
+            dict(simulator.weights),
+            seed,
+            registered_detectors(),
+            added_model_folders(),
         )
         self._pool = Pool(make, workers, address)
         self.submit, self.close = self._pool.submit, self._pool.close
@@ -42,20 +50,27 @@ class RemoteBatches:
         return job, outcome
 
 
-def make_worker(scenario, xla, weights, seed):
+def make_worker(scenario, xla, weights, seed, detectors, model_folders):
     """In a worker: the function that computes a `Job`.
 
     Args:
         scenario, xla: of the `LinkSimulator`.
         weights: {receiver: {model: SHA-256}} of the process that starts the run.
         seed: of the draws.
+        detectors: `registered_detectors()` there.
+        model_folders: `added_model_folders()` there.
 
     Raises:
+        InvalidInput: one of the folders is not on this machine.
         WorkerError: this machine holds other weights.
     """
     from linksim.link.simulator import LinkSimulator
     from linksim.montecarlo.engine import run_job
 
+    for name, (cls, learned) in detectors.items():
+        register_detector(name, cls, learned=learned, replace=True)
+    for folder in model_folders:
+        add_model_folder(folder)
     simulator = LinkSimulator(scenario, xla)
     for name in weights:
         simulator.add_detector(name)

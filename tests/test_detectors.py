@@ -476,6 +476,19 @@ def test_covariance_of_white_noise_equals_its_variance(rng, name):
     )
 
 
+@pytest.mark.parametrize("name", ["mmse", "ml", "amp"])
+@pytest.mark.parametrize("number", [0.25, np.float64(0.25), np.float32(0.25), 1])
+def test_noise_variance_may_be_a_number(rng, name, number):
+    _, y, h, no = draw_system(rng, 5, 4, 3, 4, 0.1)
+    detector = make(name, 3, 4)
+    expected = detector(y, h, np.full_like(no, number))
+    np.testing.assert_array_equal(detector(y, h, number), expected)
+    np.testing.assert_array_equal(detector(y, h, s=number), expected)
+    for wrong in (0, -0.25):
+        with pytest.raises(InvalidInput, match="expected > 0"):
+            detector(y, h, wrong)
+
+
 @pytest.mark.parametrize("name", ["mmse", "ml", "zf-sic"])
 def test_coloured_noise_is_whitened(rng, name):
     _, y, h, _ = draw_system(rng, 16, 4, 2, 4, 0.1)

@@ -38,7 +38,7 @@ class Detector(keras.layers.Layer):
         y: complex64 [..., M], received vectors.
         h: complex64 [..., M, K], channel matrices.
         s: complex64 [..., M, M], noise covariances as Sionna passes them; or
-            float32 [...] (or a scalar), the noise variances N0.
+            float32 [...] (or a scalar, also a Python number), the noise variances N0.
 
     Returns:
         - output "bit": LLRs `log p(b=1)/p(b=0)`, float32 [..., K, m], or with
@@ -152,6 +152,12 @@ class Detector(keras.layers.Layer):
         )
 
     # --- calls --------------------------------------------------------------
+
+    def __call__(self, y, h, s, **kwargs):
+        # Keras takes Python numbers as keyword arguments only
+        if isinstance(s, (int, float)) and not isinstance(s, bool):
+            s = ops.convert_to_tensor(s, dtype="float32")
+        return super().__call__(y, h, s, **kwargs)
 
     def call(self, y, h, s):
         streams = self._streams_of(h)

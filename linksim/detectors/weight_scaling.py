@@ -7,8 +7,6 @@ from keras import ops
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
 PROFILES = ("uniform", "linear", "half-exponential")
-# Sum of the smallest steps of a learnable profile: what its start differs by at most
-_SLACK = 0.01
 
 
 def profile_coefficients(profile, size):
@@ -48,8 +46,10 @@ class WeightScaling(keras.layers.Layer):
     exist: the output has `kept` entries, and so has the product's weight.
 
     A learnable profile (L-WeSNet, eq. 24) starts at the named one and stays monotone and
-    positive whatever the optimizer does: beta_i is the sum of exp(log_steps) from i to the
-    last. Steps that would be zero start at 0.01/kept, so beta starts within 0.01.
+    non-negative whatever the optimizer does: beta_i is the sum of the steps from i to the
+    last over N, and a constraint sets steps below zero to zero. Steps that are exponentials
+    or the like would stay where a flat profile has them, next to zero: there they have no
+    gradient.
 
     Args:
         size: N, entries without the cut.
@@ -73,12 +73,12 @@ class WeightScaling(keras.layers.Layer):
         self.size, self.profile, self.fraction = int(size), profile, float(fraction)
         self.learnable = learnable
         if learnable:
-            steps = -np.diff(self.fixed.astype(np.float64), append=0.0)
-            steps = np.log(np.maximum(steps, _SLACK / self.kept)).astype(np.float32)
-            self.log_steps = self.add_weight(
-                name="log_steps",
+            steps = -self.size * np.diff(self.fixed.astype(np.float64), append=0.0)
+            self.steps = self.add_weight(
+                name="steps",
                 shape=(self.kept,),
                 initializer=lambda shape, dtype=None: ops.convert_to_tensor(steps, dtype),
+                constraint="non_neg",
                 autocast=False,
             )
         self.built = True
@@ -87,7 +87,7 @@ class WeightScaling(keras.layers.Layer):
         """beta of the entries that are kept, float32 [kept]."""
         if not self.learnable:
             return ops.convert_to_tensor(self.fixed)
-        return ops.flip(ops.cumsum(ops.flip(ops.exp(self.log_steps))))
+        return ops.flip(ops.cumsum(ops.flip(self.steps))) / self.size
 
     def call(self, x):
         x = x[..., : self.kept]
@@ -203,11 +203,11 @@ class WeightScaled:
 def _copy_leading(source, target):
     """Give `target` the leading entries of `source` along every axis."""
     value = ops.convert_to_numpy(source)
-    if target.name == "log_steps" and target.shape != source.shape:
+    if target.name == "steps" and target.shape != source.shape:
         # beta_i sums to the last step: the last one that stays takes those cut off
         last = target.shape[0] - 1
         value = value.copy()
-        value[last] = np.log(np.sum(np.exp(value[last:], dtype=np.float64)))
+        value[last] = np.sum(value[last:], dtype=np.float64)
     target.assign(value[tuple(slice(0, n) for n in target.shape)])
 
 

@@ -47,9 +47,10 @@ class WeightScaling(keras.layers.Layer):
 
     A learnable profile (L-WeSNet, eq. 24) starts at the named one and stays monotone and
     non-negative whatever the optimizer does: beta_i is the sum of the steps from i to the
-    last over N, and a constraint sets steps below zero to zero. Steps that are exponentials
-    or the like would stay where a flat profile has them, next to zero: there they have no
-    gradient.
+    last over sqrt(N), and a constraint sets steps below zero to zero. Steps that are
+    exponentials or the like would stay where a flat profile has them, next to zero: there
+    they have no gradient. By sqrt(N), one step of Adam moves neither the first
+    coefficient, a sum of all steps, nor the last one out of proportion.
 
     Args:
         size: N, entries without the cut.
@@ -73,7 +74,7 @@ class WeightScaling(keras.layers.Layer):
         self.size, self.profile, self.fraction = int(size), profile, float(fraction)
         self.learnable = learnable
         if learnable:
-            steps = -self.size * np.diff(self.fixed.astype(np.float64), append=0.0)
+            steps = -np.sqrt(self.size) * np.diff(self.fixed.astype(np.float64), append=0.0)
             self.steps = self.add_weight(
                 name="steps",
                 shape=(self.kept,),
@@ -87,7 +88,7 @@ class WeightScaling(keras.layers.Layer):
         """beta of the entries that are kept, float32 [kept]."""
         if not self.learnable:
             return ops.convert_to_tensor(self.fixed)
-        return ops.flip(ops.cumsum(ops.flip(self.steps))) / self.size
+        return ops.flip(ops.cumsum(ops.flip(self.steps))) / self.size**0.5
 
     def call(self, x):
         x = x[..., : self.kept]

@@ -147,7 +147,8 @@ def test_figures_and_claims_of_hypermimo_lr(script, tmp_path, monkeypatch, model
     sweep = json.loads((folder / "fig4bc/code-5db/results.json").read_text())
     assert [r["value"] for r in sweep["records"] if r["detector"] == "ml"] == [0, 1, 2, 3, 4]
     text = (folder / "claims.md").read_text()
-    assert "SER over all hops at 10 dB, best first:\n\n- `ml`" in text
+    assert "SER at 10 dB, best first:\n\n- `ml`" in text
+    assert text.count("best first:") == 4 and "## general:" in text
     assert "| Hops from the first channel | 0 | 1 | 2 | 3 | 4 |" in text
 
 
@@ -276,11 +277,11 @@ def test_complexity_and_latency_of_wesnet(script, tmp_path, monkeypatch):
     monkeypatch.setitem(wesnet.LAYERS, "20x10", 4)
     arguments = ["--only", "complexity", "--only", "latency", "--only", "claims"]
     assert wesnet.main([*arguments, "--output", str(tmp_path)]) == 0
-    for number in ("10", "11a", "11b", "12"):
+    for number in ("10a", "10b", "11a", "11b", "12"):
         assert (tmp_path / f"fig{number}.png").read_bytes()[:4] == b"\x89PNG"
     text = (tmp_path / "claims.md").read_text()
     assert "| 50 % | 51.43 | 49.67 |" in text and "## Latency" in text
-    assert "| 60x30 | 4096 | 50% |" in text
+    assert "| 60x30 | 4096 | XLA | 50% |" in text and "51.43 % fewer." in text
 
 
 def test_gaps_at_a_symbol_error_rate(script):

@@ -35,6 +35,9 @@ class DetNetDetector(WeightScaled, Detector):
           posterior; soft output takes x as seen through Gaussian noise whose
           variance is one weight per layer, and "cross-entropy" trains that alone.
 
+    Weights start at N(0, 0.01^2), biases at zero. (Table III of the WeSNet paper names
+    Xavier; at 20x10 that leaves twice the loss after 5000 steps.)
+
     The network does not see N0, so LLRs are scaled for the SNR of the training, unless
     `normalize` is set. The weights fit any M but one K and one modulation. A network
     for one fixed channel is the same layer, trained on that channel.
@@ -42,7 +45,7 @@ class DetNetDetector(WeightScaled, Detector):
     Weight scaling (WeSNet, 001_199363b04b6b0fc1.txt) has two readings:
         - "units": u <- beta u, once, and a fraction of u's entries exists. The paper's
           Table II, where all products shrink with the fraction, its model sizes, and
-          its published code (which scales u twice) say so;
+          its published code (which scales u twice) say so. W2 sees beta u then, as W3;
         - "inputs": eq. 18 and 19 to the letter, beta over the inputs of W1 and over u
           into W3, and W2 sees all of u. A fraction of 0.2 then leaves of the inputs
           H'y alone, so no layer knows H: it cannot be what the paper's curves show.

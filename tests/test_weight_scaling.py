@@ -386,7 +386,7 @@ def test_a_slim_detector_is_exported(rng, tmp_path):
 
     _, y, h, no = draw_system(rng, 7, 5, 3, 2, 0.1)
     options = {"num_layers": 4, "profile": "linear", "learnable_profile": True}
-    detector = randomize(DetNetDetector(3, 2, **options))
+    detector = randomize(DetNetDetector(3, 2, head="soft-sign", **options))
     sizes = []
     for layer in (detector, detector.slim(0.25, 2)):
         path = tmp_path / f"model-{len(sizes)}"

@@ -34,6 +34,9 @@ DETECTORS = [
     *(f"hypermimo-lr@{GENERAL}-beta01", f"hypermimo-lr@{GENERAL}"),
     # Not in the paper: of all teachers the one of the nearest channel
     f"mmnet@{SEQUENCES}-561",
+    # Not in the paper: another network than MMNet, with and without teachers
+    *(f"hypermimo-lr@{GENERAL}-detnet", f"hypermimo-lr@{GENERAL}-detnet-beta0"),
+    f"detnet-fc@{SEQUENCES}-561",
     "ml",
 ]
 # Of these, those that are not of certain channels

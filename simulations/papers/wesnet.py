@@ -4,8 +4,9 @@
 Writes results/papers/wesnet/<simulation>/<panel>/ (results.json, results.csv, ser.png,
 bler.png, ber.png), from them fig4 to fig9 (uncoded and, as -bler, coded), complexity.json
 with fig10a to fig12, latency.json, and claims.md. Beside the paper's 60x30 BPSK stands a
-system of a third of its size that has every variant and percentage. Detectors without
-shipped weights are left out, and named. soft_output.json says what their LLRs are worth.
+system of a third of its size that has every variant and percentage, and nndet/ has weight
+scaling on a detector that the paper did not try. Detectors without shipped weights are left
+out, and named. soft_output.json says what their LLRs are worth.
 """
 
 import itertools
@@ -14,6 +15,7 @@ import sys
 import numpy as np
 from common import (
     available,
+    chosen,
     gap_text,
     gaps_text,
     load_json,
@@ -77,6 +79,10 @@ _OAMP += ["wes-oampnet@wesnet-8x8-qam4", "wes-oampnet@wesnet-8x8-qam4-5"]
 _OAMP += ["rwes-oampnet@wesnet-8x8-qam4"]
 _OAMP += [net("rwes-oampnet", "8x8", layers=n) for n in (7, 6, 5, 4, 3)]
 _QAM = ["detnet", "oampnet", "r-wesnet"]
+# Weight scaling of a detector that the paper did not try, NN-Det with ten blocks
+_NNDET = [net("nndet-p", "20x10", p) for p in (None, 50, 20, "r")]
+_NNDET += [net("nndet-p", "20x10", p, layers=n) for p in ("r", None) for n in (8, 6, 4)]
+_NNDET += [f"{net('nndet-p', '20x10', 'r')}:{p}%" for p in (50, 20)]
 
 # Simulation: {panel: (detectors, SNR points in dB: the coded waterfall, the uncoded one)}
 FIGURES = {
@@ -95,6 +101,12 @@ FIGURES = {
         "8x8": (
             ["zf", "mmse", "ep", "oamp", "ml", *_OAMP],
             [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18],
+        ),
+    },
+    "nndet": {
+        "20x10": (
+            ["zf", "mmse", "ml", net("detnet", "20x10"), *_NNDET],
+            [1, 2, 3, 4, 5, 6, 8, 10, 12, 14],
         ),
     },
 }
@@ -416,23 +428,22 @@ SOFT_BATCHES = 5
 def soft_output(name, args, console):
     """What a decoder could get from the LLRs: soft_output.json."""
     data = load_json(args.output / "soft_output.json") or {}
-    for panels in FIGURES.values():
-        for panel in panels:
-            if args.panel and panel not in args.panel:
-                continue
-            scenario = scenario_of(panel)
-            wanted = ["mmse", "ep", "ml"] if panel in ("20x10", "8x8") else ["mmse", "ep"]
-            if panel == "8x8":
-                wanted += _OAMP
-            else:
-                wanted += [net("detnet", panel), net("wesnet-hf", panel, 20)]
-                wanted += [net("wesnet-hf", panel, 40), net("r-wesnet", panel)]
-                wanted.append(net("r-wesnet", panel, layers=kept_layers(panel)[3]))
-            detectors = available(wanted, scenario, console)
-            data[panel] = simulate_rates(
-                scenario, detectors, SOFT_POINTS, num_batches=SOFT_BATCHES, seed=args.seed
-            )
-            save_json(args.output / "soft_output.json", data)
+    for panel in chosen(args, SCENARIOS):
+        scenario = scenario_of(panel)
+        wanted = ["mmse", "ep", "ml"] if panel in ("20x10", "8x8") else ["mmse", "ep"]
+        if panel == "8x8":
+            wanted += _OAMP
+        else:
+            wanted += [net("detnet", panel), net("wesnet-hf", panel, 20)]
+            wanted += [net("wesnet-hf", panel, 40), net("r-wesnet", panel)]
+            wanted.append(net("r-wesnet", panel, layers=kept_layers(panel)[3]))
+        if panel == "20x10":
+            wanted.append(net("nndet-p", panel))
+        detectors = available(wanted, scenario, console)
+        data[panel] = simulate_rates(
+            scenario, detectors, SOFT_POINTS, num_batches=SOFT_BATCHES, seed=args.seed
+        )
+        save_json(args.output / "soft_output.json", data)
 
 
 # --- claims ---------------------------------------------------------------------------
@@ -485,6 +496,19 @@ def gaps_of_claims():
         (net("r-wesnet", "16x16", layers=32), net("wesnet-hf", "16x16", 40)),
     ):
         rows.append(("W8", "qam4/16x16", name, reference, 1e-2, None))
+    whole, panel = net("nndet-p", "20x10"), "nndet/20x10"
+    rows.append(("NN-Det", panel, whole, net("detnet", "20x10"), 1e-3, None))
+    for percent in (50, 20, "r"):
+        rows.append(("NN-Det", panel, net("nndet-p", "20x10", percent), whole, 1e-3, None))
+    for n in (8, 6, 4):
+        cut = net("nndet-p", "20x10", "r", layers=n)
+        rows.append(("NN-Det", panel, cut, whole, 1e-3, None))
+        # Without the penalty
+        bare = net("nndet-p", "20x10", layers=n)
+        rows.append(("NN-Det", panel, cut, bare, 1e-3, None))
+    for percent in (50, 20):
+        cut = f"{net('nndet-p', '20x10', 'r')}:{percent}%"
+        rows.append(("NN-Det", panel, cut, whole, 1e-3, None))
     return rows
 
 

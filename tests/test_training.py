@@ -125,6 +125,7 @@ def test_every_shipped_recipe_is_valid():
         {"extra": 1},
         {"optimizer": {"learning_rate": 0.0}},
         {"optimizer": {"schedule": "x"}},
+        {"best_by": "x"},
         {"data": {"scenario": "rayleigh-2x2-qam64"}},
     ],
 )
@@ -154,6 +155,37 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path, optimizer):
     assert [e["step"] for e in resumed] == [0, 3, 6]
     # A finished training has nothing left to do
     assert trainer(plan, tmp_path).run() == resumed
+
+
+@pytest.mark.parametrize("best_by, step", [("loss", 0), ("mutual_information", 3)])
+def test_the_weights_kept_are_those_of_the_best_measure(tmp_path, best_by, step):
+    made = trainer(recipe(best_by=best_by), tmp_path)
+    # By validation, of one batch: the loss grows, the information has its peak at step 3
+    measured = iter([(1.0, 0.1), (2.0, 0.5), (3.0, 0.4)])
+    made._validation = made._validation[:1]
+    made._measures = lambda batch: dict(
+        zip(("loss", "mutual_information"), map(np.float32, next(measured)))
+    )
+    seen = {}
+    made._on_validation = lambda entry: seen.update({entry["step"]: made._weights()})
+    made.run()
+    assert made.best_entry["step"] == made.best[1] == step
+    for kept, expected in zip(made.task.variables, seen[step], strict=True):
+        np.testing.assert_array_equal(np.asarray(kept), expected)
+    # A state knows what its best weights are the best of
+    other = {"loss": "mutual_information", "mutual_information": "loss"}[best_by]
+    with pytest.raises(ResultFileError, match="recipe"):
+        trainer(recipe(best_by=other), tmp_path).run()
+    again = trainer(recipe(best_by=best_by), tmp_path)
+    again.run()
+    assert again.best[:2] == made.best[:2]
+
+
+def test_a_measure_that_a_task_does_not_have_is_refused():
+    made = trainer(recipe(best_by="mutual_information"))
+    made._measures = lambda batch: {"loss": np.float32(1.0)}
+    with pytest.raises(InvalidInput, match="best_by.*autoencoder"):
+        made.run()
 
 
 def test_another_training_is_not_resumed(tmp_path):

@@ -208,8 +208,8 @@ class Trainer:
             "train_loss": train_loss,
             **values,
         }
+        improved = self.best is None or self._rank(entry) < self._rank(self.best_entry)
         self.history.append(entry)
-        improved = self.best is None or values["loss"] < self.best[0]
         if improved:
             self.best = (values["loss"], self.step, self._weights())
             self._stale = 0
@@ -222,6 +222,20 @@ class Trainer:
         self._log(entry)
         if self._on_validation is not None:
             self._on_validation(entry)
+
+    @property
+    def best_entry(self):
+        """The entry of the history that the best weights belong to."""
+        return next(e for e in self.history if e["step"] == self.best[1])
+
+    def _rank(self, entry):
+        """What weights are compared by, less is better."""
+        measure = self.recipe.best_by
+        if measure not in entry:
+            raise InvalidInput(
+                f"best_by: got {measure!r}, which the task {self.recipe.task} does not measure"
+            )
+        return -entry[measure] if measure == "mutual_information" else entry[measure]
 
     # --- state --------------------------------------------------------------------
 
@@ -326,4 +340,6 @@ def _settings(recipe):
     kept = {k: v for k, v in recipe.items() if k not in ("title", "source")}
     if not kept.get("teachers"):
         kept.pop("teachers", None)
+    if kept.get("best_by") == "loss":
+        kept.pop("best_by")
     return kept

@@ -41,13 +41,12 @@ def publish(recipe, trainer, scenario, models=None):
     extra = {}
     if recipe.task == "autoencoder":
         extra = _codebooks(recipe, layer, scenario)
-    _, step, _ = trainer.best
-    entry = next(e for e in trainer.history if e["step"] == step)
+    entry = trainer.best_entry
     training = {
         "steps": trainer.steps,
         "steps_of_recipe": recipe.steps,
         "seconds": round(trainer.seconds),
-        "best_step": step,
+        "best_step": entry["step"],
         "validation": {k: v for k, v in entry.items() if k not in _NOT_MEASURED},
         "references": reference_rates(recipe, scenario),
     }

@@ -10,6 +10,7 @@ from linksim.tables import dataclass_from_table, read_toml
 
 TASKS = ("autoencoder", "estimator", "joint-estimator", "detector", "codebook")
 SCHEDULES = ("constant", "cosine", "plateau")
+BEST_BY = ("loss", "mutual_information")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Recipe:
         steps: of the full schedule; `--budget` scales it. 0 for a codebook.
         validate_every: steps between validations.
         validation_batches: fixed batches to validate on.
+        best_by: "loss" or "mutual_information": which validation measure says what weights
+            are kept and, with the schedule "plateau", when the rate falls.
         data, optimizer: tables.
         model: options of the layer.
         loss: {term: weight}.
@@ -93,6 +96,7 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     validate_every: int = 500
     validation_batches: int = 16
+    best_by: str = "loss"
     seed: int = 1
     model: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
@@ -112,6 +116,7 @@ class Recipe:
         check_int("steps", self.steps, minimum=0)
         for key in ("validate_every", "validation_batches"):
             check_int(key, getattr(self, key))
+        check_choice("best_by", self.best_by, BEST_BY)
         check_int("seed", self.seed, minimum=0)
 
     @property

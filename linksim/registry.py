@@ -54,6 +54,7 @@ _DETECTORS = {
     "mmnet": "linksim.detectors.mmnet:MMNetDetector",
     "mmnet-iid": "linksim.detectors.mmnet:MMNetIIDDetector",
     "remimo": "linksim.detectors.remimo:REMIMODetector",
+    "remimo-mf": "linksim.detectors.remimo:REMIMODetector",
     "detnet-fc": "linksim.detectors.perchannel:FixedChannelDetector",
     "hypermimo": "linksim.detectors.hypermimo:HyperMIMODetector",
     "hypermimo-lr": "linksim.detectors.hypermimo:HyperDetector",
@@ -86,6 +87,7 @@ _PRESETS = {
     "r-wesnet": {"head": "soft-sign", "profile": "half-exponential"},
     "wes-oampnet": {"profile": "half-exponential"},
     "rwes-oampnet": {"profile": "half-exponential"},
+    "remimo-mf": {"matched_filter": True},
 }
 _LEARNED = (
     *_PRESETS,

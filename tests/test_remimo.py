@@ -74,8 +74,14 @@ def remimo_reference(detector, y, h, no):
             z = sum(c * softmax(p) @ levels for c, p in zip((1, 1j), parts))
         else:
             z = softmax(x) @ qam_points(m).astype(complex)
-        residual = stack(y - h @ z) / scale
-        token = np.array([np.concatenate([x[i], residual, users[i]]) for i in range(k)])
+        residual = stack(y - h @ z)
+        token = np.array([np.concatenate([x[i], residual / scale, users[i]]) for i in range(k)])
+        if detector.matched_filter:
+            energy = np.linalg.norm(h, axis=0) ** 2
+            u = z + h.conj().T @ (y - h @ z) / energy
+            estimate = [u.real] if m == 1 else [u.real, u.imag]
+            deviation = np.linalg.norm(residual) / np.sqrt(2 * num_rx * energy)
+            token = np.concatenate([token, np.stack([*estimate, deviation], -1)], -1)
         phi = np.concatenate([s, token], -1)
         query, key, value = np.split(dense(block.projections, phi), 3, axis=-1)
         size = query.shape[-1] // heads
@@ -95,10 +101,11 @@ def remimo_reference(detector, y, h, no):
     return x, maps
 
 
+@pytest.mark.parametrize("matched_filter", [False, True])
 @pytest.mark.parametrize("m, factored", [(1, True), (2, False), (4, False), (4, True)])
-def test_remimo_is_its_equations(rng, m, factored):
+def test_remimo_is_its_equations(rng, m, factored, matched_filter):
     _, y, h, no = draw_system(rng, 5, 5, 3, m, 0.3)
-    detector = make(3, m, 5, factored=factored)
+    detector = make(3, m, 5, factored=factored, matched_filter=matched_filter)
     system = real_tensors(y, h)
     if m == 1:
         system = system[0], system[1][..., :3]
@@ -132,21 +139,22 @@ def test_unfactored_outputs_agree(rng):
     np.testing.assert_allclose(pam[:, :3, 2:].sum(-1), ones[..., 0], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("m", [4, 6])
-def test_remimo_permutes_with_the_users(rng, m):
+@pytest.mark.parametrize("m, matched_filter", [(4, False), (4, True), (6, False)])
+def test_remimo_permutes_with_the_users(rng, m, matched_filter):
     _, y, h, no = draw_system(rng, 8, 6, 5, m, 0.2)
     order = np.array([3, 0, 4, 1, 2])
-    detector = make(5, m, 6)
+    detector = make(5, m, 6, matched_filter=matched_filter)
     straight = np.asarray(detector(y, h, no))[:, order]
     permuted = np.asarray(detector(y, h[..., order], no))
     np.testing.assert_allclose(permuted, straight, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("m", [4, 6])
-def test_one_set_of_weights_serves_any_number_of_users(rng, m):
+@pytest.mark.parametrize("m, matched_filter", [(4, False), (4, True), (6, False)])
+def test_one_set_of_weights_serves_any_number_of_users(rng, m, matched_filter):
     """And zero columns change nothing, wherever they are."""
     _, y, h, no = draw_system(rng, 8, 6, 3, m, 0.2)
-    three, five = make(3, m, 6), REMIMODetector(5, m, **SMALL)
+    three = make(3, m, 6, matched_filter=matched_filter)
+    five = REMIMODetector(5, m, **SMALL, matched_filter=matched_filter)
     build_detector(five, 6)
     five.set_weights(three.get_weights())
     expected = np.asarray(three(y, h, no))
@@ -230,13 +238,14 @@ def test_remimo_has_the_published_size():
 
 
 @needs_tensorflow
+@pytest.mark.parametrize("matched_filter", [False, True])
 @pytest.mark.parametrize("no", [1e-8, 1e-2, 1e4])
-def test_gradients_are_finite_at_any_noise(rng, no):
+def test_gradients_are_finite_at_any_noise(rng, no, matched_filter):
     import tensorflow as tf
 
     symbols, y, h, no = draw_system(rng, 12, 4, 3, 4, no)
     h[0], h[1, :, 1] = 0, 0
-    detector = make(3, 4, 4, output="symbol")
+    detector = make(3, 4, 4, output="symbol", matched_filter=matched_filter)
     with tf.GradientTape() as tape:
         logits = detector(y, h, no)
         loss = keras.losses.sparse_categorical_crossentropy(symbols, logits, True)
@@ -252,6 +261,7 @@ def test_remimo_refuses_bad_options():
         ({"state_size": 2.5}, "state_size: got 2.5"),
         ({"num_heads": -1}, "num_heads: got -1"),
         ({"factored": "yes"}, "factored: got 'yes', expected True or False"),
+        ({"matched_filter": 1}, "matched_filter: got 1, expected True or False"),
     ]:
         with pytest.raises(InvalidInput, match=message):
             REMIMODetector(2, 2, **options)

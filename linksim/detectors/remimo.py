@@ -44,6 +44,12 @@ class REMIMODetector(Detector):
         factored: logits of the two PAMs of a symbol, 2 sqrt(2^m) numbers, instead of
             2^m. The default is to factor from 64-QAM on, where both have 16 numbers
             and 16-QAM's are those of the paper.
+        matched_filter: tokens that hold the user's own estimate too: `remimo-mf`, not in
+            the paper. Eq. 15 is the product h_i'(y - Hz); the paper gives its two factors
+            to the network, which has to learn to multiply them. This adds the symbol's
+            matched-filter estimate without the other users' means,
+            z_i + h_i'(y - Hz)/|h_i|^2, and the noise and interference in it,
+            |y - Hz|/(|h_i| sqrt(2M)).
 
     Weights fit one number of receive antennas and one modulation.
 
@@ -55,7 +61,14 @@ class REMIMODetector(Detector):
     any_num_streams = True
 
     def __init__(
-        self, *args, num_blocks=12, state_size=512, num_heads=8, factored=None, **kwargs
+        self,
+        *args,
+        num_blocks=12,
+        state_size=512,
+        num_heads=8,
+        factored=None,
+        matched_filter=False,
+        **kwargs,
     ):
         super().__init__(*args, **kwargs)
         for name, value in (
@@ -66,16 +79,18 @@ class REMIMODetector(Detector):
             check_int(name, value)
         if factored is None:
             factored = self.num_bits_per_symbol > 4
-        if not isinstance(factored, bool):
-            raise InvalidInput(f"factored: got {factored!r}, expected True or False")
+        for name, value in (("factored", factored), ("matched_filter", matched_filter)):
+            if not isinstance(value, bool):
+                raise InvalidInput(f"{name}: got {value!r}, expected True or False")
         self.num_blocks = int(num_blocks)
         self.state_size = int(state_size)
         self.num_heads = int(num_heads)
         # BPSK has one PAM, which is the symbol
         self.factored = factored or self.is_real
-        pams = 1 if self.is_real else 2
+        self.matched_filter = matched_filter
+        self._pams = 1 if self.is_real else 2
         levels = len(self.points)
-        self._num_logits = pams * levels if self.factored else levels**pams
+        self._num_logits = self._pams * levels if self.factored else levels**self._pams
         self.embedding = _Perceptron([4 * self.state_size, self.state_size], name="embedding")
         self.blocks = [
             _Block(self.state_size, self.num_heads, self._num_logits, name=f"block_{t}")
@@ -87,8 +102,11 @@ class REMIMODetector(Detector):
         num_rx = y_shape[-1]
         self.num_rx = num_rx
         self.embedding.build((None, None, 5 * num_rx + 1))
+        token = self.state_size + 4 * num_rx + self._num_logits
+        if self.matched_filter:
+            token += self._pams + 1
         for block in self.blocks:
-            block.build((None, None, self.state_size + 4 * num_rx + self._num_logits))
+            block.build((None, None, token))
 
     @property
     def built_for_num_rx(self):
@@ -130,12 +148,26 @@ class REMIMODetector(Detector):
         logits = ops.zeros_like(columns[..., :1]) * ops.zeros((self._num_logits,))
         every, maps = [], []
         for block in self.blocks:
-            residual = y - matvec(h, self._means(logits))
+            means = self._means(logits)
+            residual = y - matvec(h, means)
             token = [logits, self._to_users(residual / scale), columns]
+            if self.matched_filter:
+                token += self._matched(h, residual, means)
             s, logits, attention = block(s, ops.concatenate(token, axis=-1), sigma, present)
             every.append(self._arranged(logits * present[..., None]))
             maps.append(attention)
         return every, maps
+
+    def _matched(self, h, residual, means):
+        """Every user's matched-filter estimate [B, K, 1 or 2], and its deviation [B, K, 1]."""
+        energy = ops.sum(ops.square(h), axis=-2)  # [B, N]
+        energy = ops.where(energy > 0, energy, 1.0)
+        estimate = means + matvec(ops.swapaxes(h, -1, -2), residual) / energy
+        by_user = ops.reshape(estimate, (-1, self._pams, self.num_streams))
+        # A square root of zero has no gradient
+        variance = ops.mean(ops.square(residual), axis=-1, keepdims=True) / energy + 1e-12
+        deviation = ops.sqrt(variance[:, : self.num_streams, None])
+        return [ops.swapaxes(by_user, -1, -2), deviation]
 
     def _to_users(self, x):
         """x [B, J] for every user, [B, K, J]."""
@@ -204,6 +236,7 @@ class REMIMODetector(Detector):
             "state_size": self.state_size,
             "num_heads": self.num_heads,
             "factored": self.factored,
+            "matched_filter": self.matched_filter,
         }
 
 

@@ -39,7 +39,9 @@ OPTIONS = {
     "rwes-oampnet": {"num_iterations": 2, "hidden_size": 8},
     "mmnet": {"num_layers": 3},
     "mmnet-iid": {"num_layers": 3},
-    "remimo": {"num_blocks": 2, "state_size": 8, "num_heads": 2},
+    **dict.fromkeys(
+        ("remimo", "remimo-mf"), {"num_blocks": 2, "state_size": 8, "num_heads": 2}
+    ),
     "hypermimo": {"num_layers": 2, "hidden_size": 8},
     "hypermimo-lr": {"network_options": {"num_layers": 2}},
     "nndet-l": {"hidden_sizes": (12, 8), "num_blocks": 2},

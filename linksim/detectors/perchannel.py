@@ -1,5 +1,7 @@
 """Networks that belong to one channel matrix each, and layers of many of them."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -222,6 +224,23 @@ def logits_of_networks(network, parameters, y, h, no):
     """
     if isinstance(network, ChannelNetworks):
         return network.logits_of_networks(parameters, y, h, no)
+    function = _in_turn
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # Called eagerly, every network would be a step of Python
+        function = _in_turn_compiled() if tf.executing_eagerly() else _in_turn
+    return function(network, list(parameters), y, h, no)
+
+
+@functools.cache
+def _in_turn_compiled():
+    import tensorflow as tf
+
+    return tf.function(_in_turn, autograph=False, jit_compile=True)
+
+
+def _in_turn(network, parameters, y, h, no):
     weights = network.trainable_variables
 
     def with_weights(values, y, h, no):
@@ -240,5 +259,5 @@ def logits_of_networks(network, parameters, y, h, no):
         return with_weights(values, y, h, no)
 
     # One after the other: TensorFlow's vectorized_map of these products crashes in oneDNN
-    every = ops.map(of_one, (list(parameters), y, h, no))
+    every = ops.map(of_one, (parameters, y, h, no))
     return [x[:, 0] for x in every] if each else list(every)

@@ -55,6 +55,7 @@ _DETECTORS = {
     "mmnet-iid": "linksim.detectors.mmnet:MMNetIIDDetector",
     "remimo": "linksim.detectors.remimo:REMIMODetector",
     "remimo-mf": "linksim.detectors.remimo:REMIMODetector",
+    "remimo-lmmse": "linksim.detectors.remimo:REMIMODetector",
     "detnet-fc": "linksim.detectors.perchannel:FixedChannelDetector",
     "hypermimo": "linksim.detectors.hypermimo:HyperMIMODetector",
     "hypermimo-lr": "linksim.detectors.hypermimo:HyperDetector",
@@ -87,7 +88,8 @@ _PRESETS = {
     "r-wesnet": {"head": "soft-sign", "profile": "half-exponential"},
     "wes-oampnet": {"profile": "half-exponential"},
     "rwes-oampnet": {"profile": "half-exponential"},
-    "remimo-mf": {"matched_filter": True},
+    "remimo-mf": {"estimates": "matched-filter"},
+    "remimo-lmmse": {"estimates": "lmmse"},
 }
 _LEARNED = (
     *_PRESETS,

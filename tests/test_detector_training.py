@@ -88,6 +88,7 @@ RECIPES = {
         **ALL,
     },
 }
+RECIPES.update({name: RECIPES["remimo"] for name in ("remimo-mf", "remimo-lmmse")})
 # The others in the slow tests
 QUICK = ["eqnet", "nndet-p", "detnet", "mmnet", "remimo", "hypermimo", "hypermimo-lr"]
 REST = [name for name in RECIPES if name not in QUICK]

@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from linksim.constellation import pam_points, qam_points
-from linksim.detectors.remimo import REMIMODetector
+from linksim.detectors.remimo import ESTIMATES, REMIMODetector
 from linksim.errors import InvalidInput
 from linksim.registry import build_detector
 from tests.conftest import draw_system
@@ -76,12 +76,22 @@ def remimo_reference(detector, y, h, no):
             z = softmax(x) @ qam_points(m).astype(complex)
         residual = stack(y - h @ z)
         token = np.array([np.concatenate([x[i], residual / scale, users[i]]) for i in range(k)])
-        if detector.matched_filter:
-            energy = np.linalg.norm(h, axis=0) ** 2
-            u = z + h.conj().T @ (y - h @ z) / energy
-            estimate = [u.real] if m == 1 else [u.real, u.imag]
-            deviation = np.linalg.norm(residual) / np.sqrt(2 * num_rx * energy)
-            token = np.concatenate([token, np.stack([*estimate, deviation], -1)], -1)
+        energy = np.linalg.norm(h, axis=0) ** 2
+        deviations = [np.linalg.norm(residual) / np.sqrt(2 * num_rx * energy)]
+        filters = [h.conj().T / energy[:, None]]
+        # With one real dimension per symbol, y and H are twice as long real vectors
+        w, expected_no = stack(h) if m == 1 else h, no / (2 if m == 1 else 1)
+        w = np.linalg.inv(w.conj().T @ w + expected_no * np.eye(k)) @ w.conj().T
+        mu = np.diag(w @ (stack(h) if m == 1 else h)).real
+        filters.append(w / mu[:, None])
+        deviations.append(np.sqrt((1 - mu) / mu / (1 if m == 1 else 2)))
+        own = []
+        for f in filters[: ESTIMATES.index(detector.estimates)]:
+            wide = f.shape[1] == 2 * num_rx
+            u = z + f @ (residual if wide else y - h @ z)
+            own += [u.real] if m == 1 else [u.real, u.imag]
+        own += deviations[: ESTIMATES.index(detector.estimates)]
+        token = np.concatenate([token, *[o[:, None] for o in own]], -1)
         phi = np.concatenate([s, token], -1)
         query, key, value = np.split(dense(block.projections, phi), 3, axis=-1)
         size = query.shape[-1] // heads
@@ -101,11 +111,11 @@ def remimo_reference(detector, y, h, no):
     return x, maps
 
 
-@pytest.mark.parametrize("matched_filter", [False, True])
+@pytest.mark.parametrize("estimates", ESTIMATES)
 @pytest.mark.parametrize("m, factored", [(1, True), (2, False), (4, False), (4, True)])
-def test_remimo_is_its_equations(rng, m, factored, matched_filter):
+def test_remimo_is_its_equations(rng, m, factored, estimates):
     _, y, h, no = draw_system(rng, 5, 5, 3, m, 0.3)
-    detector = make(3, m, 5, factored=factored, matched_filter=matched_filter)
+    detector = make(3, m, 5, factored=factored, estimates=estimates)
     system = real_tensors(y, h)
     if m == 1:
         system = system[0], system[1][..., :3]
@@ -139,22 +149,22 @@ def test_unfactored_outputs_agree(rng):
     np.testing.assert_allclose(pam[:, :3, 2:].sum(-1), ones[..., 0], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("m, matched_filter", [(4, False), (4, True), (6, False)])
-def test_remimo_permutes_with_the_users(rng, m, matched_filter):
+@pytest.mark.parametrize("m, estimates", [(4, e) for e in ESTIMATES] + [(6, "none")])
+def test_remimo_permutes_with_the_users(rng, m, estimates):
     _, y, h, no = draw_system(rng, 8, 6, 5, m, 0.2)
     order = np.array([3, 0, 4, 1, 2])
-    detector = make(5, m, 6, matched_filter=matched_filter)
+    detector = make(5, m, 6, estimates=estimates)
     straight = np.asarray(detector(y, h, no))[:, order]
     permuted = np.asarray(detector(y, h[..., order], no))
     np.testing.assert_allclose(permuted, straight, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("m, matched_filter", [(4, False), (4, True), (6, False)])
-def test_one_set_of_weights_serves_any_number_of_users(rng, m, matched_filter):
+@pytest.mark.parametrize("m, estimates", [(4, e) for e in ESTIMATES] + [(6, "none")])
+def test_one_set_of_weights_serves_any_number_of_users(rng, m, estimates):
     """And zero columns change nothing, wherever they are."""
     _, y, h, no = draw_system(rng, 8, 6, 3, m, 0.2)
-    three = make(3, m, 6, matched_filter=matched_filter)
-    five = REMIMODetector(5, m, **SMALL, matched_filter=matched_filter)
+    three = make(3, m, 6, estimates=estimates)
+    five = REMIMODetector(5, m, **SMALL, estimates=estimates)
     build_detector(five, 6)
     five.set_weights(three.get_weights())
     expected = np.asarray(three(y, h, no))
@@ -238,14 +248,14 @@ def test_remimo_has_the_published_size():
 
 
 @needs_tensorflow
-@pytest.mark.parametrize("matched_filter", [False, True])
+@pytest.mark.parametrize("estimates", ESTIMATES)
 @pytest.mark.parametrize("no", [1e-8, 1e-2, 1e4])
-def test_gradients_are_finite_at_any_noise(rng, no, matched_filter):
+def test_gradients_are_finite_at_any_noise(rng, no, estimates):
     import tensorflow as tf
 
     symbols, y, h, no = draw_system(rng, 12, 4, 3, 4, no)
     h[0], h[1, :, 1] = 0, 0
-    detector = make(3, 4, 4, output="symbol", matched_filter=matched_filter)
+    detector = make(3, 4, 4, output="symbol", estimates=estimates)
     with tf.GradientTape() as tape:
         logits = detector(y, h, no)
         loss = keras.losses.sparse_categorical_crossentropy(symbols, logits, True)
@@ -261,7 +271,7 @@ def test_remimo_refuses_bad_options():
         ({"state_size": 2.5}, "state_size: got 2.5"),
         ({"num_heads": -1}, "num_heads: got -1"),
         ({"factored": "yes"}, "factored: got 'yes', expected True or False"),
-        ({"matched_filter": 1}, "matched_filter: got 1, expected True or False"),
+        ({"estimates": "mmse"}, "estimates: got 'mmse', expected one of"),
     ]:
         with pytest.raises(InvalidInput, match=message):
             REMIMODetector(2, 2, **options)

@@ -89,9 +89,16 @@ class BiasedMMSEDetector(LinearDetector):
 
 def mmse_estimate(hty, gram, no, energy):
     """Unbiased MMSE estimates [B, N] and variances from `H'y` and `H'H`."""
+    inverse, gain, variance = mmse_filter(gram, no, energy)
+    return matvec(inverse, hty) / gain, variance
+
+
+def mmse_filter(gram, no, energy):
+    """A = (H'H + N0/(2E) I)^-1 [B, N, N], the gains diag(A H'H) that `A H'y` is divided by
+    to be unbiased, and the variances of that, [B, N]."""
     half_no = no[:, None] / 2.0
     inverse = regularized_inverse(gram, half_no / energy)
     # diag(A G) from products, exact where 1 - mu cancels (low SNR) and where it
     # does not; 1 - mu = N0/(2E) A_ii without cancellation at high SNR
     gain = ops.maximum(ops.sum(inverse * gram, axis=-1), 1e-30)
-    return matvec(inverse, hty) / gain, half_no * diagonal(inverse) / gain
+    return inverse, gain, half_no * diagonal(inverse) / gain

@@ -11,8 +11,11 @@ from linksim.constellation import (
     qam_points,
 )
 from linksim.detectors.base import Detector
-from linksim.detectors.real import matvec
-from linksim.errors import InvalidInput, check_int
+from linksim.detectors.linear import mmse_filter
+from linksim.detectors.real import diagonal, matched_filter, matvec
+from linksim.errors import InvalidInput, check_choice, check_int
+
+ESTIMATES = ("none", "matched-filter", "lmmse")
 
 
 @keras.saving.register_keras_serializable("linksim")
@@ -44,12 +47,13 @@ class REMIMODetector(Detector):
         factored: logits of the two PAMs of a symbol, 2 sqrt(2^m) numbers, instead of
             2^m. The default is to factor from 64-QAM on, where both have 16 numbers
             and 16-QAM's are those of the paper.
-        matched_filter: tokens that hold the user's own estimate too: `remimo-mf`, not in
-            the paper. Eq. 15 is the product h_i'(y - Hz); the paper gives its two factors
-            to the network, which has to learn to multiply them. This adds the symbol's
-            matched-filter estimate without the other users' means,
-            z_i + h_i'(y - Hz)/|h_i|^2, and the noise and interference in it,
-            |y - Hz|/(|h_i| sqrt(2M)).
+        estimates: what tokens hold of the user's own symbol, beyond the paper's. Eq. 15 is
+            the product h_i'(y - Hz); the paper gives its two factors to the network
+            ("none"), which has to learn to multiply them. "matched-filter", `remimo-mf`,
+            adds the estimate z_i + h_i'(y - Hz)/|h_i|^2, without the other users' means,
+            and the noise and interference in it, |y - Hz|/(|h_i| sqrt(2M)). "lmmse",
+            `remimo-lmmse`, adds those, the same with the unbiased LMMSE filter in place of
+            h_i'/|h_i|^2, and the standard deviation of that filter's estimate at z = 0.
 
     Weights fit one number of receive antennas and one modulation.
 
@@ -67,7 +71,7 @@ class REMIMODetector(Detector):
         state_size=512,
         num_heads=8,
         factored=None,
-        matched_filter=False,
+        estimates="none",
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
@@ -79,15 +83,15 @@ class REMIMODetector(Detector):
             check_int(name, value)
         if factored is None:
             factored = self.num_bits_per_symbol > 4
-        for name, value in (("factored", factored), ("matched_filter", matched_filter)):
-            if not isinstance(value, bool):
-                raise InvalidInput(f"{name}: got {value!r}, expected True or False")
+        if not isinstance(factored, bool):
+            raise InvalidInput(f"factored: got {factored!r}, expected True or False")
+        check_choice("estimates", estimates, ESTIMATES)
         self.num_blocks = int(num_blocks)
         self.state_size = int(state_size)
         self.num_heads = int(num_heads)
         # BPSK has one PAM, which is the symbol
         self.factored = factored or self.is_real
-        self.matched_filter = matched_filter
+        self.estimates = estimates
         self._pams = 1 if self.is_real else 2
         levels = len(self.points)
         self._num_logits = self._pams * levels if self.factored else levels**self._pams
@@ -103,8 +107,7 @@ class REMIMODetector(Detector):
         self.num_rx = num_rx
         self.embedding.build((None, None, 5 * num_rx + 1))
         token = self.state_size + 4 * num_rx + self._num_logits
-        if self.matched_filter:
-            token += self._pams + 1
+        token += ESTIMATES.index(self.estimates) * (self._pams + 1)
         for block in self.blocks:
             block.build((None, None, token))
 
@@ -147,27 +150,50 @@ class REMIMODetector(Detector):
         s = s * self.state_size**0.5
         logits = ops.zeros_like(columns[..., :1]) * ops.zeros((self._num_logits,))
         every, maps = [], []
+        filters, deviations = self._filters(h, no)
         for block in self.blocks:
             means = self._means(logits)
             residual = y - matvec(h, means)
             token = [logits, self._to_users(residual / scale), columns]
-            if self.matched_filter:
-                token += self._matched(h, residual, means)
+            if filters:
+                token += self._own(filters, deviations, residual, means)
             s, logits, attention = block(s, ops.concatenate(token, axis=-1), sigma, present)
             every.append(self._arranged(logits * present[..., None]))
             maps.append(attention)
         return every, maps
 
-    def _matched(self, h, residual, means):
-        """Every user's matched-filter estimate [B, K, 1 or 2], and its deviation [B, K, 1]."""
-        energy = ops.sum(ops.square(h), axis=-2)  # [B, N]
+    def _filters(self, h, no):
+        """The filters of `estimates`: list of matrices [B, N, 2M] that make the estimates
+        of a residual, and of standard deviations [B, K]: of the matched filter's for
+        noise and interference of one per dimension, of the LMMSE filter's for N0."""
+        if self.estimates == "none":
+            return [], []
+        ht = ops.swapaxes(h, -1, -2)
+        _, gram = matched_filter(h[..., 0], h)
+        energy = diagonal(gram)
+        # Nothing is divided by the energy of an absent user
         energy = ops.where(energy > 0, energy, 1.0)
-        estimate = means + matvec(ops.swapaxes(h, -1, -2), residual) / energy
-        by_user = ops.reshape(estimate, (-1, self._pams, self.num_streams))
+        filters = [ht / energy[..., None]]
+        variances = [1.0 / energy]
+        if self.estimates == "lmmse":
+            inverse, gain, variance = mmse_filter(gram, no, self.pam_energy)
+            absent = gain <= 1e-30
+            filters.append(ops.matmul(inverse, ht) / ops.where(absent, 1.0, gain)[..., None])
+            variances.append(ops.where(absent, 1.0, variance))
+        return filters, [ops.sqrt(v[:, : self.num_streams]) for v in variances]
+
+    def _own(self, filters, deviations, residual, means):
+        """Every user's part of its estimates and their deviations, each [B, K, ..]."""
+        own = []
+        for f in filters:
+            estimate = ops.reshape(
+                means + matvec(f, residual), (-1, self._pams, self.num_streams)
+            )
+            own.append(ops.swapaxes(estimate, -1, -2))
         # A square root of zero has no gradient
-        variance = ops.mean(ops.square(residual), axis=-1, keepdims=True) / energy + 1e-12
-        deviation = ops.sqrt(variance[:, : self.num_streams, None])
-        return [ops.swapaxes(by_user, -1, -2), deviation]
+        size = ops.sqrt(ops.mean(ops.square(residual), axis=-1, keepdims=True) + 1e-12)
+        scales = [size, 1.0]
+        return own + [(d * scale)[..., None] for d, scale in zip(deviations, scales)]
 
     def _to_users(self, x):
         """x [B, J] for every user, [B, K, J]."""
@@ -236,7 +262,7 @@ class REMIMODetector(Detector):
             "state_size": self.state_size,
             "num_heads": self.num_heads,
             "factored": self.factored,
-            "matched_filter": self.matched_filter,
+            "estimates": self.estimates,
         }
 
 

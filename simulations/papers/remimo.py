@@ -200,12 +200,11 @@ def attention(name, args, console, vectors=2000, block=2):
     from linksim.training.source import VALIDATION, VectorSource
 
     scenario = load_scenario("grouped-32x12-qam16")
-    if not available(["remimo"], scenario, console):
+    names = available(["remimo", "remimo-mf"], scenario, console)
+    if not names:
         return
-    detector = Receiver("remimo", scenario).detector
     source = VectorSource(scenario, (15.0, 15.0), vectors, seed=args.seed)
     batch = source.draw(source.keys(VALIDATION, 10**6))
-    maps = detector.attention_maps(batch["y"], batch["h"], batch["no"])
     h = np.asarray(batch["h"])
     h = h / np.linalg.norm(h, axis=1, keepdims=True)
     alignment = np.abs(np.einsum("bmi,bmj->bij", h.conj(), h)).mean(0)
@@ -213,31 +212,33 @@ def attention(name, args, console, vectors=2000, block=2):
     group = np.arange(users) // size
     same = group[:, None] == group
     others = same & ~np.eye(users, dtype=bool)
-    shares = [
-        {
-            "block": number + 1,
-            "own": float(np.mean(np.trace(a, axis1=-2, axis2=-1)) / users),
-            "others_of_group": float(np.mean((a * others).sum(-1))),
-            "outside": float(np.mean((a * ~same).sum(-1))),
-        }
-        for number, a in enumerate(np.asarray(m)[:, 0] for m in maps)
-    ]
-    data = {"snr_db": 15.0, "vectors": vectors, "share_of_users": shares}
+    data = {"snr_db": 15.0, "vectors": vectors, "share_of_users": []}
     data["share_outside_if_uniform"] = 1 - size / users
+    images = {}
+    for detector_name in names:
+        detector = Receiver(detector_name, scenario).detector
+        maps = detector.attention_maps(batch["y"], batch["h"], batch["no"])
+        maps = [np.asarray(m)[:, 0].mean(0) for m in maps]
+        data["share_of_users"] += [
+            {
+                "detector": detector_name,
+                "block": number + 1,
+                "own": float(np.trace(a) / users),
+                "others_of_group": float((a * others).sum(-1).mean()),
+                "outside": float((a * ~same).sum(-1).mean()),
+            }
+            for number, a in enumerate(maps)
+        ]
+        images[f"{detector_name}: attention of block {block + 1}, mean"] = maps[block]
     save_json(args.output / "fig13.json", data)
-    figure = _heat_maps(
-        {
-            f"Attention of block {block + 1}, mean": np.asarray(maps[block])[:, 0].mean(0),
-            "Channel alignment, mean": alignment,
-        }
-    )
-    save_figure(figure, args.output / "fig13.png")
+    images["Channel alignment, mean"] = alignment
+    save_figure(_heat_maps(images), args.output / "fig13.png")
 
 
 def _heat_maps(images):
     from linksim.figures import empty_figure
 
-    figure = empty_figure(10.0, 4.4)
+    figure = empty_figure(5.0 * len(images), 4.4)
     for axes, (title, image) in zip(figure.subplots(1, len(images)), images.items()):
         shown = axes.imshow(image, cmap="viridis", vmin=0.0)
         ticks = np.arange(len(image))
@@ -367,10 +368,12 @@ def _attention_text(folder):
     lines = ["", "## R6: attention (Fig. 13)", ""]
     lines.append("Share of a user's attention, mean over users and vectors; outside the group it")
     lines.append(f"would be {data['share_outside_if_uniform']:.2f} if attention were uniform.")
-    lines += ["", "| block | itself | others of its group | outside |", "|---|---|---|---|"]
+    lines += ["", "| detector | block | itself | others of its group | outside |"]
+    lines.append("|---|---|---|---|---|")
     for s in data["share_of_users"]:
         lines.append(
-            f"| {s['block']} | {s['own']:.3f} | {s['others_of_group']:.3f} | {s['outside']:.3f} |"
+            f"| `{s['detector']}` | {s['block']} | {s['own']:.3f} | "
+            f"{s['others_of_group']:.3f} | {s['outside']:.3f} |"
         )
     return lines
 

@@ -28,11 +28,14 @@ from linksim.link.scenario import load_scenario
 TARGET_BLER = 0.1
 # "MMSE" of the paper is the biased filter with half the noise
 CLASSICAL = ["mmse-biased", "mmse", "zf-pic", "amp", "sdr", "ep", "oamp"]
-# `remimo-mf` is not in the paper: tokens with the matched filter's estimates
+# `remimo-mf` and `remimo-lmmse` are not in the paper: tokens with linear estimates
+OURS = ["remimo-mf", "remimo-lmmse"]
 NETS = ["oampnet", "oampnet2", "remimo", "remimo-mf"]
+# Weights of `remimo-lmmse` for i.i.d. channels are those of 16 antennas
+SMALL_NETS = [*NETS, "remimo-lmmse"]
 SMALL = "small-16x8-qam16"
 # Trained on 4 to 8 users, and on 4, 6 and 8
-RANGES = [f"remimo@{SMALL}", f"remimo@{SMALL}-even", f"remimo-mf@{SMALL}"]
+RANGES = [f"remimo@{SMALL}", f"remimo@{SMALL}-even", *(f"{name}@{SMALL}" for name in OURS)]
 
 
 def _points(low, high, first, last):
@@ -42,7 +45,7 @@ def _points(low, high, first, last):
 
 def _correlated(configuration):
     """Detectors for correlated channels, with RE-MIMOs that were trained on them."""
-    trained = [f"{name}@{configuration}" for name in ("remimo", "remimo-mf")]
+    trained = [f"{name}@{configuration}" for name in ("remimo", "remimo-lmmse")]
     return ["mmse", "ep", "oamp", "oampnet", "oampnet2", *trained]
 
 
@@ -51,9 +54,9 @@ FIGURES = {
     "fig7": {
         "64x16": ("massive-64x16-qam16", {}, CLASSICAL + ["detnet"] + NETS, _points(0, 4, 7, 13)),
         "64x32": ("massive-64x32-qam16", {}, CLASSICAL + ["detnet"] + NETS, _points(4, 9, 11, 17)),
-        "16x4": ("small-16x4-qam16", {}, CLASSICAL + NETS, _points(0, 3, 6, 14)),
-        "16x6": ("small-16x6-qam16", {}, CLASSICAL + NETS, _points(2, 5, 8, 16)),
-        "16x8": ("small-16x8-qam16", {}, CLASSICAL + NETS, _points(4, 8, 10, 18)),
+        "16x4": ("small-16x4-qam16", {}, CLASSICAL + SMALL_NETS, _points(0, 3, 6, 14)),
+        "16x6": ("small-16x6-qam16", {}, CLASSICAL + SMALL_NETS, _points(2, 5, 8, 16)),
+        "16x8": ("small-16x8-qam16", {}, CLASSICAL + SMALL_NETS, _points(4, 8, 10, 18)),
     },
     "fig8": {
         f"64x{k}": (f"massive-64x{k}-qam64", {}, CLASSICAL + NETS, points)
@@ -97,13 +100,13 @@ FIGURES = {
         panel: (
             scenario,
             {"csi": {"type": "noisy", "error_snr_db": 20.0}},
-            ["mmse", "ep", "oamp", *NETS],
+            ["mmse", "ep", "oamp", *nets],
             points,
         )
-        for panel, scenario, points in (
-            ("64x16", "massive-64x16-qam16", _points(0, 5, 8, 16)),
-            ("64x32", "massive-64x32-qam16", _points(4, 9, 12, 18)),
-            ("16x8", "small-16x8-qam16", _points(4, 9, 12, 20)),
+        for panel, scenario, nets, points in (
+            ("64x16", "massive-64x16-qam16", NETS, _points(0, 5, 8, 16)),
+            ("64x32", "massive-64x32-qam16", NETS, _points(4, 9, 12, 18)),
+            ("16x8", "small-16x8-qam16", SMALL_NETS, _points(4, 9, 12, 20)),
         )
     },
     "fig12": {
@@ -126,7 +129,7 @@ FIGURES = {
             "cdl-c-16x8-qam16",
             {},
             ["mmse", "zf-pic", "ep", "oamp", f"oampnet@{SMALL}", f"oampnet2@{SMALL}"]
-            + [f"remimo@{SMALL}", f"remimo-mf@{SMALL}"],
+            + [f"{name}@{SMALL}" for name in ("remimo", *OURS)],
             _points(4, 4, 6, 22),
         ),
     },
@@ -200,7 +203,7 @@ def attention(name, args, console, vectors=2000, block=2):
     from linksim.training.source import VALIDATION, VectorSource
 
     scenario = load_scenario("grouped-32x12-qam16")
-    names = available(["remimo", "remimo-mf"], scenario, console)
+    names = available(["remimo", *OURS], scenario, console)
     if not names:
         return
     source = VectorSource(scenario, (15.0, 15.0), vectors, seed=args.seed)
@@ -349,7 +352,7 @@ def _published_gaps(folder, target=2e-3):
             if k == users
         ]
         records = (load_results(folder, f"fig7/64x{users}") or {"records": []})["records"]
-        for name in ("remimo", "remimo-mf"):
+        for name in ("remimo", *OURS):
             curve = sorted(
                 (r["snr_db"], r["ser"], r["ser_low"], r["ser_high"])
                 for r in records

@@ -311,6 +311,20 @@ def test_histories_and_claims_of_eqnet(script, tmp_path):
     assert "## E3" in (tmp_path / "claims.md").read_text()
 
 
+def test_gap_to_the_published_curve_of_remimo(script, tmp_path):
+    remimo = script("remimo")
+    rows = [(snr, s["remimo"]) for (users, snr), s in remimo.PUBLISHED.items() if users == 16]
+    records = [
+        {"detector": "remimo-mf", "snr_db": snr + 0.5, "ser": ser, "ser_low": ser, "ser_high": ser}
+        for snr, ser in rows
+    ]
+    (tmp_path / "fig7" / "64x16").mkdir(parents=True)
+    (tmp_path / "fig7/64x16/results.json").write_text(json.dumps({"records": records}))
+    lines = remimo._published_gaps(tmp_path)
+    assert lines[-1].startswith("- `remimo-mf`, 16 users: +0.50 dB")
+    assert remimo._published_gaps(tmp_path / "nothing") == []
+
+
 @pytest.mark.slow
 def test_time_and_attention_of_remimo(script, tmp_path, monkeypatch, models):
     from tests.trainings import published

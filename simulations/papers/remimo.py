@@ -14,6 +14,7 @@ import numpy as np
 from common import (
     TARGET_SER,
     available,
+    gap_text,
     gaps_text,
     load_json,
     load_results,

@@ -185,7 +185,9 @@ def test_every_detector_is_counted(name):
         **dict.fromkeys(
             ("detnet", "wesnet-hf", "wesnet-l", "l-wesnet", "r-wesnet"), {"num_layers": 2}
         ),
-        **dict.fromkeys(("remimo", "remimo-mf", "remimo-lmmse"), {"num_blocks": 1, "state_size": 16}),
+        **dict.fromkeys(
+            ("remimo", "remimo-mf", "remimo-lmmse"), {"num_blocks": 1, "state_size": 16}
+        ),
     }.get(name, {})
     detector = create_detector(name, num_streams=2, num_bits_per_symbol=2, **options)
     assert count_flops(detector, 4).flops > 100

@@ -19,7 +19,9 @@ OPTIONS = {
         ("detnet", "wesnet-hf", "wesnet-l", "l-wesnet", "r-wesnet"), {"num_layers": 3}
     ),
     "mmnet": {"num_layers": 3, "num_channels": 2},
-    **dict.fromkeys(("remimo", "remimo-mf", "remimo-lmmse"), {"num_blocks": 2, "state_size": 16}),
+    **dict.fromkeys(
+        ("remimo", "remimo-mf", "remimo-lmmse"), {"num_blocks": 2, "state_size": 16}
+    ),
     "detnet-fc": {"network_options": {"num_layers": 2}, "num_channels": 2},
     "hypermimo-lr": {"network_options": {"num_layers": 3}},
 }

@@ -224,13 +224,14 @@ def logits_of_networks(network, parameters, y, h, no):
     """
     if isinstance(network, ChannelNetworks):
         return network.logits_of_networks(parameters, y, h, no)
-    function = _in_turn
+    arguments = network, list(parameters), y, h, no
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         # Called eagerly, every network would be a step of Python
-        function = _in_turn_compiled() if tf.executing_eagerly() else _in_turn
-    return function(network, list(parameters), y, h, no)
+        if tf.executing_eagerly():
+            return _in_turn_compiled()(*arguments)
+    return _in_turn(*arguments)
 
 
 @functools.cache

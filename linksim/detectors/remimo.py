@@ -12,7 +12,7 @@ from linksim.constellation import (
 )
 from linksim.detectors.base import Detector
 from linksim.detectors.linear import mmse_filter
-from linksim.detectors.real import diagonal, matched_filter, matvec
+from linksim.detectors.real import matvec
 from linksim.errors import InvalidInput, check_choice, check_int
 
 ESTIMATES = ("none", "matched-filter", "lmmse")
@@ -169,14 +169,13 @@ class REMIMODetector(Detector):
         if self.estimates == "none":
             return [], []
         ht = ops.swapaxes(h, -1, -2)
-        _, gram = matched_filter(h[..., 0], h)
-        energy = diagonal(gram)
+        energy = ops.sum(ops.square(h), axis=-2)
         # Nothing is divided by the energy of an absent user
         energy = ops.where(energy > 0, energy, 1.0)
         filters = [ht / energy[..., None]]
         variances = [1.0 / energy]
         if self.estimates == "lmmse":
-            inverse, gain, variance = mmse_filter(gram, no, self.pam_energy)
+            inverse, gain, variance = mmse_filter(ops.matmul(ht, h), no, self.pam_energy)
             absent = gain <= 1e-30
             filters.append(ops.matmul(inverse, ht) / ops.where(absent, 1.0, gain)[..., None])
             variances.append(ops.where(absent, 1.0, variance))

@@ -288,12 +288,14 @@ def symbol_error_gap(results, detector, reference, target, rate="ser"):
     """
     from linksim.montecarlo.statistics import gap_of_curves
 
-    curves = {
-        name: sorted(
-            (r["snr_db"], r[rate], r[f"{rate}_low"], r[f"{rate}_high"])
-            for r in results["records"]
-            if r["detector"] == name
-        )
-        for name in (detector, reference)
-    }
-    return gap_of_curves(curves[detector], curves[reference], target)
+    curves = (curve_of(results, name, rate) for name in (detector, reference))
+    return gap_of_curves(*curves, target)
+
+
+def curve_of(results, detector, rate="ser"):
+    """(SNR in dB, rate, low, high) of every point of a detector, ascending in SNR."""
+    return sorted(
+        (r["snr_db"], r[rate], r[f"{rate}_low"], r[f"{rate}_high"])
+        for r in results["records"]
+        if r["detector"] == detector
+    )

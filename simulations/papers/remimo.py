@@ -14,6 +14,7 @@ import numpy as np
 from common import (
     TARGET_SER,
     available,
+    curve_of,
     gap_text,
     gaps_text,
     load_json,
@@ -352,13 +353,9 @@ def _published_gaps(folder, target=2e-3):
             for (k, snr_db), values in PUBLISHED.items()
             if k == users
         ]
-        records = (load_results(folder, f"fig7/64x{users}") or {"records": []})["records"]
+        results = load_results(folder, f"fig7/64x{users}") or {"records": []}
         for name in ("remimo", *OURS):
-            curve = sorted(
-                (r["snr_db"], r["ser"], r["ser_low"], r["ser_high"])
-                for r in records
-                if r["detector"] == name
-            )
+            curve = curve_of(results, name)
             if curve:
                 text = gap_text(gap_of_curves(curve, published, target))
                 lines.append(f"- `{name}`, {users} users: {text}")

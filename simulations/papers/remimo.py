@@ -32,12 +32,12 @@ TARGET_BLER = 0.1
 CLASSICAL = ["mmse-biased", "mmse", "zf-pic", "amp", "sdr", "ep", "oamp"]
 # `remimo-mf` and `remimo-lmmse` are not in the paper: tokens with linear estimates
 OURS = ["remimo-mf", "remimo-lmmse"]
-NETS = ["oampnet", "oampnet2", "remimo", "remimo-mf"]
-# Weights of `remimo-lmmse` for i.i.d. channels are those of 16 antennas
-SMALL_NETS = [*NETS, "remimo-lmmse"]
+NETS = ["oampnet", "oampnet2", "remimo", *OURS]
 SMALL = "small-16x8-qam16"
+MASSIVE_CORR_RX = "massive-64x32-qam16-corr-rx"
 # Trained on 4 to 8 users, and on 4, 6 and 8
-RANGES = [f"remimo@{SMALL}", f"remimo@{SMALL}-even", *(f"{name}@{SMALL}" for name in OURS)]
+RANGES = [f"{name}@{SMALL}" for name in ("remimo", *OURS)]
+RANGES += [f"{name}@{SMALL}-even" for name in ("remimo", "remimo-lmmse")]
 
 
 def _points(low, high, first, last):
@@ -56,9 +56,9 @@ FIGURES = {
     "fig7": {
         "64x16": ("massive-64x16-qam16", {}, CLASSICAL + ["detnet"] + NETS, _points(0, 4, 7, 13)),
         "64x32": ("massive-64x32-qam16", {}, CLASSICAL + ["detnet"] + NETS, _points(4, 9, 11, 17)),
-        "16x4": ("small-16x4-qam16", {}, CLASSICAL + SMALL_NETS, _points(0, 3, 6, 14)),
-        "16x6": ("small-16x6-qam16", {}, CLASSICAL + SMALL_NETS, _points(2, 5, 8, 16)),
-        "16x8": ("small-16x8-qam16", {}, CLASSICAL + SMALL_NETS, _points(4, 8, 10, 18)),
+        "16x4": ("small-16x4-qam16", {}, CLASSICAL + NETS, _points(0, 3, 6, 14)),
+        "16x6": ("small-16x6-qam16", {}, CLASSICAL + NETS, _points(2, 5, 8, 16)),
+        "16x8": ("small-16x8-qam16", {}, CLASSICAL + NETS, _points(4, 8, 10, 18)),
     },
     "fig8": {
         f"64x{k}": (f"massive-64x{k}-qam64", {}, CLASSICAL + NETS, points)
@@ -68,7 +68,8 @@ FIGURES = {
         f"64x{k}-rho{rho}": (
             f"massive-64x{k}-qam16-corr-full",
             {"channel": {"rho_rx": rho, "rho_tx": rho}},
-            _correlated("massive-64x32-qam16-corr-full"),
+            # The last has seen correlation of the receiver only
+            [*_correlated("massive-64x32-qam16-corr-full"), f"remimo-lmmse@{MASSIVE_CORR_RX}"],
             points,
         )
         for k, rho, points in (
@@ -82,7 +83,7 @@ FIGURES = {
         f"{m}x{k}-rho{rho}": (
             f"{size}-{m}x{k}-qam16-corr-rx",
             {"channel": {"rho_rx": rho}},
-            _correlated("massive-64x32-qam16-corr-rx" if m == 64 else f"{SMALL}-corr-rx"),
+            _correlated(MASSIVE_CORR_RX if m == 64 else f"{SMALL}-corr-rx"),
             points,
         )
         for size, m, k, rho, points in (
@@ -102,13 +103,13 @@ FIGURES = {
         panel: (
             scenario,
             {"csi": {"type": "noisy", "error_snr_db": 20.0}},
-            ["mmse", "ep", "oamp", *nets],
+            ["mmse", "ep", "oamp", *NETS],
             points,
         )
-        for panel, scenario, nets, points in (
-            ("64x16", "massive-64x16-qam16", NETS, _points(0, 5, 8, 16)),
-            ("64x32", "massive-64x32-qam16", NETS, _points(4, 9, 12, 18)),
-            ("16x8", "small-16x8-qam16", SMALL_NETS, _points(4, 9, 12, 20)),
+        for panel, scenario, points in (
+            ("64x16", "massive-64x16-qam16", _points(0, 5, 8, 16)),
+            ("64x32", "massive-64x32-qam16", _points(4, 9, 12, 18)),
+            ("16x8", "small-16x8-qam16", _points(4, 9, 12, 20)),
         )
     },
     "fig12": {

@@ -139,6 +139,18 @@ def test_cdl_is_normalised_and_correlated():
     assert np.abs(neighbours) > 0.5
 
 
+def test_cdl_has_the_power_that_is_asked_for():
+    """The same channels at another scale, and N0 with them where the SNR is received."""
+    one = load_scenario("cdl-c-16x8-qam16").replace(snr={"definition": "rx"})
+    links = [Link(one), Link(one.replace(channel={"power": 1 / 16}))]
+    unit, scaled = (x.channel.sample(tf.constant([3, 4]), 2, 5).numpy() for x in links)
+    np.testing.assert_allclose(scaled, unit / 4, rtol=1e-5)
+    unit, scaled = (x.no(10.0) for x in links)
+    np.testing.assert_allclose(scaled, unit / 16, rtol=1e-6)
+    with pytest.raises(InvalidInput, match="channel.power: got 0"):
+        Link(one.replace(channel={"power": 0.0}))
+
+
 def test_noise_has_the_variance_of_its_definition():
     for name in ("rayleigh-2x2-qam64", "cdl-c-4x4-qam16", "massive-64x16-qam16"):
         link = Link(load_scenario(name))

@@ -27,7 +27,8 @@ class CDLChannel(Channel):
         speed: of the users in m/s.
         num_users: users sharing the streams.
         rx_polarization, tx_polarization: "single" or "dual".
-        normalize: scale every block to a mean coefficient energy of exactly 1.
+        normalize: scale every block to a mean coefficient energy of exactly `power`.
+        power: E|h_ij|^2; without `normalize`, a factor of the antennas' gains.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class CDLChannel(Channel):
         rx_polarization="single",
         tx_polarization="single",
         normalize=True,
+        power=1.0,
     ):
         super().__init__(num_rx, num_streams)
         check_choice("channel.model", model, CDL_MODELS)
@@ -55,6 +57,7 @@ class CDLChannel(Channel):
         )
         check_real("channel.speed", speed, low=0)
         check_int("channel.num_users", num_users)
+        check_real("channel.power", power, low=0, open_low=True)
         check_choice("channel.rx_polarization", rx_polarization, POLARIZATIONS)
         check_choice("channel.tx_polarization", tx_polarization, POLARIZATIONS)
         if not isinstance(normalize, bool):
@@ -68,6 +71,7 @@ class CDLChannel(Channel):
         self.subcarrier_spacing = subcarrier_spacing_khz * 1e3
         self.num_users = num_users
         self.normalize = normalize
+        self.power = power
         self._cdl = CDL(
             model,
             delay_spread_ns * 1e-9,
@@ -106,7 +110,8 @@ class CDLChannel(Channel):
         ]
         self._rng.reset(before)
         h = tf.concat(users, axis=3)  # [b, 1, M, K, symbols, subcarriers]
-        return tf.transpose(h[:, 0], [0, 3, 4, 1, 2])
+        h = tf.transpose(h[:, 0], [0, 3, 4, 1, 2])
+        return h * tf.cast(self.power**0.5, h.dtype)
 
     def _user(self, num_blocks, num_symbols, symbol_rate, frequencies):
         a, tau = self._cdl(num_blocks, num_symbols, symbol_rate)

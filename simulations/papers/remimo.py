@@ -133,7 +133,8 @@ FIGURES = {
             # RE-MIMO knows the scale of the channels of its training
             {"channel": {"power": 1 / 16}, "snr": {"definition": "rx"}},
             ["mmse", "zf-pic", "ep", "oamp", f"oampnet@{SMALL}", f"oampnet2@{SMALL}"]
-            + [f"{name}@{SMALL}" for name in ("remimo", *OURS)],
+            + [f"{name}@{SMALL}" for name in ("remimo", *OURS)]
+            + [f"remimo-lmmse@{SMALL}-corr-rx"],
             _points(13, 18, 20, 28),
         ),
     },

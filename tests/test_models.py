@@ -40,20 +40,20 @@ HIGH_SNR_DB = {
 MASSIVE = ("oampnet/massive-64x16-qam16", "oampnet2/massive-64x32-qam64-corr-rx")
 
 
-def quick(paths):
-    """Parameters of a test: one configuration of a network and scenario stays, and of
-    large systems a few; the others are marked slow."""
+def first_of_each(paths, *fields, large=()):
+    """Parameters of a test: one configuration stays of each network and, with `fields`, of
+    each of their values on its card; of large systems only `large`. Others are marked slow."""
     paths = list(paths)
-    small = [p for p in paths if CARDS[p]["num_rx"] < 64 or p in MASSIVE]
-    kept = {(p.split("/")[0], CARDS[p]["scenario"]): p for p in reversed(small)}
+    quick_ones = [p for p in paths if CARDS[p]["num_rx"] < 64 or p in large]
+    kept = {
+        (p.split("/")[0], *(CARDS[p][field] for field in fields)): p
+        for p in reversed(quick_ones)
+    }
     return slow_but(kept.values(), paths)
 
 
-def first_of_each(paths):
-    """Parameters of a test: all but one configuration of a network are marked slow."""
-    paths = list(paths)
-    small = [p for p in paths if CARDS[p]["num_rx"] < 64]
-    return slow_but({p.split("/")[0]: p for p in reversed(small)}.values(), paths)
+def quick(paths):
+    return first_of_each(paths, "scenario", large=MASSIVE)
 
 
 def system(card):

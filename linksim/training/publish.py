@@ -190,7 +190,7 @@ def card_text(card):
         more += f" LLRs to learn from: `{card['teacher']}`."
     return f"""# {card["model"]}, {card["configuration"]}
 
-{card["title"]}. {card["num_parameters"]} trained parameters, {streams_of(card)} streams
+{card["title"].rstrip(".")}. {card["num_parameters"]} trained parameters, {streams_of(card)} streams
 of {card["num_bits_per_symbol"]} bits, {card["num_rx"]} receive antennas.
 
 **Data.** Drawn on the fly from `{card["scenario"]}`, SNR uniform in [{low:g}, {high:g}] dB

@@ -56,6 +56,7 @@ _DETECTORS = {
     "remimo": "linksim.detectors.remimo:REMIMODetector",
     "remimo-mf": "linksim.detectors.remimo:REMIMODetector",
     "remimo-lmmse": "linksim.detectors.remimo:REMIMODetector",
+    "remimo-pic": "linksim.detectors.remimo:REMIMODetector",
     "detnet-fc": "linksim.detectors.perchannel:FixedChannelDetector",
     "hypermimo": "linksim.detectors.hypermimo:HyperMIMODetector",
     "hypermimo-lr": "linksim.detectors.hypermimo:HyperDetector",
@@ -90,6 +91,7 @@ _PRESETS = {
     "rwes-oampnet": {"profile": "half-exponential"},
     "remimo-mf": {"estimates": "matched-filter"},
     "remimo-lmmse": {"estimates": "lmmse"},
+    "remimo-pic": {"estimates": "lmmse-pic"},
 }
 _LEARNED = (
     *_PRESETS,

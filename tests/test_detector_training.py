@@ -88,7 +88,8 @@ RECIPES = {
         **ALL,
     },
 }
-RECIPES.update({name: RECIPES["remimo"] for name in ("remimo-mf", "remimo-lmmse")})
+OURS = ("remimo-mf", "remimo-lmmse", "remimo-pic")
+RECIPES.update({name: RECIPES["remimo"] for name in OURS})
 # The others in the slow tests
 QUICK = ["eqnet", "nndet-p", "detnet", "mmnet", "remimo", "hypermimo", "hypermimo-lr"]
 REST = [name for name in RECIPES if name not in QUICK]

@@ -40,7 +40,7 @@ OPTIONS = {
     "mmnet": {"num_layers": 3},
     "mmnet-iid": {"num_layers": 3},
     **dict.fromkeys(
-        ("remimo", "remimo-mf", "remimo-lmmse"),
+        ("remimo", "remimo-mf", "remimo-lmmse", "remimo-pic"),
         {"num_blocks": 2, "state_size": 8, "num_heads": 2},
     ),
     "hypermimo": {"num_layers": 2, "hidden_size": 8},

@@ -46,6 +46,21 @@ def normalized(norm, x):
     return x * np.asarray(norm.gamma) + np.asarray(norm.beta)
 
 
+def lmmse(h, no, variances, is_real):
+    """Unbiased filters of users whose interference has these variances, and the standard
+    deviations of their estimates in each real dimension (Wang and Poor, Section III)."""
+    if is_real:  # one dimension per symbol: y and H are twice as long real vectors
+        h, no = np.concatenate([h.real, h.imag]), no / 2
+    filters, deviations = [], []
+    for i in range(h.shape[1]):
+        others = np.delete(h, i, axis=1)
+        noise = others * np.delete(variances, i) @ others.conj().T + no * np.eye(len(h))
+        f = np.linalg.solve(noise, h[:, i]).conj()
+        filters.append(f / (f @ h[:, i]))
+        deviations.append((f @ h[:, i]).real ** -0.5 / (1 if is_real else np.sqrt(2)))
+    return np.array(filters), np.array(deviations)
+
+
 def remimo_reference(detector, y, h, no):
     """Logits [K, ..] of the last block and all attention maps, for one vector."""
     m, ds, heads = detector.num_bits_per_symbol, detector.state_size, detector.num_heads
@@ -76,21 +91,22 @@ def remimo_reference(detector, y, h, no):
             z = softmax(x) @ qam_points(m).astype(complex)
         residual = stack(y - h @ z)
         token = np.array([np.concatenate([x[i], residual / scale, users[i]]) for i in range(k)])
+        power = softmax(x) @ abs(qam_points(m)) ** 2 if not detector.factored else sum(
+            softmax(p) @ levels**2 for p in parts
+        )
         energy = np.linalg.norm(h, axis=0) ** 2
         deviations = [np.linalg.norm(residual) / np.sqrt(2 * num_rx * energy)]
         filters = [h.conj().T / energy[:, None]]
-        # With one real dimension per symbol, y and H are twice as long real vectors
-        w, expected_no = stack(h) if m == 1 else h, no / (2 if m == 1 else 1)
-        w = np.linalg.inv(w.conj().T @ w + expected_no * np.eye(k)) @ w.conj().T
-        mu = np.diag(w @ (stack(h) if m == 1 else h)).real
-        filters.append(w / mu[:, None])
-        deviations.append(np.sqrt((1 - mu) / mu / (1 if m == 1 else 2)))
+        pic = detector.estimates == "lmmse-pic"
+        f, deviation = lmmse(h, no, (power - abs(z) ** 2) if pic else np.ones(k), m == 1)
+        filters.append(f)
+        deviations.append(deviation)
         own = []
-        for f in filters[: ESTIMATES.index(detector.estimates)]:
+        for f in filters[: ESTIMATES[detector.estimates]]:
             wide = f.shape[1] == 2 * num_rx
             u = z + f @ (residual if wide else y - h @ z)
             own += [u.real] if m == 1 else [u.real, u.imag]
-        own += deviations[: ESTIMATES.index(detector.estimates)]
+        own += deviations[: ESTIMATES[detector.estimates]]
         token = np.concatenate([token, *[o[:, None] for o in own]], -1)
         phi = np.concatenate([s, token], -1)
         query, key, value = np.split(dense(block.projections, phi), 3, axis=-1)

@@ -15,7 +15,10 @@ from linksim.detectors.linear import mmse_filter
 from linksim.detectors.real import matvec
 from linksim.errors import InvalidInput, check_choice, check_int
 
-ESTIMATES = ("none", "matched-filter", "lmmse")
+# With the numbers per PAM that each adds to the tokens
+ESTIMATES = {"none": 0, "matched-filter": 1, "lmmse": 2, "lmmse-pic": 2}
+# Of a symbol in each dimension, for the filters of "lmmse-pic"
+_MIN_VARIANCE = 1e-6
 
 
 @keras.saving.register_keras_serializable("linksim")
@@ -54,6 +57,10 @@ class REMIMODetector(Detector):
             and the noise and interference in it, |y - Hz|/(|h_i| sqrt(2M)). "lmmse",
             `remimo-lmmse`, adds those, the same with the unbiased LMMSE filter in place of
             h_i'/|h_i|^2, and the standard deviation of that filter's estimate at z = 0.
+            "lmmse-pic", `remimo-pic`, makes that filter and deviation anew in every block,
+            for interference with the variances of the symbols' probabilities so far
+            (parallel interference cancellation; Wang and Poor, IEEE Trans. Commun. 47(7),
+            1999): what remains of the users that are nearly known takes no more room.
 
     Weights fit one number of receive antennas and one modulation.
 
@@ -107,7 +114,7 @@ class REMIMODetector(Detector):
         self.num_rx = num_rx
         self.embedding.build((None, None, 5 * num_rx + 1))
         token = self.state_size + 4 * num_rx + self._num_logits
-        token += ESTIMATES.index(self.estimates) * (self._pams + 1)
+        token += ESTIMATES[self.estimates] * (self._pams + 1)
         for block in self.blocks:
             block.build((None, None, token))
 
@@ -150,49 +157,63 @@ class REMIMODetector(Detector):
         s = s * self.state_size**0.5
         logits = ops.zeros_like(columns[..., :1]) * ops.zeros((self._num_logits,))
         every, maps = [], []
-        filters, deviations = self._filters(h, no)
+        filters = self._filters(h, no)
         for block in self.blocks:
-            means = self._means(logits)
+            means, variances = self._moments(logits)
             residual = y - matvec(h, means)
             token = [logits, self._to_users(residual / scale), columns]
-            if filters:
-                token += self._own(filters, deviations, residual, means)
+            token += self._own(filters(variances), residual, means)
             s, logits, attention = block(s, ops.concatenate(token, axis=-1), sigma, present)
             every.append(self._arranged(logits * present[..., None]))
             maps.append(attention)
         return every, maps
 
     def _filters(self, h, no):
-        """The filters of `estimates`: list of matrices [B, N, 2M] that make the estimates
-        of a residual, and of standard deviations [B, K]: of the matched filter's for
-        noise and interference of one per dimension, of the LMMSE filter's for N0."""
+        """The filters of `estimates`, a function of the symbols' variances [B, N].
+
+        It gives a list of pairs: a matrix [B, N, 2M] that makes estimates of a residual,
+        and their standard deviations [B, N], the matched filter's for noise and
+        interference of one per dimension, the LMMSE filter's for N0.
+        """
         if self.estimates == "none":
-            return [], []
+            return lambda variances: []
         ht = ops.swapaxes(h, -1, -2)
         energy = ops.sum(ops.square(h), axis=-2)
         # Nothing is divided by the energy of an absent user
         energy = ops.where(energy > 0, energy, 1.0)
-        filters = [ht / energy[..., None]]
-        variances = [1.0 / energy]
-        if self.estimates == "lmmse":
-            inverse, gain, variance = mmse_filter(ops.matmul(ht, h), no, self.pam_energy)
-            absent = gain <= 1e-30
-            filters.append(ops.matmul(inverse, ht) / ops.where(absent, 1.0, gain)[..., None])
-            variances.append(ops.where(absent, 1.0, variance))
-        return filters, [ops.sqrt(v[:, : self.num_streams]) for v in variances]
+        matched = ht / energy[..., None], 1.0 / ops.sqrt(energy)
+        if self.estimates == "matched-filter":
+            return lambda variances: [matched]
 
-    def _own(self, filters, deviations, residual, means):
+        gram = ops.matmul(ht, h)
+
+        def lmmse(variances):
+            inverse, gain, variance = mmse_filter(gram, no, variances)
+            absent = gain <= 1e-30
+            matrix = ops.matmul(inverse, ht) / ops.where(absent, 1.0, gain)[..., None]
+            return matrix, ops.sqrt(ops.where(absent, 1.0, variance))
+
+        if self.estimates == "lmmse":
+            first = lmmse(self.pam_energy)
+            return lambda variances: [matched, first]
+        return lambda variances: [matched, lmmse(ops.maximum(variances, _MIN_VARIANCE))]
+
+    def _own(self, filters, residual, means):
         """Every user's part of its estimates and their deviations, each [B, K, ..]."""
+        if not filters:
+            return []
         own = []
-        for f in filters:
+        for matrix, _ in filters:
             estimate = ops.reshape(
-                means + matvec(f, residual), (-1, self._pams, self.num_streams)
+                means + matvec(matrix, residual), (-1, self._pams, self.num_streams)
             )
             own.append(ops.swapaxes(estimate, -1, -2))
         # A square root of zero has no gradient
         size = ops.sqrt(ops.mean(ops.square(residual), axis=-1, keepdims=True) + 1e-12)
-        scales = [size, 1.0]
-        return own + [(d * scale)[..., None] for d, scale in zip(deviations, scales)]
+        for (_, deviations), scale in zip(filters, [size, 1.0]):
+            # Both dimensions of a user have the same
+            own.append((deviations[:, : self.num_streams] * scale)[..., None])
+        return own
 
     def _to_users(self, x):
         """x [B, J] for every user, [B, K, J]."""
@@ -204,14 +225,24 @@ class REMIMODetector(Detector):
             return logits
         return ops.concatenate(ops.split(logits, 2, axis=-1), axis=1)
 
-    def _means(self, logits):
-        """z, the means of the real dimensions [B, N]."""
+    def _moments(self, logits):
+        """z, the means of the real dimensions, and the variances of the symbols in each
+        of their dimensions, which share them; both [B, N]."""
         if self.factored:
-            return ops.sum(ops.softmax(self._arranged(logits)) * self.points, axis=-1)
-        points = qam_points(self.num_bits_per_symbol)
-        pmf = ops.softmax(logits)
-        real, imag = ops.sum(pmf * points.real, axis=-1), ops.sum(pmf * points.imag, axis=-1)
-        return ops.concatenate([real, imag], axis=-1)
+            pmf = ops.softmax(self._arranged(logits))
+            means = ops.sum(pmf * self.points, axis=-1)
+            powers = ops.sum(pmf * self.points**2, axis=-1)
+            powers = ops.reshape(powers, (-1, self._pams, self.num_streams))
+            power = ops.mean(powers, axis=1)
+        else:
+            points = qam_points(self.num_bits_per_symbol)
+            pmf = ops.softmax(logits)
+            parts = [ops.sum(pmf * part, axis=-1) for part in (points.real, points.imag)]
+            means = ops.concatenate(parts, axis=-1)
+            power = ops.sum(pmf * np.abs(points) ** 2, axis=-1) / self._pams
+        squares = ops.reshape(ops.square(means), (-1, self._pams, self.num_streams))
+        variances = power - ops.mean(squares, axis=1)
+        return means, ops.tile(variances, (1, self._pams))
 
     # --- detector -----------------------------------------------------------------
 

@@ -181,10 +181,9 @@ class REMIMODetector(Detector):
         energy = ops.sum(ops.square(h), axis=-2)
         # Nothing is divided by the energy of an absent user
         energy = ops.where(energy > 0, energy, 1.0)
-        matched = ht / energy[..., None], 1.0 / ops.sqrt(energy)
+        matched = ht / energy[..., None], ops.sqrt(1.0 / energy)
         if self.estimates == "matched-filter":
             return lambda variances: [matched]
-
         gram = ops.matmul(ht, h)
 
         def lmmse(variances):

@@ -61,7 +61,7 @@ FIGURES = {
         "16x8": ("small-16x8-qam16", {}, CLASSICAL + NETS, _points(4, 8, 10, 18)),
     },
     "fig8": {
-        f"64x{k}": (f"massive-64x{k}-qam64", {}, CLASSICAL + NETS, points)
+        f"64x{k}": (f"massive-64x{k}-qam64", {}, [*CLASSICAL, *NETS, "remimo-pic"], points)
         for k, points in ((16, _points(4, 7, 13, 19)), (32, _points(9, 13, 16, 22)))
     },
     "fig9": {

@@ -34,21 +34,23 @@ CLASSICAL = ["mmse-biased", "mmse", "zf-pic", "amp", "sdr", "ep", "oamp"]
 OURS = ["remimo-mf", "remimo-lmmse"]
 NETS = ["oampnet", "oampnet2", "remimo", *OURS]
 SMALL = "small-16x8-qam16"
-MASSIVE_CORR_RX = "massive-64x32-qam16-corr-rx"
+MASSIVE = "massive-64x32-qam16"
 # Trained on 4 to 8 users, and on 4, 6 and 8
 RANGES = [f"{name}@{SMALL}" for name in ("remimo", *OURS)]
 RANGES += [f"{name}@{SMALL}-even" for name in ("remimo", "remimo-lmmse")]
+CORRELATED = ["mmse", "ep", "oamp", "oampnet", "oampnet2"]
+# RE-MIMOs that were trained on receive-correlated channels, by the number of antennas
+CORR_RX = {
+    16: [f"{name}@{SMALL}-corr-rx" for name in ("remimo", "remimo-lmmse")],
+    64: [f"{name}@{MASSIVE}-corr-rx" for name in ("remimo", "remimo-lmmse", "remimo-pic")],
+}
+# At SNR for use without a code only
+CORR_RX[64].append(f"remimo-pic@{MASSIVE}-corr-rx-high")
 
 
 def _points(low, high, first, last):
     """SNR in dB: every decibel of the coded waterfall, then every second one."""
     return [*range(low, high + 1), *range(first, last + 1, 2)]
-
-
-def _correlated(configuration):
-    """Detectors for correlated channels, with RE-MIMOs that were trained on them."""
-    trained = [f"{name}@{configuration}" for name in ("remimo", "remimo-lmmse", "remimo-pic")]
-    return ["mmse", "ep", "oamp", "oampnet", "oampnet2", *trained]
 
 
 # Figure: {panel: (scenario, changes to its tables, detectors, SNR points)}
@@ -61,16 +63,15 @@ FIGURES = {
         "16x8": ("small-16x8-qam16", {}, CLASSICAL + NETS, _points(4, 8, 10, 18)),
     },
     "fig8": {
-        f"64x{k}": (f"massive-64x{k}-qam64", {}, [*CLASSICAL, *NETS, "remimo-pic"], points)
+        f"64x{k}": (f"massive-64x{k}-qam64", {}, CLASSICAL + NETS, points)
         for k, points in ((16, _points(4, 7, 13, 19)), (32, _points(9, 13, 16, 22)))
     },
     "fig9": {
         f"64x{k}-rho{rho}": (
             f"massive-64x{k}-qam16-corr-full",
             {"channel": {"rho_rx": rho, "rho_tx": rho}},
-            # The last two have seen correlation of the receiver only
-            _correlated("massive-64x32-qam16-corr-full")
-            + [f"{name}@{MASSIVE_CORR_RX}" for name in ("remimo-lmmse", "remimo-pic")],
+            # The last ones have seen correlation of the receiver only
+            [*CORRELATED, f"remimo@{MASSIVE}-corr-full", *CORR_RX[64]],
             points,
         )
         for k, rho, points in (
@@ -84,7 +85,7 @@ FIGURES = {
         f"{m}x{k}-rho{rho}": (
             f"{size}-{m}x{k}-qam16-corr-rx",
             {"channel": {"rho_rx": rho}},
-            _correlated(MASSIVE_CORR_RX if m == 64 else f"{SMALL}-corr-rx"),
+            CORRELATED + CORR_RX[m],
             points,
         )
         for size, m, k, rho, points in (
@@ -135,8 +136,8 @@ FIGURES = {
             ["mmse", "zf-pic", "ep", "oamp"]
             + [f"{net}@massive-64x16-qam16" for net in ("detnet", "oampnet", "oampnet2")]
             + [f"{net}@massive-64x16-qam16-corr-rx" for net in ("oampnet", "oampnet2")]
-            + [f"{net}@massive-64x32-qam16" for net in OURS]
-            + [f"{name}@{MASSIVE_CORR_RX}" for name in ("remimo-lmmse", "remimo-pic")],
+            + [f"{net}@{MASSIVE}" for net in OURS]
+            + CORR_RX[64],
             _points(3, 8, 10, 20),
         ),
         "16x8": (

@@ -186,7 +186,8 @@ def test_every_detector_is_counted(name):
             ("detnet", "wesnet-hf", "wesnet-l", "l-wesnet", "r-wesnet"), {"num_layers": 2}
         ),
         **dict.fromkeys(
-            ("remimo", "remimo-mf", "remimo-lmmse", "remimo-pic"), {"num_blocks": 1, "state_size": 16}
+            ("remimo", "remimo-mf", "remimo-lmmse", "remimo-pic"),
+            {"num_blocks": 1, "state_size": 16},
         ),
     }.get(name, {})
     detector = create_detector(name, num_streams=2, num_bits_per_symbol=2, **options)

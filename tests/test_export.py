@@ -20,7 +20,8 @@ OPTIONS = {
     ),
     "mmnet": {"num_layers": 3, "num_channels": 2},
     **dict.fromkeys(
-        ("remimo", "remimo-mf", "remimo-lmmse", "remimo-pic"), {"num_blocks": 2, "state_size": 16}
+        ("remimo", "remimo-mf", "remimo-lmmse", "remimo-pic"),
+        {"num_blocks": 2, "state_size": 16},
     ),
     "detnet-fc": {"network_options": {"num_layers": 2}, "num_channels": 2},
     "hypermimo-lr": {"network_options": {"num_layers": 3}},

@@ -87,13 +87,12 @@ def remimo_reference(detector, y, h, no):
             levels = pam_points(m).astype(float)
             parts = np.split(x, 1 if m == 1 else 2, axis=-1)
             z = sum(c * softmax(p) @ levels for c, p in zip((1, 1j), parts))
+            power = sum(softmax(p) @ levels**2 for p in parts)
         else:
             z = softmax(x) @ qam_points(m).astype(complex)
+            power = softmax(x) @ abs(qam_points(m)) ** 2
         residual = stack(y - h @ z)
         token = np.array([np.concatenate([x[i], residual / scale, users[i]]) for i in range(k)])
-        power = softmax(x) @ abs(qam_points(m)) ** 2 if not detector.factored else sum(
-            softmax(p) @ levels**2 for p in parts
-        )
         energy = np.linalg.norm(h, axis=0) ** 2
         deviations = [np.linalg.norm(residual) / np.sqrt(2 * num_rx * energy)]
         filters = [h.conj().T / energy[:, None]]

@@ -42,10 +42,12 @@ CORRELATED = ["mmse", "ep", "oamp", "oampnet", "oampnet2"]
 # RE-MIMOs that were trained on receive-correlated channels, by the number of antennas
 CORR_RX = {
     16: [f"{name}@{SMALL}-corr-rx" for name in ("remimo", "remimo-lmmse")],
-    64: [f"{name}@{MASSIVE}-corr-rx" for name in ("remimo", "remimo-lmmse", "remimo-pic")],
+    64: [
+        *(f"{name}@{MASSIVE}-corr-rx" for name in ("remimo", "remimo-lmmse", "remimo-pic")),
+        # At the SNR of use without a code
+        f"remimo-pic@{MASSIVE}-corr-rx-high",
+    ],
 }
-# At SNR for use without a code only
-CORR_RX[64].append(f"remimo-pic@{MASSIVE}-corr-rx-high")
 
 
 def _points(low, high, first, last):
@@ -137,7 +139,7 @@ FIGURES = {
             + [f"{net}@massive-64x16-qam16" for net in ("detnet", "oampnet", "oampnet2")]
             + [f"{net}@massive-64x16-qam16-corr-rx" for net in ("oampnet", "oampnet2")]
             + [f"{net}@{MASSIVE}" for net in OURS]
-            + CORR_RX[64],
+            + [f"{net}@{MASSIVE}-corr-rx" for net in ("remimo-lmmse", "remimo-pic")],
             _points(3, 8, 10, 20),
         ),
         "16x8": (

@@ -19,6 +19,10 @@ _CARD = (
     *("num_rx", "fixed_num_rx", "num_streams", "streams", "num_bits_per_symbol"),
 )
 
+# Networks of more weights than these, 16 MB in half precision, are stored in 8 bits
+_HALF_PRECISION = 8_000_000
+_SCALES = "_scales"
+
 # Of `add_model_folder`
 _OWN_FOLDERS = []
 
@@ -155,16 +159,17 @@ def read_weights(path, card):
 def assign_weights(layer, arrays, path):
     """Set a built layer's trained weights, `w0`, `w1`, ... of a model."""
     variables = trained_weights(layer)
-    values = [arrays[f"w{i}"] for i in range(sum(k[1:].isdigit() for k in arrays))]
+    names = [f"w{i}" for i in range(sum(k[1:].isdigit() for k in arrays))]
     shapes = [tuple(v.shape) for v in variables]
-    stored = [v.shape for v in values]
+    stored = [arrays[name].shape for name in names]
     if shapes != stored:
         raise InvalidInput(
             f"pretrained: the weights of {path} do not fit this layer's options: "
             f"{_first_difference(stored, shapes)}"
         )
-    for variable, value in zip(variables, values):
-        variable.assign(value.astype(np.float32))
+    for variable, name in zip(variables, names):
+        value = arrays[name].astype(np.float32)
+        variable.assign(value * arrays.get(name + _SCALES, np.float32(1)))
 
 
 def _first_difference(stored, shapes):
@@ -199,7 +204,8 @@ def codebook_of(arrays, bits, path):
 def write_model(folder, layer, card, extra_arrays):
     """Write `weights.npz` and `card.json` of a trained layer.
 
-    Weights are stored as float16, where they fit.
+    Weights are stored as float16, where they fit; the matrices of networks of more than
+    8 million weights as int8 with a float32 scale per column, `w0_scales` and so on.
 
     Args:
         folder: `models/<model>/<configuration>`.
@@ -207,12 +213,24 @@ def write_model(folder, layer, card, extra_arrays):
         extra_arrays: what else the file holds, {name: array}.
     """
     folder = Path(folder)
+    values = [np.asarray(variable) for variable in trained_weights(layer)]
+    large = sum(v.size for v in values) > _HALF_PRECISION
     arrays = {}
-    for index, variable in enumerate(trained_weights(layer)):
-        value = np.asarray(variable)
-        fits = np.all(np.abs(value) < 6e4)
-        arrays[f"w{index}"] = value.astype(np.float16) if fits else value
+    for index, value in enumerate(values):
+        name = f"w{index}"
+        if large and value.ndim == 2:
+            arrays[name], arrays[name + _SCALES] = _in_8_bits(value)
+        else:
+            fits = np.all(np.abs(value) < 6e4)
+            arrays[name] = value.astype(np.float16) if fits else value
     arrays.update(extra_arrays)
     digest = save_arrays(folder / "weights.npz", arrays, {"model": card["model"]})
     save_json(folder / "card.json", {**card, "sha256": digest})
     return digest
+
+
+def _in_8_bits(matrix):
+    """A matrix as whole numbers from -127 to 127 and a scale for each of its columns."""
+    scales = np.abs(matrix).max(axis=0, keepdims=True).astype(np.float32) / 127
+    scales = np.where(scales == 0, np.float32(1), scales)
+    return np.round(matrix / scales).astype(np.int8), scales

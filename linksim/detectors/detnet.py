@@ -65,8 +65,6 @@ class DetNetDetector(WeightScaled, Detector):
         InvalidInput: (a `ValueError`) for options out of range.
     """
 
-    xla_on_cpu = True
-
     def __init__(
         self,
         *args,
@@ -98,6 +96,9 @@ class DetNetDetector(WeightScaled, Detector):
         one_hot = head == "one-hot"
         num_outputs = dims * len(self.points) if one_hot else dims
         num_inputs = 3 * dims + self.auxiliary_size + (1 if normalize else 0)
+        # XLA makes each mixed output anew from those of all layers before it: time that
+        # grows with the square of the layers, 2 to 8 times the graph's at 48 x 128
+        self.xla_on_cpu = self.num_layers * num_outputs <= 4000
         # All weights are created here: no size depends on the data
         sizes = [self.auxiliary_size] * (self.num_layers - 1) + [0]
         self.unfolded = [

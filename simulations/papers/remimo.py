@@ -73,7 +73,9 @@ FIGURES = {
             f"massive-64x{k}-qam16-corr-full",
             {"channel": {"rho_rx": rho, "rho_tx": rho}},
             # The last ones have seen correlation of the receiver only
-            [*CORRELATED, f"remimo@{MASSIVE}-corr-full", *CORR_RX[64]],
+            CORRELATED
+            + [f"{name}@{MASSIVE}-corr-full" for name in ("remimo", "remimo-pic")]
+            + CORR_RX[64],
             points,
         )
         for k, rho, points in (

@@ -68,7 +68,6 @@ class REMIMODetector(Detector):
         InvalidInput: (a `ValueError`) for options out of range.
     """
 
-    xla_on_cpu = True
     any_num_streams = True
 
     def __init__(
@@ -99,6 +98,8 @@ class REMIMODetector(Detector):
         # BPSK has one PAM, which is the symbol
         self.factored = factored or self.is_real
         self.estimates = estimates
+        # From there on its large products take all the time, which XLA does no faster
+        self.xla_on_cpu = self.num_streams < 12
         self._pams = 1 if self.is_real else 2
         levels = len(self.points)
         self._num_logits = self._pams * levels if self.factored else levels**self._pams

@@ -8,6 +8,7 @@ its size, 16 antennas and 4 to 8 users, and CDL channels that nothing was traine
 Detectors without shipped weights are left out, and named.
 """
 
+import argparse
 import sys
 
 import numpy as np
@@ -31,7 +32,7 @@ TARGET_BLER = 0.1
 # "MMSE" of the paper is the biased filter with half the noise
 CLASSICAL = ["mmse-biased", "mmse", "zf-pic", "amp", "sdr", "ep", "oamp"]
 # These are not in the paper: tokens with linear estimates
-OURS = ["remimo-mf", "remimo-lmmse"]
+OURS = ["remimo-mf", "remimo-lmmse", "remimo-pic"]
 NETS = ["oampnet", "oampnet2", "remimo", *OURS]
 SMALL = "small-16x8-qam16"
 MASSIVE = "massive-64x32-qam16"
@@ -199,6 +200,28 @@ def simulated(name, args, console):
         plot(results, "ser", args.output / name / panel / "ser.png")
 
 
+def published(name, args, console):
+    """SER at the points that are published, from ten times the blocks of a panel."""
+    most = 10 * args.max_blocks
+    args = argparse.Namespace(**{**vars(args), "target_block_errors": most, "max_blocks": most})
+    for users in sorted({users for users, _ in PUBLISHED}):
+        panel = f"64x{users}"
+        if args.panel and panel not in args.panel:
+            continue
+        console.print(f"{name}, {panel}")
+        points = {snr_db: values for (k, snr_db), values in PUBLISHED.items() if k == users}
+        detectors = {detector: None for values in points.values() for detector in values}
+        simulate_figure(
+            f"{name}/{panel}",
+            scenario_of("fig7", panel),
+            [*detectors, "oampnet2"],
+            list(points),
+            args,
+            console,
+            reference=["oampnet2"],
+        )
+
+
 def scenario_of(name, panel):
     """The scenario of a panel: with the 802.11n code where it has none, and a title."""
     scenario_name, changes, _, _ = FIGURES[name][panel]
@@ -347,7 +370,7 @@ def claims(name, args, console):
     lines.append("| users | SNR | detector | published | measured | 95 % interval |")
     lines.append("|---|---|---|---|---|---|")
     for (users, snr_db), values in PUBLISHED.items():
-        results = load_results(args.output, f"fig7/64x{users}") or {"records": []}
+        results = load_results(args.output, f"published/64x{users}") or {"records": []}
         for detector, value in values.items():
             for r in results["records"]:
                 if (r["detector"], r["snr_db"]) == (detector, snr_db):
@@ -415,7 +438,7 @@ def _latency_text(folder):
 
 def main(argv=None):
     functions = {name: simulated for name in FIGURES}
-    functions.update(fig13=attention, fig14=latency, claims=claims)
+    functions.update(published=published, fig13=attention, fig14=latency, claims=claims)
     panels = sorted({panel for panels in FIGURES.values() for panel in panels})
     return run_paper(argv, __doc__, "remimo", functions, panels=panels, max_blocks=1000)
 

@@ -14,8 +14,8 @@ from linksim.snr import SNR_DEFINITIONS
 RATES = {"bler": "Block error rate", "ber": "Bit error rate", "ser": "Symbol error rate"}
 
 
-def write_results(results, folder):
-    """Write `results.json`, `results.csv`, `bler.png` and `ber.png`.
+def write_results(results, folder, rates=("bler", "ber")):
+    """Write `results.json`, `results.csv` and a figure of each rate, as `bler.png`.
 
     Every file is replaced in one step. `linksim.files.load_json` reads `results.json` and
     checks it.
@@ -23,12 +23,13 @@ def write_results(results, folder):
     Args:
         results: what `linksim.simulate` returns.
         folder: created if missing.
+        rates: some of "bler", "ber" and "ser".
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_json(folder / "results.json", results)
     write_atomically(folder / "results.csv", to_csv(results["records"]))
-    for rate in ("bler", "ber"):
+    for rate in rates:
         plot(results, rate, folder / f"{rate}.png")
 
 

@@ -86,7 +86,18 @@ def available(detectors, scenario, console):
     return kept
 
 
-def simulate_figure(name, scenario, detectors, points, args, console, *, reference, more=None):
+def simulate_figure(
+    name,
+    scenario,
+    detectors,
+    points,
+    args,
+    console,
+    *,
+    reference,
+    more=None,
+    rates=("ser", "bler", "ber"),
+):
     """Simulate the curves of a figure, or of one panel, into its folder.
 
     Every finished point is written. Raw counts are not committed; each figure has its
@@ -101,6 +112,7 @@ def simulate_figure(name, scenario, detectors, points, args, console, *, referen
         reference: detectors that gaps are measured against: the first that is available.
         more: None, or a function of the results and the arguments of `simulate` that
             returns what else the file holds, a dictionary.
+        rates: those that are drawn.
 
     Returns:
         The results, as of `linksim.simulate`.
@@ -127,12 +139,12 @@ def simulate_figure(name, scenario, detectors, points, args, console, *, referen
         **arguments,
         fresh=args.fresh,
         reference=next(name for name in reference if name in kept),
-        on_point=lambda r: write_results(r, folder),
+        on_point=lambda r: write_results(r, folder, rates),
     )
     complete = results["provenance"]["complete"]
     if more is not None and complete:
         results.update(more(results, {"scenario": scenario, **arguments}))
-    write_results(results, folder)
+    write_results(results, folder, rates)
     table = gap_table(results)
     if table is not None:
         console.print(table)

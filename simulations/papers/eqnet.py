@@ -97,7 +97,15 @@ def simulated(name, args, console):
         scenario = scenario.replace(run={"gap_bler": GAP_BLER[name]})
     more = gaps_to_mmse if name in ESTIMATION else None
     simulate_figure(
-        name, scenario, detectors, points, args, console, reference=["ml"], more=more
+        name,
+        scenario,
+        detectors,
+        points,
+        args,
+        console,
+        reference=["ml"],
+        more=more,
+        rates=("bler", "ber"),
     )
 
 

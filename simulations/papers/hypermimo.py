@@ -76,12 +76,10 @@ def drops(name, args, console):
 
 def error_rates(name, args, console):
     """SER and coded BLER against SNR (Fig. 5)."""
-    from linksim.montecarlo.output import plot
-
     for panel in chosen(args, PANELS):
         scenario, detectors = PANELS[panel]
         console.print(f"{name}, {panel}")
-        results = simulate_figure(
+        simulate_figure(
             f"{name}/{panel}",
             coded(scenario, load_scenario(scenario).title),
             detectors,
@@ -90,7 +88,6 @@ def error_rates(name, args, console):
             console,
             reference=["hypermimo", "mmse"],
         )
-        plot(results, "ser", args.output / name / panel / "ser.png")
 
 
 def mobility(name, args, console):

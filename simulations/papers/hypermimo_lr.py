@@ -65,11 +65,9 @@ def sequences(innovation_power, hop=-1):
 
 def error_rates(name, args, console):
     """SER and coded BLER against SNR, over all hops (Fig. 4a)."""
-    from linksim.montecarlo.output import plot
-
     for panel in chosen(args, PANELS):
         console.print(f"{name}, {panel}")
-        results = simulate_figure(
+        simulate_figure(
             f"{name}/{panel}",
             sequences(PANELS[panel]),
             DETECTORS,
@@ -78,7 +76,6 @@ def error_rates(name, args, console):
             console,
             reference=["ml"],
         )
-        plot(results, "ser", args.output / name / panel / "ser.png")
 
 
 def hops(name, args, console):
@@ -101,17 +98,14 @@ def hops(name, args, console):
 
 def any_channel(name, args, console):
     """SER and coded BLER on channels that are in no sequence: not in the paper."""
-    from linksim.montecarlo.output import plot
-
     console.print(name)
     scenario = load_scenario(GENERAL).replace(
         code=HIGH_RATE_CODE,
         run={"min_bler": 0.0, "gap_bler": TARGET_BLER, "batch_size": BATCH_SIZE},
     )
-    results = simulate_figure(
+    simulate_figure(
         name, scenario, ANY_CHANNEL, POINTS, args, console, reference=["ml"]
     )
-    plot(results, "ser", args.output / name / "ser.png")
 
 
 def claims(name, args, console):

@@ -181,14 +181,12 @@ LATENCY_BATCH = 16
 
 def simulated(name, args, console):
     """All panels of a figure: SER and coded BLER from the same blocks."""
-    from linksim.montecarlo.output import plot
-
     for panel, (_, _, detectors, points) in FIGURES[name].items():
         if args.panel and panel not in args.panel:
             continue
         console.print(f"{name}, {panel}")
         reference = [d for d in detectors if d.startswith("oampnet2")] + ["oamp"]
-        results = simulate_figure(
+        simulate_figure(
             f"{name}/{panel}",
             scenario_of(name, panel),
             detectors,
@@ -197,7 +195,6 @@ def simulated(name, args, console):
             console,
             reference=reference,
         )
-        plot(results, "ser", args.output / name / panel / "ser.png")
 
 
 def published(name, args, console):
@@ -219,6 +216,7 @@ def published(name, args, console):
             args,
             console,
             reference=["oampnet2"],
+            rates=("ser",),
         )
 
 
@@ -367,8 +365,8 @@ def claims(name, args, console):
         for panel in panels:
             lines += gaps_text(args.output, f"{figure}/{panel}")
     lines += ["", "## Published SER (Fig. 7)", ""]
-    lines.append("| users | SNR | detector | published | measured | 95 % interval |")
-    lines.append("|---|---|---|---|---|---|")
+    lines.append("| users | SNR | detector | published | measured | 95 % interval | ratio |")
+    lines.append("|---|---|---|---|---|---|---|")
     for (users, snr_db), values in PUBLISHED.items():
         results = load_results(args.output, f"published/64x{users}") or {"records": []}
         for detector, value in values.items():
@@ -376,7 +374,8 @@ def claims(name, args, console):
                 if (r["detector"], r["snr_db"]) == (detector, snr_db):
                     lines.append(
                         f"| {users} | {snr_db:g} dB | `{detector}` | {value:.2e} | "
-                        f"{r['ser']:.2e} | {r['ser_low']:.2e} to {r['ser_high']:.2e} |"
+                        f"{r['ser']:.3e} | {r['ser_low']:.3e} to {r['ser_high']:.3e} | "
+                        f"{r['ser'] / value:.3f} |"
                     )
     lines += _published_gaps(args.output)
     lines += _attention_text(args.output) + _latency_text(args.output)

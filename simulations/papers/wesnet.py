@@ -114,13 +114,11 @@ FIGURES = {
 
 def simulated(name, args, console):
     """All panels of a simulation: SER and coded BLER from the same blocks."""
-    from linksim.montecarlo.output import plot
-
     for panel, (detectors, points) in FIGURES[name].items():
         if args.panel and panel not in args.panel:
             continue
         console.print(f"{name}, {panel}")
-        results = simulate_figure(
+        simulate_figure(
             f"{name}/{panel}",
             scenario_of(panel),
             detectors,
@@ -129,7 +127,6 @@ def simulated(name, args, console):
             console,
             reference=[net("detnet", panel), "oampnet@wesnet-8x8-qam4", "mmse"],
         )
-        plot(results, "ser", args.output / name / panel / "ser.png")
 
 
 def scenario_of(panel):

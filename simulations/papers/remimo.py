@@ -32,7 +32,7 @@ TARGET_BLER = 0.1
 # "MMSE" of the paper is the biased filter with half the noise
 CLASSICAL = ["mmse-biased", "mmse", "zf-pic", "amp", "sdr", "ep", "oamp"]
 # These are not in the paper: tokens with linear estimates
-OURS = ["remimo-mf", "remimo-lmmse", "remimo-pic"]
+OURS = ["remimo-mf", "remimo-lmmse"]
 NETS = ["oampnet", "oampnet2", "remimo", *OURS]
 SMALL = "small-16x8-qam16"
 MASSIVE = "massive-64x32-qam16"
@@ -66,7 +66,7 @@ FIGURES = {
         "16x8": ("small-16x8-qam16", {}, CLASSICAL + NETS, _points(4, 8, 10, 18)),
     },
     "fig8": {
-        f"64x{k}": (f"massive-64x{k}-qam64", {}, CLASSICAL + NETS, points)
+        f"64x{k}": (f"massive-64x{k}-qam64", {}, [*CLASSICAL, *NETS, "remimo-pic"], points)
         for k, points in ((16, _points(4, 7, 13, 19)), (32, _points(9, 13, 16, 22)))
     },
     "fig9": {

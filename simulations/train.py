@@ -45,7 +45,8 @@ def parse_arguments(argv):
         "recipe",
         nargs="*",
         metavar="RECIPE",
-        help="a name of --list, a pattern such as 'oampnet2/massive-*', or a TOML file",
+        help="a name of --list, a pattern such as 'oampnet2/massive-*', or a file "
+        "<model>/<configuration>/*.toml",
     )
     add("--list", action="store_true", help="recipes, and whether weights are shipped")
     add(

@@ -373,7 +373,7 @@ def claims(name, args, console):
             for r in results["records"]:
                 if (r["detector"], r["snr_db"]) == (detector, snr_db):
                     lines.append(
-                        f"| {users} | {snr_db:g} dB | `{detector}` | {value:.2e} | "
+                        f"| {users} | {snr_db:g} dB | `{detector}` | {value:g} | "
                         f"{r['ser']:.3e} | {r['ser_low']:.3e} to {r['ser_high']:.3e} | "
                         f"{r['ser'] / value:.3f} |"
                     )

@@ -14,7 +14,8 @@ import linksim
 from linksim.data import scenario_folder
 
 PACKAGES = ("tensorflow", "keras", "sionna", "numpy", "scipy")
-_DESCRIBE = ("--always", "--dirty", "--abbrev=40", "--exclude=*")
+# What results depend on, beside weights, which are hashed
+_SOURCE = ("linksim", "simulations")
 
 
 def provenance(simulator, seed, started, complete, workers=None):
@@ -93,14 +94,24 @@ def _installed(package):
 
 
 def git_commit():
-    """Commit of the checkout that linksim runs from, or None."""
+    """Commit of the checkout that linksim runs from, or None; "-dirty" is added where
+    linksim or the scripts differ from it. Results that are being written do not count."""
     checkout = Path(linksim.__file__).resolve().parent.parent
     if not (checkout / ".git").exists():
         return None  # installed, perhaps inside a repository of something else
+    commit = _git(checkout, "rev-parse", "HEAD")
+    changed = _git(checkout, "status", "--porcelain", "--", *_SOURCE)
+    if commit is None or changed is None:
+        return None
+    return commit + ("-dirty" if changed else "")
+
+
+def _git(checkout, *arguments):
+    """What git prints, or None if it fails."""
     try:
         done = subprocess.run(
             # Locks nothing: killed, it would leave a lock that refuses every commit
-            ["git", "--no-optional-locks", "describe", *_DESCRIBE],
+            ["git", "--no-optional-locks", *arguments],
             cwd=checkout,
             capture_output=True,
             text=True,

@@ -31,6 +31,7 @@ RECIPES = {
         "model": {"width": 16},
         "data": {**DATA, "teacher": "mmse"},
     },
+    "oampnet": {"loss": SQUARED, "model": {"num_iterations": 2}},
     "oampnet2": {"loss": SQUARED, "model": {"num_iterations": 2}},
     "nndet-p": {
         "loss": ENTROPY,
@@ -91,7 +92,7 @@ RECIPES = {
 OURS = ("remimo-mf", "remimo-lmmse", "remimo-pic")
 RECIPES.update({name: RECIPES["remimo"] for name in OURS})
 # The others in the slow tests
-QUICK = ["eqnet", "nndet-p", "detnet", "mmnet", "remimo", "hypermimo", "hypermimo-lr"]
+QUICK = ["eqnet", "oampnet", "nndet-p", "detnet", "mmnet", "remimo", "hypermimo", "hypermimo-lr"]
 REST = [name for name in RECIPES if name not in QUICK]
 
 

@@ -9,6 +9,7 @@ from linksim.constellation import pam_points, qam_points
 from linksim.detectors.detnet import DetNetDetector
 from linksim.detectors.linear import ZeroForcingDetector
 from linksim.detectors.mmnet import MMNetDetector, MMNetIIDDetector
+from linksim.detectors.perchannel import FixedChannelDetector
 from linksim.errors import InvalidInput
 from linksim.registry import build_detector
 from tests.conftest import draw_system
@@ -66,7 +67,7 @@ def detnet_reference(detector, y, h, no):
 
 
 @pytest.mark.parametrize("head", ["one-hot", "soft-sign"])
-@pytest.mark.parametrize("m, normalize", [(1, False), (2, True), (4, False)])
+@pytest.mark.parametrize("m, normalize", [(1, False), (2, True), (4, False), (6, True)])
 def test_detnet_is_its_equations(rng, head, m, normalize):
     _, y, h, no = draw_system(rng, 20, 5, 3, m, 0.3)
     options = {"num_layers": 4, "head": head, "normalize": normalize, "residual": 0.6}
@@ -159,8 +160,9 @@ def make_mmnet(rng, num_rx, k, m, num_channels):
     return detector, channels, w[..., 0] + 1j * w[..., 1], np.asarray(detector.theta)
 
 
-def test_mmnet_is_its_equations_and_takes_the_nearest_channel(rng):
-    num_rx, k, m, count = 6, 3, 4, 4
+@pytest.mark.parametrize("m", [4, 6])
+def test_mmnet_is_its_equations_and_takes_the_nearest_channel(rng, m):
+    num_rx, k, count = 6, 3, 4
     detector, channels, w, theta = make_mmnet(rng, num_rx, k, m, count)
     _, y, h, no = draw_system(rng, 12, num_rx, k, m, 0.1)
     owner = rng.integers(0, count, 12)
@@ -229,6 +231,17 @@ def test_mmnet_iid_permutes_with_the_streams(rng):
     )
 
 
+def test_networks_of_channels_refuse_bad_options():
+    for options, message in [
+        ({"network_options": 5}, "network_options: got 5, expected a dictionary"),
+        ({"network_options": {"depth": 2}}, "network_options: unknown option depth"),
+        ({"network": "mmse"}, "network: got 'mmse', expected one of"),
+        ({"num_channels": 0}, "num_channels: got 0"),
+    ]:
+        with pytest.raises(InvalidInput, match=message):
+            FixedChannelDetector(2, 2, **options)
+
+
 def test_warm_start_copies_the_networks(rng):
     old, *_ = make_mmnet(rng, 4, 2, 2, 2)
     new, *_ = make_mmnet(rng, 4, 2, 2, 2)
@@ -239,6 +252,10 @@ def test_warm_start_copies_the_networks(rng):
     other, *_ = make_mmnet(rng, 4, 2, 2, 3)
     with pytest.raises(InvalidInput, match="other: linear has shape"):
         new.warm_start(other)
+    with pytest.raises(InvalidInput, match="other: a layer has no weights yet"):
+        new.warm_start(MMNetDetector(2, 2, num_layers=3, num_channels=2))
+    with pytest.raises(InvalidInput, match="other: got FixedChannelDetector, expected MMNet"):
+        new.warm_start(FixedChannelDetector(2, 2, num_channels=2))
     with pytest.raises(InvalidInput, match="h: got shape"):
         new.set_channels(np.zeros((3, 4, 2), np.complex64))
 
@@ -250,15 +267,29 @@ def test_gradients_are_finite_at_any_noise(rng, no):
 
     symbols, y, h, no = draw_system(rng, 12, 4, 3, 4, no)
     h[0] = 0
+    system = real_tensors(y, h)
     mmnet, *_ = make_mmnet(rng, 4, 3, 4, 3)
     detectors = [mmnet, MMNetIIDDetector(3, 4, num_layers=3)]
     detectors += [DetNetDetector(3, 4, num_layers=3, normalize=n) for n in (False, True)]
+    detectors.append(DetNetDetector(3, 4, num_layers=3, head="soft-sign"))
+    fixed = FixedChannelDetector(3, 4, network_options={"num_layers": 2}, num_channels=3)
+    build_detector(fixed, 4)
+    detectors.append(fixed)
     for detector in detectors:
         detector.output_type = "symbol"
-        with tf.GradientTape() as tape:
-            logits = detector(y, h, no)
-            loss = keras.losses.sparse_categorical_crossentropy(symbols, logits, True)
-            loss = ops.mean(loss)
-        for gradient in tape.gradient(loss, detector.trainable_variables):
+
+        # In a graph, as training has it: loops compiled by XLA have no eager gradient
+        @tf.function(autograph=False)
+        def gradients(detector=detector):
+            with tf.GradientTape() as tape:
+                logits = detector(y, h, no)
+                loss = keras.losses.sparse_categorical_crossentropy(symbols, logits, True)
+                loss = ops.mean(loss)
+                if getattr(detector, "head", None) == "soft-sign":
+                    # Entropy trains the variances alone
+                    loss = loss + ops.mean(ops.square(detector.all_estimates(*system, no)))
+            return tape.gradient(loss, detector.trainable_variables)
+
+        for gradient in gradients():
             assert gradient is not None
             assert np.isfinite(tf.convert_to_tensor(gradient).numpy()).all()

@@ -23,7 +23,7 @@ from linksim.link.receiver import Receiver
 from linksim.link.scenario import load_scenario
 from linksim.quantization.registry import create_quantizer, list_quantizers
 from linksim.registry import create_detector, list_detectors, parse_quantizer
-from tests.conftest import load_script
+from tests.conftest import draw_system, load_script
 from tests.test_export import OPTIONS
 
 SCRIPT = Path(__file__).parent.parent / "simulations" / "export.py"
@@ -111,6 +111,29 @@ def test_onnx_takes_any_batch_and_equals_the_layer(rng, tmp_path):
             *(tf.constant(part[t.name]) for t in signature.inputs)
         )
         np.testing.assert_allclose(got, expected["llr"], rtol=1e-3, atol=1e-3)
+
+
+def test_one_savedmodel_serves_any_number_of_users(rng, tmp_path):
+    found = target("remimo-lmmse")
+    card = export(found, "savedmodel", tmp_path / "out")
+    for signature in card["signatures"].values():
+        assert signature["inputs"][-2]["shape"] == ["B", 4, "K"]
+        assert signature["outputs"][0]["shape"] == ["B", "K", 4]
+    assert "and K, the users, from 1 to 4" in (tmp_path / "out" / "card.md").read_text()
+    loaded = tf.saved_model.load(tmp_path / "out" / "savedmodel")
+    detector = found.layers[0]
+    for users in (1, 3):
+        _, y, h, no = draw_system(rng, 6, 4, users, 4, 0.2)
+        expected = np.asarray(detector(y, h, no))
+        serve = loaded.signatures["serving_default"]
+        got = serve(y=tf.constant(y), h=tf.constant(h), no=tf.constant(no))
+        np.testing.assert_allclose(got["llr"], expected, rtol=1e-3, atol=1e-3)
+        parts = {"y_real": y.real, "y_imag": y.imag, "h_real": h.real, "h_imag": h.imag}
+        got = loaded.signatures["real"](no=tf.constant(no), **parts)
+        np.testing.assert_allclose(got["llr"], expected, rtol=1e-3, atol=1e-3)
+    # Other detectors have one number of streams, and so has an ONNX file
+    assert target("mmse").signatures["serving_default"].inputs[1].shape == (None, 4, 4)
+    assert found.onnx["real"].inputs[2].shape == (None, 4, 4)
 
 
 def test_whole_receiver_as_savedmodel(tmp_path):

@@ -165,7 +165,8 @@ def with_scalars(detector, rng):
 
 @pytest.mark.parametrize("cls", [OAMPNetDetector, OAMPNet2Detector])
 @pytest.mark.parametrize(
-    "num_rx, m, lagged", [(8, 4, False), (8, 2, True), (4, 2, False), (6, 1, False)]
+    "num_rx, m, lagged",
+    [(8, 4, False), (8, 2, True), (4, 2, False), (6, 1, False), (8, 6, False)],
 )
 def test_oampnet_is_its_equations(rng, cls, num_rx, m, lagged):
     k = 4
@@ -220,14 +221,20 @@ def test_every_vector_uses_the_scalars_of_the_nearest_noise(rng):
 
 
 @needs_tensorflow
-@pytest.mark.parametrize("num_rx, no_grid", [(3, None), (4, (1e-4, 1.0)), (8, None)])
-def test_oampnet_gradients_are_finite_at_any_noise(rng, num_rx, no_grid):
+@pytest.mark.parametrize(
+    "cls, num_rx, no_grid",
+    [
+        *((OAMPNet2Detector, 3, None), (OAMPNet2Detector, 4, (1e-4, 1.0))),
+        *((OAMPNet2Detector, 8, None), (OAMPNetDetector, 8, None)),
+    ],
+)
+def test_oampnet_gradients_are_finite_at_any_noise(rng, cls, num_rx, no_grid):
     import tensorflow as tf
 
     symbols, y, h, _ = draw_system(rng, 60, num_rx, 4, 4, 1e-3)
     h[0], h[1, :, 1] = 0, h[1, :, 0]
     no = np.repeat(np.array([1e-12, 1e-8, 1e-4, 1e-2, 1.0, 1e4], np.float32), 10)
-    detector = OAMPNet2Detector(4, 4, no_grid=no_grid, output="symbol")
+    detector = cls(4, 4, no_grid=no_grid, output="symbol")
     randomize(detector)
     with tf.GradientTape() as tape:
         logits = detector(y, h, no)
@@ -242,7 +249,7 @@ def test_oampnet_gradients_are_finite_at_any_noise(rng, num_rx, no_grid):
 
 def test_oampnet_refuses_bad_options():
     for options, message in [
-        ({"num_parameters": 3}, "num_parameters: got 3, expected one of: 2, 4"),
+        ({"num_parameters": 2}, "num_parameters: got 2, expected one of: 4"),
         ({"num_iterations": 0}, "num_iterations"),
         ({"lagged_variance": 1}, "lagged_variance"),
         ({"no_grid": 0.1}, "no_grid: got 0.1"),
@@ -252,6 +259,8 @@ def test_oampnet_refuses_bad_options():
     ]:
         with pytest.raises(InvalidInput, match=message):
             OAMPNet2Detector(4, 4, **options)
+    with pytest.raises(InvalidInput, match="num_parameters: got 3, expected one of: 2, 4"):
+        OAMPNetDetector(4, 4, num_parameters=3)
 
 
 # --- NN-Det ------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The scripts of the papers: their tables of figures, and a small run of each kind."""
 
+import argparse
 import dataclasses
 import importlib
 import json
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import linksim
 import linksim.models
 from linksim.link.scenario import load_scenario
-from linksim.models import find_model
+from linksim.models import _kind, find_model, list_models
 from linksim.registry import parse_receiver
 from linksim.training.recipe import list_recipes, load_recipe
 
@@ -43,7 +45,9 @@ def test_tables_of_eqnet(script):
 
 def test_tables_of_remimo(script):
     remimo = script("remimo")
-    assert set(remimo.CHANNELS) == set(remimo.FIGURES)
+    assert set(remimo.CHANNELS) == set(remimo.FIGURES) - {"others"}
+    title = remimo.scenario_of("others", "64x24-qam64-corr-rx").title
+    assert title == "receive-correlated, 64x24, 64-QAM"
     for figure, panels in remimo.FIGURES.items():
         for panel, (scenario, changes, detectors, points) in panels.items():
             changed = remimo.scenario_of(figure, panel)
@@ -196,7 +200,9 @@ def test_a_panel_and_its_claims(script, tmp_path, monkeypatch):
         assert (folder / f"fig7/16x4/{name}.png").read_bytes()[:4] == b"\x89PNG"
     assert {gap["reference"] for gap in results["gaps"]} == {"oampnet2"}
     text = (folder / "claims.md").read_text()
-    assert "## fig7/16x4" in text and "| `zf` |" in text
+    assert "## fig7, SER 0.001\n\n| dB to `oampnet2` | 16x4 |" in text
+    assert "## fig7, BLER 0.1" in text and text.count("| `zf` |") == 2
+    assert "Without weights: `remimo@nothing`." in text
 
 
 def test_tables_of_wesnet(script):
@@ -339,6 +345,39 @@ def test_gap_to_the_published_curve_of_remimo(script, tmp_path):
     lines = remimo._published_gaps(tmp_path)
     assert lines[-1].startswith("- `remimo-mf`, 16 users: +0.50 dB")
     assert remimo._published_gaps(tmp_path / "nothing") == []
+
+
+def test_information_of_remimo(script, tmp_path, monkeypatch):
+    remimo = script("remimo")
+    every = list_models()
+    name = "remimo-lmmse/small-16x8-qam16"
+    monkeypatch.setattr(linksim.models, "list_models", lambda: {name: every[name]})
+    remimo.information("information", argparse.Namespace(output=tmp_path), Console(), batches=3)
+    remimo.claims("claims", argparse.Namespace(output=tmp_path), Console())
+    (row,) = json.loads((tmp_path / "information.json").read_text())["rows"]
+    assert 0.8 < row["mmse"] < row["itself"] < 1
+    mean, half = row["ahead_of_mmse"]
+    assert mean == pytest.approx(row["itself"] - row["mmse"], abs=1e-5) and half > 0
+    assert f"| `{name}` | {row['itself']:.3f} |" in (tmp_path / "claims.md").read_text()
+
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+@pytest.mark.parametrize(
+    "file", sorted(str(f.relative_to(RESULTS)) for f in RESULTS.glob("**/results.json"))
+)
+def test_results_are_of_shipped_weights(file):
+    """And those of RE-MIMO's panels were trained on the panel's kind of channel, unless the
+    name says which were taken."""
+    results = json.loads((RESULTS / file).read_text())
+    cards = list_models()
+    for name, weights in results["provenance"]["weights"].items():
+        for path, digest in weights.items():
+            assert cards[path]["sha256"] == digest, f"{name}: not the shipped {path}"
+            if file.startswith("papers/remimo") and "@" not in name:
+                kinds = [cards[path]["channel"], results["scenario"]["channel"]]
+                assert _kind(kinds[0]) == _kind(kinds[1]), f"{name}: {path}"
 
 
 @pytest.mark.slow

@@ -127,17 +127,29 @@ def remimo_reference(detector, y, h, no):
 
 
 @pytest.mark.parametrize("estimates", ESTIMATES)
-@pytest.mark.parametrize("m, factored", [(1, True), (2, False), (4, False), (4, True)])
-def test_remimo_is_its_equations(rng, m, factored, estimates):
+@pytest.mark.parametrize(
+    "m, factored, normalize",
+    [
+        *((1, True, False), (2, False, False), (4, False, True), (4, True, False)),
+        (6, True, False),
+    ],
+)
+def test_remimo_is_its_equations(rng, m, factored, normalize, estimates):
     _, y, h, no = draw_system(rng, 5, 5, 3, m, 0.3)
-    detector = make(3, m, 5, factored=factored, estimates=estimates)
+    options = {"factored": factored, "estimates": estimates, "normalize": normalize}
+    detector = make(3, m, 5, **options)
     system = real_tensors(y, h)
     if m == 1:
         system = system[0], system[1][..., :3]
     got = np.asarray(detector.all_logits(*system, no)[-1])
     maps = detector.attention_maps(y, h, no)
     for i in range(5):
-        x, expected = remimo_reference(detector, y[i].astype(complex), h[i], no[i])
+        unit = 1.0
+        if normalize:  # of a real dimension
+            unit = np.sqrt(np.mean(np.abs(h[i]) ** 2) / 2)
+        x, expected = remimo_reference(
+            detector, y[i].astype(complex) / unit, h[i] / unit, no[i] / unit**2
+        )
         if factored and m > 1:
             x = np.concatenate(np.split(x, 2, axis=-1))
         np.testing.assert_allclose(got[i], x, rtol=1e-3, atol=1e-3)
@@ -162,9 +174,15 @@ def test_unfactored_outputs_agree(rng):
     # PAM logits are marginals: first bit of the real part
     pam = softmax(np.asarray(detector.detect(*system, no), np.float64))
     np.testing.assert_allclose(pam[:, :3, 2:].sum(-1), ones[..., 0], rtol=1e-3, atol=1e-5)
+    # A call decides by symbols, not by their marginals
+    decided = REMIMODetector(3, 4, **SMALL, output="symbol", hard_out=True)
+    build_detector(decided, 5)
+    decided.set_weights(detector.get_weights())
+    np.testing.assert_array_equal(decided(y, h, no), symbols)
 
 
-@pytest.mark.parametrize("m, estimates", [(4, e) for e in ESTIMATES] + [(6, "none")])
+@pytest.mark.parametrize("m", [4, 6])
+@pytest.mark.parametrize("estimates", ESTIMATES)
 def test_remimo_permutes_with_the_users(rng, m, estimates):
     _, y, h, no = draw_system(rng, 8, 6, 5, m, 0.2)
     order = np.array([3, 0, 4, 1, 2])
@@ -174,12 +192,26 @@ def test_remimo_permutes_with_the_users(rng, m, estimates):
     np.testing.assert_allclose(permuted, straight, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("m, estimates", [(4, e) for e in ESTIMATES] + [(6, "none")])
-def test_one_set_of_weights_serves_any_number_of_users(rng, m, estimates):
+def test_normalized_remimo_ignores_the_scale(rng):
+    _, y, h, no = draw_system(rng, 8, 6, 3, 4, 0.2)
+    h[0] = 0
+    detector = make(3, 4, 6, normalize=True)
+    expected = np.asarray(detector(y, h, no))
+    assert (expected[0] == 0).all() and np.ptp(expected[1:]) > 0.1
+    got = np.asarray(detector(100 * y, 100 * h, 1e4 * no))
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "m, estimates, normalize",
+    [(4, e, e == "none") for e in ESTIMATES] + [(6, "none", False)],
+)
+def test_one_set_of_weights_serves_any_number_of_users(rng, m, estimates, normalize):
     """And zero columns change nothing, wherever they are."""
     _, y, h, no = draw_system(rng, 8, 6, 3, m, 0.2)
-    three = make(3, m, 6, estimates=estimates)
-    five = REMIMODetector(5, m, **SMALL, estimates=estimates)
+    options = {"estimates": estimates, "normalize": normalize}
+    three = make(3, m, 6, **options)
+    five = REMIMODetector(5, m, **SMALL, **options)
     build_detector(five, 6)
     five.set_weights(three.get_weights())
     expected = np.asarray(three(y, h, no))
@@ -214,6 +246,8 @@ def test_fewer_users_than_columns(rng, output, hard_out):
     llrs, symbols = detector.llrs_and_symbols(y, h, no)
     assert llrs.shape == (6, 3, 4) and symbols.shape == (6, 3)
     assert {a.shape for a in detector.attention_maps(y, h, no)} == {(6, 3, 3, 3)}
+    blocks = [x.reshape(2, 3, *x.shape[1:]) for x in (y, h, no)]
+    assert {a.shape for a in detector.attention_maps(*blocks)} == {(2, 3, 3, 3, 3)}
     with pytest.raises(InvalidInput, match="expected \\[..., 5, 4 or fewer\\]"):
         detector(y, np.ones((6, 5, 5), np.complex64), no)
     with pytest.raises(InvalidInput, match="4 or fewer"):
@@ -221,7 +255,10 @@ def test_fewer_users_than_columns(rng, output, hard_out):
 
 
 @needs_tensorflow
-def test_one_saved_model_for_any_number_of_users(rng, tmp_path):
+@pytest.mark.parametrize(
+    "m, estimates", [(4, "none"), (4, "matched-filter"), (6, "lmmse"), (4, "lmmse-pic")]
+)
+def test_one_saved_model_for_any_number_of_users(rng, tmp_path, m, estimates):
     import tensorflow as tf
 
     inputs = (
@@ -229,13 +266,13 @@ def test_one_saved_model_for_any_number_of_users(rng, tmp_path):
         keras.Input((5, None), dtype="complex64"),
         keras.Input((), dtype="float32"),
     )
-    detector = make(4, 4, 5)
+    detector = make(4, m, 5, estimates=estimates)
     model = keras.Model(inputs, detector(*inputs))
-    assert model.output.shape == (None, None, 4)
+    assert model.output.shape == (None, None, m)
     model.export(tmp_path / "model", verbose=False)
     loaded = tf.saved_model.load(tmp_path / "model")
     for users in (1, 3, 4):
-        _, y, h, no = draw_system(rng, 6, 5, users, 4, 0.2)
+        _, y, h, no = draw_system(rng, 6, 5, users, m, 0.2)
         expected = np.asarray(detector(y, h, no))
         got = loaded.serve((y, h, no)).numpy()
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
@@ -263,21 +300,23 @@ def test_remimo_has_the_published_size():
 
 
 @needs_tensorflow
+@pytest.mark.parametrize("m, normalize", [(4, False), (6, True)])
 @pytest.mark.parametrize("estimates", ESTIMATES)
 @pytest.mark.parametrize("no", [1e-8, 1e-2, 1e4])
-def test_gradients_are_finite_at_any_noise(rng, no, estimates):
+def test_gradients_are_finite_at_any_noise(rng, no, estimates, m, normalize):
     import tensorflow as tf
 
-    symbols, y, h, no = draw_system(rng, 12, 4, 3, 4, no)
+    symbols, y, h, no = draw_system(rng, 12, 4, 3, m, no)
     h[0], h[1, :, 1] = 0, 0
-    detector = make(3, 4, 4, output="symbol", estimates=estimates)
+    options = {"estimates": estimates, "normalize": normalize}
+    detector = make(3, m, 4, output="symbol", **options)
     with tf.GradientTape() as tape:
         logits = detector(y, h, no)
         loss = keras.losses.sparse_categorical_crossentropy(symbols, logits, True)
         loss = ops.mean(loss)
     gradients = tape.gradient(loss, detector.trainable_variables)
     assert all(np.isfinite(g.numpy()).all() for g in gradients)
-    assert run(detector, y, h, no).shape == (12, 3, 16)
+    assert run(detector, y, h, no).shape == (12, 3, 2**m)
 
 
 def test_remimo_refuses_bad_options():
@@ -287,6 +326,7 @@ def test_remimo_refuses_bad_options():
         ({"num_heads": -1}, "num_heads: got -1"),
         ({"factored": "yes"}, "factored: got 'yes', expected True or False"),
         ({"estimates": "mmse"}, "estimates: got 'mmse', expected one of"),
+        ({"normalize": 1}, "normalize: got 1, expected True or False"),
     ]:
         with pytest.raises(InvalidInput, match=message):
             REMIMODetector(2, 2, **options)

@@ -146,10 +146,14 @@ class Detector(keras.layers.Layer):
 
     def symbol_logits(self, y, h, no):
         """Symbol logits [B, K, 2^m]; override where the two PAMs are not
-        independent a posteriori."""
+        independent a posteriori, and `symbol_indices` with it."""
         return pam_logits_to_symbol_logits(
             self.detect(y, h, no), self.num_bits_per_symbol
         )
+
+    def symbol_indices(self, y, h, no):
+        """Decided symbols int32 [B, K], the largest of `symbol_logits`."""
+        return self._symbols(self.detect(y, h, no))
 
     # --- calls --------------------------------------------------------------
 
@@ -167,7 +171,7 @@ class Detector(keras.layers.Layer):
             if self.hard_out:
                 out = ops.cast(out > 0, "float32")
         elif self.hard_out:
-            out = self._symbols(self.detect(y, h, no))
+            out = self.symbol_indices(y, h, no)
         else:
             out = self.symbol_logits(y, h, no)
         return self._arranged_as(out, lead, streams)

@@ -54,7 +54,7 @@ class DetNetDetector(WeightScaled, Detector):
         num_layers: L; default 3 K.
         hidden_size: entries of u; default 8 N for N real dimensions.
         auxiliary_size: entries of a; default 2 N.
-        residual: weight of the layer before, in [0, 1).
+        residual: weight of the layer before, in [0, 0.999].
         head: "one-hot" or "soft-sign".
         normalize: take the gain out of H'y and H'H and add it to the inputs, see
             `linksim.detectors.real.matched_inputs`. One network then serves any SNR and scale.

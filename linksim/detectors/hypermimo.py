@@ -8,7 +8,12 @@ from keras import ops
 
 from linksim.detectors.base import Detector
 from linksim.detectors.mmnet import MMNetDetector, UnfoldedDetector, complex_matrix
-from linksim.detectors.perchannel import NETWORKS, logits_of_networks, trained_of
+from linksim.detectors.perchannel import (
+    NETWORKS,
+    logits_of_networks,
+    template_of,
+    trained_of,
+)
 from linksim.errors import InvalidInput, check_choice, check_int
 
 _MIN_PSI = 1e-3
@@ -232,7 +237,6 @@ class HyperDetector(Detector):
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        check_choice("network", network, MADE_NETWORKS)
         if hidden_sizes is not None:
             if not isinstance(hidden_sizes, (list, tuple)) or not hidden_sizes:
                 raise InvalidInput(
@@ -242,13 +246,9 @@ class HyperDetector(Detector):
                 check_int("hidden_sizes", size)
         if not isinstance(noise_input, bool):
             raise InvalidInput(f"noise_input: got {noise_input!r}, expected True or False")
-        self.network = network
-        self.network_options = dict(network_options or {})
         self.hidden_sizes = None if hidden_sizes is None else list(hidden_sizes)
         self.noise_input = noise_input
-        template = MADE_NETWORKS[network](
-            self.num_streams, self.num_bits_per_symbol, **self.network_options
-        )
+        template = template_of(self, MADE_NETWORKS, network, network_options)
         if getattr(template, "num_channels", 1) > 1:
             raise InvalidInput("network_options.num_channels: expected 1, or nothing")
         # In a function Keras does not see it: its own weights are never used

@@ -60,6 +60,9 @@ class MaximumLikelihoodDetector(Detector):
     def symbol_logits(self, y, h, no):
         return self._enumerate(y, h, no, joint=True)
 
+    def symbol_indices(self, y, h, no):
+        return ops.cast(ops.argmax(self.symbol_logits(y, h, no), axis=-1), "int32")
+
     def _enumerate(self, y, h, no, joint):
         """PAM logits [B, N, L], or with `joint` symbol logits [B, K, |C|].
 

@@ -149,6 +149,7 @@ class OAMPNet2Detector(OAMPNetDetector):
     """
 
     def __init__(self, *args, num_parameters=4, **kwargs):
+        check_choice("num_parameters", num_parameters, (4,))
         super().__init__(*args, num_parameters=num_parameters, **kwargs)
 
 

@@ -10,6 +10,7 @@ from linksim.detectors.detnet import DetNetDetector
 from linksim.detectors.oampnet import OAMPNet2Detector
 from linksim.detectors.real import complex_to_real_matrix
 from linksim.errors import InvalidInput, check_choice, check_int
+from linksim.factories import check_options
 
 
 class ChannelNetworks(Detector):
@@ -87,13 +88,30 @@ class ChannelNetworks(Detector):
 
     def warm_start(self, other):
         """Start from the networks of another layer with as many channels, such as those
-        of the hop before in sequences of channels."""
-        for source, target in zip(other.trainable_variables, self.trainable_variables):
+        of the hop before in sequences of channels.
+
+        Raises:
+            InvalidInput: `other` is another kind of layer or its weights have other
+                shapes, or one of the two has none yet. Nothing is copied then.
+        """
+        if type(other) is not type(self):
+            raise InvalidInput(
+                f"other: got {type(other).__name__}, expected {type(self).__name__}"
+            )
+        if not (self.built and other.built):
+            raise InvalidInput("other: a layer has no weights yet; call or build both first")
+        sources, targets = other.trainable_variables, self.trainable_variables
+        if len(sources) != len(targets):
+            raise InvalidInput(
+                f"other: it has {len(sources)} weights, expected {len(targets)}"
+            )
+        for source, target in zip(sources, targets):
             if source.shape != target.shape:
                 raise InvalidInput(
                     f"other: {target.name} has shape {tuple(source.shape)}, expected "
                     f"{tuple(target.shape)}"
                 )
+        for source, target in zip(sources, targets):
             target.assign(source)
 
     def detect(self, y, h, no):
@@ -136,6 +154,28 @@ class ChannelNetworks(Detector):
 NETWORKS = {"detnet": DetNetDetector, "oampnet2": OAMPNet2Detector}
 
 
+def template_of(detector, networks, network, options):
+    """The detector that a layer holds or makes the weights of, for its streams and bits.
+
+    Args:
+        detector: the layer; its `network` and `network_options` are set.
+        networks: {name: class}.
+        network: one of the names.
+        options: dictionary of that class's options, or None.
+
+    Raises:
+        InvalidInput: another name, or options that the class does not take.
+    """
+    check_choice("network", network, networks)
+    if options is not None and not isinstance(options, dict):
+        raise InvalidInput(f"network_options: got {options!r}, expected a dictionary")
+    detector.network, detector.network_options = network, dict(options or {})
+    check_options("network_options", networks[network], detector.network_options)
+    return networks[network](
+        detector.num_streams, detector.num_bits_per_symbol, **detector.network_options
+    )
+
+
 @keras.saving.register_keras_serializable("linksim")
 class FixedChannelDetector(ChannelNetworks):
     """DetNet for fixed channels (SPAWC 2017), or another network, one for each channel.
@@ -158,12 +198,7 @@ class FixedChannelDetector(ChannelNetworks):
 
     def __init__(self, *args, network="detnet", network_options=None, **kwargs):
         super().__init__(*args, **kwargs)
-        check_choice("network", network, NETWORKS)
-        self.network = network
-        self.network_options = dict(network_options or {})
-        template = NETWORKS[network](
-            self.num_streams, self.num_bits_per_symbol, **self.network_options
-        )
+        template = template_of(self, NETWORKS, network, network_options)
         # In a function Keras does not see it: its own weights are never used
         self._template = lambda: template
 

@@ -143,17 +143,22 @@ class REMIMODetector(Detector):
         """Attention of every block, eq. 19.
 
         Args:
-            y, h, s: as in a call, with one leading dimension.
+            y, h, s: as in a call.
 
         Returns:
-            list of float32 [B, num_heads, K, K], K the columns of h; entry [i, j] is the
+            list of float32 [..., num_heads, K, K], K the columns of h; entry [i, j] is the
             attention that user i pays to user j.
+
+        Raises:
+            InvalidInput: the layer has no weights yet, or as a call.
         """
         if not self.built:
             raise InvalidInput("attention_maps: no weights yet; call or build the layer first")
         streams = self._streams_of(h)
-        y, h, no, _ = self._to_real(y, h, s)
-        return [a[..., :streams, :streams] for a in self._unfold(y, h, no)[1]]
+        y, h, no, lead = self._to_real(y, h, s)
+        shape = (*lead, self.num_heads, streams, streams)
+        maps = self._unfold(y, h, no)[1]
+        return [ops.reshape(a[..., :streams, :streams], shape) for a in maps]
 
     def _unfold(self, y, h, no):
         columns = ops.swapaxes(h[..., : self.num_streams], -1, -2)  # [B, K, 2M]
@@ -286,6 +291,11 @@ class REMIMODetector(Detector):
             return super().symbol_logits(y, h, no)
         return self.all_logits(y, h, no)[-1]
 
+    def symbol_indices(self, y, h, no):
+        if self.factored:
+            return super().symbol_indices(y, h, no)
+        return _largest(self.symbol_logits(y, h, no))
+
     def detect_llrs(self, y, h, no):
         logits = self.all_logits(y, h, no)[-1]
         if self.factored:
@@ -298,8 +308,7 @@ class REMIMODetector(Detector):
         if self.factored:
             return super().detect_both(y, h, no)
         logits = self.all_logits(y, h, no)[-1]
-        symbols = ops.cast(ops.argmax(logits, axis=-1), "int32")
-        return logits_to_llrs(logits, self.demapping_method), symbols
+        return logits_to_llrs(logits, self.demapping_method), _largest(logits)
 
     def get_config(self):
         return {
@@ -311,6 +320,10 @@ class REMIMODetector(Detector):
             "estimates": self.estimates,
             "normalize": self.normalize,
         }
+
+
+def _largest(logits):
+    return ops.cast(ops.argmax(logits, axis=-1), "int32")
 
 
 def _encode(count, size):

@@ -75,7 +75,9 @@ def _notes(target, format):
 
 
 def _described(tensor):
-    shape = ["B" if size is None else size for size in tensor.shape]
+    # The batch comes first; what is unknown behind it is the number of users
+    unknown = ["B", *(len(tensor.shape) - 1) * ["K"]]
+    shape = [name if size is None else size for name, size in zip(unknown, tensor.shape)]
     return {**tensor._asdict(), "shape": shape}
 
 
@@ -117,11 +119,13 @@ def card_text(card):
     near = "exactly" if exact else "to {atol:g} + {rtol:g} of the value".format(**tolerance)
     notes = "".join(f"\n**Note.** {note}\n" for note in card["notes"])
     checked = "\n".join(f"    {line}" for line in card["checked"])
+    served = any("K" in t["shape"] for s in card["signatures"].values() for t in s["inputs"])
+    users = f", and K, the users, from 1 to {system['num_streams']}" if served else ""
     return f"""# {card["export"]}: {card["what"]} for {card["scenario"]["name"]}
 
 `{card["file"]}` is {_FORMATS[card["format"]]}.
 {system["num_streams"]} streams of {system["num_bits_per_symbol"]} bits,
-{system["num_rx"]} receive antennas; B, the batch, may be any number.
+{system["num_rx"]} receive antennas; B, the batch, may be any number{users}.
 
 | signature | | name | shape | type | meaning |
 |---|---|---|---|---|---|

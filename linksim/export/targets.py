@@ -122,7 +122,8 @@ def detector_target(name, detector, scenario, quantizer=None, weights=None):
     """
     meaning = _LLR if quantizer is None else f"{_LLR}, after quantization"
     output = Tensor("llr", (None, *_llr_shape(scenario.system)), "float32", meaning)
-    parts = _Parts(name, detector, quantizer, scenario)
+    any_users = quantizer is None and getattr(detector, "any_num_streams", False)
+    parts = _Parts(name, detector, quantizer, scenario, any_users=any_users)
     return _detecting_target("detector", parts, output, weights)
 
 
@@ -201,10 +202,14 @@ def _detecting_target(what, parts, output, weights):
     ours = isinstance(detector, Detector)
     if ours and not detector.built:
         build_detector(detector, scenario.system.num_rx)
-    inputs = _complex_inputs(scenario.system, parts.lead)
-    real_inputs = _real_inputs(inputs)
     plain = BitDecoder(scenario, stopping=False) if parts.decoder else None
-    for_onnx = Signature(real_inputs, (output,), parts._replace(decoder=plain).by_reals)
+    inputs = _complex_inputs(scenario.system, parts.lead)
+    # An ONNX file is for one number of users
+    of_onnx = parts._replace(decoder=plain, any_users=False)
+    for_onnx = Signature(_real_inputs(inputs), (output,), of_onnx.by_reals)
+    if parts.any_users:
+        inputs = _complex_inputs(scenario.system, parts.lead, any_users=True)
+        output = output._replace(shape=(None, None, *output.shape[2:]))
     refusals = {}
     if not ours:
         why = "Sionna's detectors are {}; linksim's, such as `mmse`, can be exported"
@@ -217,7 +222,7 @@ def _detecting_target(what, parts, output, weights):
         scenario=scenario,
         signatures={
             "serving_default": Signature(inputs, (output,), parts.by_complex),
-            "real": Signature(real_inputs, (output,), parts.by_reals),
+            "real": Signature(_real_inputs(inputs), (output,), parts.by_reals),
         },
         onnx={"real": for_onnx},
         layers=[
@@ -239,6 +244,7 @@ class _Parts(NamedTuple):
     quantizer: object
     scenario: object
     decoder: object = None  # None: LLRs are the result
+    any_users: bool = False  # `h` may have fewer columns than `num_streams`
 
     @property
     def lead(self):
@@ -249,7 +255,7 @@ class _Parts(NamedTuple):
         return self._finish(self._in_blocks(self.detector(*self._vectors(y, h, no))))
 
     def by_reals(self, y_real, y_imag, h_real, h_imag, no):
-        if not isinstance(self.detector, Detector):
+        if self.any_users or not isinstance(self.detector, Detector):
             y, h = tf.complex(y_real, y_imag), tf.complex(h_real, h_imag)
             return self.by_complex(y, h, no)
         vectors = self._vectors(y_real, y_imag, h_real, h_imag, no)
@@ -260,10 +266,14 @@ class _Parts(NamedTuple):
         return keras.Model(given, self._finish(self.detector(*given)))
 
     def _vectors(self, *inputs):
+        if not self.lead:
+            return inputs
         skip = 1 + len(self.lead)
         return [tf.reshape(x, [-1, *x.shape[skip:]]) for x in inputs]
 
     def _in_blocks(self, llrs):
+        if not self.lead:
+            return llrs
         return tf.reshape(llrs, [-1, *self.lead, *_llr_shape(self.scenario.system)])
 
     def _finish(self, llrs):
@@ -276,8 +286,8 @@ def _llr_shape(system):
     return system.num_streams, system.num_bits_per_symbol
 
 
-def _complex_inputs(system, lead):
-    m, k = system.num_rx, system.num_streams
+def _complex_inputs(system, lead, any_users=False):
+    m, k = system.num_rx, None if any_users else system.num_streams
     return (
         Tensor("y", (None, *lead, m), "complex64", "received vectors y = H x + n"),
         Tensor("h", (None, *lead, m, k), "complex64", "channel matrices, for E|x_k|^2 = 1"),

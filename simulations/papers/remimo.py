@@ -3,9 +3,9 @@
 
 Writes results/papers/remimo/<figure>/<panel>/ (results.json, results.csv, ser.png,
 bler.png, ber.png) for the simulated figures, fig13.png and fig14.png with the numbers
-behind them, and claims.md. Beside the paper's 64 antennas stands a system of a quarter of
-its size, 16 antennas and 4 to 8 users, and CDL channels that nothing was trained for.
-Detectors without shipped weights are left out, and named.
+behind them, information.json, and claims.md. Beside the paper's 64 antennas stands a system
+of a quarter of its size, 16 antennas and 4 to 8 users, and CDL channels that nothing was
+trained for. Detectors without shipped weights are left out, and named.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from common import (
     available,
     curve_of,
     gap_text,
-    gaps_text,
     load_json,
     load_results,
     run_paper,
     simulate_figure,
+    symbol_error_gap,
 )
 
 from linksim.files import save_json, write_atomically
@@ -40,14 +40,12 @@ MASSIVE = "massive-64x32-qam16"
 RANGES = [f"{name}@{SMALL}" for name in ("remimo", *OURS)]
 RANGES += [f"{name}@{SMALL}-even" for name in ("remimo", "remimo-lmmse")]
 CORRELATED = ["mmse", "ep", "oamp", "oampnet", "oampnet2"]
-# RE-MIMOs that were trained on receive-correlated channels, by the number of antennas
+# Trained on receive-correlated channels, the last one at the SNR of use without a code
+PIC_RX = [f"remimo-pic@{MASSIVE}-corr-rx", f"remimo-pic@{MASSIVE}-corr-rx-high"]
+# By the number of antennas
 CORR_RX = {
     16: [f"{name}@{SMALL}-corr-rx" for name in ("remimo", "remimo-lmmse")],
-    64: [
-        *(f"{name}@{MASSIVE}-corr-rx" for name in ("remimo", "remimo-lmmse", "remimo-pic")),
-        # At the SNR of use without a code
-        f"remimo-pic@{MASSIVE}-corr-rx-high",
-    ],
+    64: [*(f"{name}@{MASSIVE}-corr-rx" for name in ("remimo", "remimo-lmmse")), *PIC_RX],
 }
 
 
@@ -76,7 +74,7 @@ FIGURES = {
             # The last ones have seen correlation of the receiver only
             CORRELATED
             + [f"{name}@{MASSIVE}-corr-full" for name in ("remimo", "remimo-pic")]
-            + CORR_RX[64],
+            + PIC_RX,
             points,
         )
         for k, rho, points in (
@@ -156,6 +154,27 @@ FIGURES = {
         ),
     },
 }
+# Whatever else is shipped for 64 antennas, uncoded and coded
+FIGURES["others"] = {
+    f"64x{k}-qam{size}{kind}": (
+        f"massive-64x{k}-qam{size}{kind}",
+        {},
+        ["mmse", "ep", "oampnet", "oampnet2"],
+        points,
+    )
+    for k, size, kind, points in (
+        (24, 16, "", _points(2, 6, 9, 15)),
+        (24, 16, "-corr-rx", _points(4, 8, 11, 17)),
+        (24, 16, "-corr-full", _points(7, 11, 13, 21)),
+        (24, 64, "", _points(6, 10, 14, 20)),
+        (16, 64, "-corr-rx", _points(6, 10, 15, 21)),
+        (24, 64, "-corr-rx", _points(9, 13, 17, 23)),
+        (32, 64, "-corr-rx", _points(12, 17, 19, 25)),
+        (16, 64, "-corr-full", _points(9, 13, 17, 25)),
+        (24, 64, "-corr-full", _points(12, 16, 19, 27)),
+        (32, 64, "-corr-full", _points(15, 19, 22, 30)),
+    )
+}
 CHANNELS = {
     "fig7": "i.i.d. Rayleigh",
     "fig8": "i.i.d. Rayleigh",
@@ -165,7 +184,9 @@ CHANNELS = {
     "fig12": "i.i.d. Rayleigh",
     "cdl": "CDL-C 100 ns",
 }
-# (users, SNR in dB): published SER of Fig. 7 by detector; "OAMPNet" is close to it
+KINDS = {"": "i.i.d. Rayleigh", "-corr-rx": "receive-correlated"}
+KINDS["-corr-full"] = "both sides correlated"
+# (users, SNR in dB): published SER of Fig. 7 by detector
 PUBLISHED = {
     (16, 9.0): {"mmse-biased": 0.0436, "amp": 0.0246, "oampnet": 0.0242, "remimo": 0.0259},
     (16, 11.0): {"mmse-biased": 0.00973, "amp": 0.00356, "oampnet": 0.00331, "remimo": 0.00360},
@@ -227,19 +248,26 @@ def scenario_of(name, panel):
     size = 2**scenario.system.num_bits_per_symbol
     if scenario.ofdm is None:
         changes = {**changes, "code": {"type": "802.11n"}}
+    channel = CHANNELS.get(name) or KINDS[scenario_name.partition(f"-qam{size}")[2]]
     return scenario.replace(
         **changes,
         # SER is wanted where BLER is zero already
         run={"min_bler": 0.0, "gap_bler": TARGET_BLER, "batch_size": BATCH_SIZE},
-        title=f"{CHANNELS[name]}, {panel.replace('-rho', ', rho ')}, {size}-QAM",
+        title=f"{channel}, {_panel_text(panel)}, {size}-QAM",
     )
+
+
+def _panel_text(panel):
+    """"64x16, rho 0.7" of a panel's name."""
+    return panel.partition("-qam")[0].replace("-rho", ", rho ")
 
 
 # --- Fig. 13 and 14 -------------------------------------------------------------------
 
 
-def attention(name, args, console, vectors=2000, block=2):
-    """Attention of the third block, beside the alignment of the channels (Fig. 13)."""
+def attention(name, args, console, vectors=2000):
+    """Attention of the third block, or the last if there are fewer, beside the alignment
+    of the channels (Fig. 13)."""
     from linksim.figures import save_figure
     from linksim.link.receiver import Receiver
     from linksim.training.source import VALIDATION, VectorSource
@@ -274,7 +302,8 @@ def attention(name, args, console, vectors=2000, block=2):
             }
             for number, a in enumerate(maps)
         ]
-        images[f"{detector_name}: attention of block {block + 1}, mean"] = maps[block]
+        block = min(3, len(maps))
+        images[f"{detector_name}: attention of block {block}, mean"] = maps[block - 1]
     save_json(args.output / "fig13.json", data)
     images["Channel alignment, mean"] = alignment
     save_figure(_heat_maps(images), args.output / "fig13.png")
@@ -299,7 +328,8 @@ def _heat_maps(images):
 def latency(name, args, console, repeats=20):
     """Time of a call against the number of users, at 64 antennas (Fig. 14).
 
-    RE-MIMO has the paper's size and random weights, which cost the same.
+    RE-MIMO has the paper's size and random weights, which cost the same. Both run as
+    graphs without XLA at every size, so that the sizes can be compared.
     """
     import tensorflow as tf
 
@@ -315,7 +345,7 @@ def latency(name, args, console, repeats=20):
             detector = create_detector(detector_name, num_streams=users, num_bits_per_symbol=4)
             build_detector(detector, num_rx)
             functions[detector_name] = tf.function(
-                detector.llrs_and_symbols, autograph=False, jit_compile=detector.xla_on_cpu
+                detector.llrs_and_symbols, autograph=False
             )
             flops[detector_name] = count_flops(detector, num_rx).flops
         shape = (LATENCY_BATCH, num_rx, users)
@@ -332,7 +362,7 @@ def latency(name, args, console, repeats=20):
                     **times,
                 }
             )
-    data = {"num_rx": num_rx, "batch_size": LATENCY_BATCH, "rows": rows}
+    data = {"num_rx": num_rx, "batch_size": LATENCY_BATCH, "xla": False, "rows": rows}
     save_json(args.output / "fig14.json", data)
     figure, axes = new_figure(6.5, 4.2)
     for detector_name, marker in (("remimo", "o"), ("oampnet2", "s")):
@@ -352,6 +382,60 @@ def latency(name, args, console, repeats=20):
     save_figure(figure, args.output / "fig14.png")
 
 
+# --- information ----------------------------------------------------------------------
+
+
+def information(name, args, console, batches=32):
+    """Mutual information of every shipped RE-MIMO on the distribution that it was trained
+    on, from draws that no training saw, and of classical detectors on the same draws."""
+    from linksim.link.scenario import load_scenario
+    from linksim.models import list_models
+    from linksim.registry import create_detector
+    from linksim.training.build import load_layer
+    from linksim.training.loop import compiled, source_of
+    from linksim.training.losses import mutual_information
+    from linksim.training.recipe import load_recipe
+    from linksim.training.source import VALIDATION
+
+    rows = []
+    for path in (p for p in list_models() if p.startswith("remimo")):
+        recipe = load_recipe(path)
+        scenario = load_scenario(recipe.data.scenario)
+        source = source_of(recipe, scenario)
+        layers = {path: load_layer(path, "model")}
+        for other in ("mmse", "ep", "oamp"):
+            layers[other] = create_detector(
+                other,
+                num_streams=source.num_streams,
+                num_bits_per_symbol=source.num_bits_per_symbol,
+            )
+        draw = compiled(source.draw)
+        rates = {
+            layer: compiled(
+                lambda b, f=f: mutual_information(
+                    f(b["y"], b["h"], b["no"]), b["bits"], b["present"]
+                )
+            )
+            for layer, f in layers.items()
+        }
+        values = {layer: [] for layer in rates}
+        for index in range(batches):
+            batch = draw(source.keys(VALIDATION, 10**6 + index))
+            for layer, rate in rates.items():
+                values[layer].append(float(rate(batch)))
+        own = np.array(values[path])
+        row = {"model": path, "batches": batches, "batch_size": source.batch_size}
+        for layer, found in values.items():
+            ahead = own - found
+            row["itself" if layer == path else layer] = float(np.mean(found))
+            if layer != path:
+                half = 1.96 * ahead.std(ddof=1) / batches**0.5
+                row[f"ahead_of_{layer}"] = [float(ahead.mean()), float(half)]
+        console.print(row)
+        rows.append(row)
+        save_json(args.output / "information.json", {"seed": recipe.seed, "rows": rows})
+
+
 # --- claims ---------------------------------------------------------------------------
 
 
@@ -361,9 +445,9 @@ def claims(name, args, console):
     lines.append(f"Gaps at SER {TARGET_SER:g} take points as independent; those at a BLER are from")
     lines.append("paired blocks. 95 % intervals; negative is better than the reference.")
     lines.append("R1 and R2: fig7, fig8. R3: fig9, fig10. R4: fig11. R5: fig12.")
-    for figure, panels in FIGURES.items():
-        for panel in panels:
-            lines += gaps_text(args.output, f"{figure}/{panel}")
+    for figure in FIGURES:
+        lines += _gap_tables(args.output, figure)
+    lines += _information_text(args.output)
     lines += ["", "## Published SER (Fig. 7)", ""]
     lines.append("| users | SNR | detector | published | measured | 95 % interval | ratio |")
     lines.append("|---|---|---|---|---|---|---|")
@@ -381,6 +465,61 @@ def claims(name, args, console):
     lines += _attention_text(args.output) + _latency_text(args.output)
     write_atomically(args.output / "claims.md", "\n".join(lines) + "\n")
     console.print(f"{args.output}/claims.md")
+
+
+def _gap_tables(folder, figure):
+    """Two tables of a figure: gaps at the SER and at the BLER, a detector each, a column
+    for each panel; and which detectors have no weights."""
+    found = {p: load_results(folder, f"{figure}/{p}") for p in FIGURES[figure]}
+    found = {p: r for p, r in found.items() if r and r["gaps"]}
+    if not found:
+        return []
+    names = dict.fromkeys(g["detector"] for r in found.values() for g in r["gaps"])
+    panels = [panel.replace("-rho", ", rho ") for panel in found]
+    reference = next(iter(found.values()))["gaps"][0]["reference"].partition("@")[0]
+    lines = []
+    for title in (f"SER {TARGET_SER:g}", f"BLER {TARGET_BLER:g}"):
+        lines += ["", f"## {figure}, {title}", ""]
+        lines.append(f"| dB to `{reference}` | " + " | ".join(panels) + " |")
+        lines.append("|---" * (1 + len(found)) + "|")
+        for name in names:
+            cells = []
+            for results in found.values():
+                gap = next((g for g in results["gaps"] if g["detector"] == name), None)
+                if gap is None:
+                    cells.append("")
+                    continue
+                if title.startswith("SER"):
+                    gap = symbol_error_gap(results, name, gap["reference"], TARGET_SER)
+                cells.append(gap_text(gap).replace(" dB", ""))
+            lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    incomplete = [p for p, r in found.items() if not r["provenance"]["complete"]]
+    if incomplete:
+        lines += ["", "Interrupted, not all points are there: " + ", ".join(incomplete) + "."]
+    simulated = {r["detector"] for results in found.values() for r in results["records"]}
+    asked = dict.fromkeys(d for p in found for d in FIGURES[figure][p][2])
+    missing = [f"`{name}`" for name in asked if name not in simulated]
+    if missing:
+        lines += ["", "Without weights: " + ", ".join(missing) + "."]
+    return lines
+
+
+def _information_text(folder):
+    data = load_json(folder / "information.json")
+    if data is None:
+        return []
+    lines = ["", "## Mutual information", ""]
+    lines.append("Bits per coded bit on the distribution of each network's training, from draws")
+    lines.append("that it did not see; how far it is ahead with 95 % intervals, from the same draws.")
+    lines += ["", "| model | itself | MMSE | EP | OAMP | ahead of MMSE | ahead of EP |"]
+    lines.append("|---" * 7 + "|")
+    for row in data["rows"]:
+        rates = " | ".join(f"{row[k]:.3f}" for k in ("itself", "mmse", "ep", "oamp"))
+        ahead = " | ".join(
+            "{:+.4f} ± {:.4f}".format(*row[f"ahead_of_{k}"]) for k in ("mmse", "ep")
+        )
+        lines.append(f"| `{row['model']}` | {rates} | {ahead} |")
+    return lines
 
 
 def _published_gaps(folder, target=2e-3):
@@ -437,7 +576,8 @@ def _latency_text(folder):
 
 def main(argv=None):
     functions = {name: simulated for name in FIGURES}
-    functions.update(published=published, fig13=attention, fig14=latency, claims=claims)
+    functions.update(published=published, fig13=attention, fig14=latency)
+    functions.update(information=information, claims=claims)
     panels = sorted({panel for panels in FIGURES.values() for panel in panels})
     return run_paper(argv, __doc__, "remimo", functions, panels=panels, max_blocks=1000)
 

@@ -293,13 +293,15 @@ def pam_llrs(z, v, m):
     return np.stack([half[:k], half[k:]], -1).reshape(k, m)
 
 
-def test_amp_is_its_recursion(rng):
+@pytest.mark.parametrize("normalize", [True, False])
+def test_amp_is_its_recursion(rng, normalize):
     m, points = 4, pam_points(4).astype(np.float64)
     _, y, h, no = draw_system(rng, 20, 24, 6, m, 1.0)
+    y, h, no = (y / np.sqrt(24)).astype("c8"), (h / np.sqrt(24)).astype("c8"), no / 24
     expected = []
     for yi, hi, ni in zip(y, h, no):
         yr, hr = real_system(yi, hi)
-        g = np.sqrt((hr**2).sum() / hr.shape[1])
+        g = np.sqrt((hr**2).sum() / hr.shape[1]) if normalize else 1.0
         yr, hr, s2 = yr / g, hr / g, ni / 2 / g**2
         beta = hr.shape[1] / hr.shape[0]
         x, r, tau = np.zeros(hr.shape[1]), yr, beta * np.mean(points**2) / s2
@@ -311,7 +313,7 @@ def test_amp_is_its_recursion(rng):
             r = yr - hr @ x + new / (1 + tau) * r
             tau = new
         expected.append(pam_llrs(z, v, m))
-    got = run(make("amp", 6, m, num_iterations=8), y, h, no)
+    got = run(make("amp", 6, m, num_iterations=8, normalize=normalize), y, h, no)
     np.testing.assert_allclose(got, expected, rtol=1e-2, atol=1e-2)
 
 

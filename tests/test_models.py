@@ -83,6 +83,14 @@ def test_the_promised_models_are_there():
         "eqnet-p-sic/rayleigh-2x2-qam64",
         "oampnet2/rayleigh-2x2-qam64",
         "eqnet-l-sic/rayleigh-4x4-qam16",
+        "detnet/massive-64x16-qam16",
+        "detnet/massive-64x32-qam16",
+        "remimo/small-16x8-qam16",
+        "remimo/small-16x8-qam16-corr-rx",
+        "remimo-lmmse/massive-64x32-qam16",
+        "remimo-pic/massive-64x32-qam16-corr-rx",
+        "remimo-pic/massive-64x32-qam16-corr-full",
+        "remimo-pic/massive-64x32-qam64",
     ):
         assert path in DETECTORS
     for name in ("oampnet", "oampnet2"):

@@ -141,9 +141,9 @@ FIGURES = {
             ["mmse", "zf-pic", "ep", "oamp"]
             + [f"{net}@massive-64x16-qam16" for net in ("detnet", "oampnet", "oampnet2")]
             + [f"{net}@massive-64x16-qam16-corr-rx" for net in ("oampnet", "oampnet2")]
-            + [f"{net}@{MASSIVE}" for net in OURS]
+            + [f"remimo-lmmse@{MASSIVE}"]
             + [f"{net}@{MASSIVE}-corr-rx" for net in ("remimo-lmmse", "remimo-pic")],
-            _points(3, 8, 10, 20),
+            _points(5, 8, 12, 20),
         ),
         "16x8": (
             "cdl-c-16x8-qam16",

@@ -46,7 +46,7 @@ CORRELATED = ["mmse", "ep", "oamp", "oampnet", "oampnet2"]
 PIC_RX = [f"remimo-pic@{MASSIVE}-corr-rx", f"remimo-pic@{MASSIVE}-corr-rx-high"]
 # By the number of antennas
 CORR_RX = {
-    16: [f"{name}@{SMALL}-corr-rx" for name in ("remimo", "remimo-lmmse")],
+    16: [f"{name}@{SMALL}-corr-rx" for name in ("remimo", "remimo-lmmse", "remimo-pic")],
     64: [*(f"{name}@{MASSIVE}-corr-rx" for name in ("remimo", "remimo-lmmse")), *PIC_RX],
 }
 
@@ -76,7 +76,7 @@ FIGURES = {
             # The last ones have seen correlation of the receiver only
             CORRELATED
             + [f"{name}@{MASSIVE}-corr-full" for name in ("remimo", "remimo-pic")]
-            + PIC_RX,
+            + (PIC_RX if k == 16 else []),
             points,
         )
         for k, rho, points in (

@@ -141,9 +141,8 @@ FIGURES = {
             ["mmse", "zf-pic", "ep", "oamp"]
             + [f"{net}@massive-64x16-qam16" for net in ("detnet", "oampnet", "oampnet2")]
             + [f"{net}@massive-64x16-qam16-corr-rx" for net in ("oampnet", "oampnet2")]
-            + [f"remimo-lmmse@{MASSIVE}"]
-            + [f"{net}@{MASSIVE}-corr-rx" for net in ("remimo-lmmse", "remimo-pic")],
-            _points(5, 8, 12, 20),
+            + [f"remimo-lmmse@{MASSIVE}", f"remimo-pic@{MASSIVE}-corr-rx"],
+            _points(5, 8, 14, 18),
         ),
         "16x8": (
             "cdl-c-16x8-qam16",

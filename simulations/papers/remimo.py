@@ -399,7 +399,6 @@ def latency(name, args, console, repeats=20):
 def information(name, args, console, batches=32):
     """Mutual information of every shipped RE-MIMO on the distribution that it was trained
     on, from draws that no training saw, and of classical detectors on the same draws."""
-    from linksim.link.scenario import load_scenario
     from linksim.models import list_models
     from linksim.registry import create_detector
     from linksim.training.build import load_layer

@@ -10,7 +10,7 @@ constant, of one level of one real dimension. The real dimensions of K streams
 are ordered as real parts of streams 0..K-1, then their imaginary parts.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from keras import ops
@@ -35,7 +35,7 @@ def pam_num_bits(num_bits_per_symbol):
     return num_bits_per_symbol // 2
 
 
-@lru_cache(maxsize=None)
+@cache
 def bit_labels(num_bits):
     """Bits of the indices 0..2^num_bits-1, most significant first.
 
@@ -56,7 +56,7 @@ def _gray_pam(bits):
     return sign * (2 ** (bits.shape[1] - 1) - _gray_pam(bits[:, 1:]))
 
 
-@lru_cache(maxsize=None)
+@cache
 def pam_points(num_bits_per_symbol):
     """Levels of one real dimension, by label; complex symbols have unit power.
 
@@ -70,7 +70,7 @@ def pam_points(num_bits_per_symbol):
     return points
 
 
-@lru_cache(maxsize=None)
+@cache
 def pam_indices_of_symbols(num_bits_per_symbol):
     """PAM indices of every symbol: int32 [2^m, 2] (real, imaginary part).
 
@@ -86,7 +86,7 @@ def pam_indices_of_symbols(num_bits_per_symbol):
     return table
 
 
-@lru_cache(maxsize=None)
+@cache
 def qam_points(num_bits_per_symbol):
     """Unit-power constellation points by label: complex64 [2^m]."""
     levels = pam_points(num_bits_per_symbol)

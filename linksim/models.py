@@ -80,9 +80,7 @@ def list_models(name=None):
     return cards
 
 
-def find_model(
-    name, num_streams, num_bits_per_symbol, configuration=None, scenario=None
-):
+def find_model(name, num_streams, num_bits_per_symbol, configuration=None, scenario=None):
     """The trained model of a name that fits a system.
 
     Args:
@@ -142,7 +140,9 @@ def streams_of(card):
     "4 to 8 in steps of 2"."""
     if card["streams"]:
         step = card["streams_step"]
-        return "{} to {}".format(*card["streams"]) + (f" in steps of {step}" if step > 1 else "")
+        return "{} to {}".format(*card["streams"]) + (
+            f" in steps of {step}" if step > 1 else ""
+        )
     return str(card["num_streams"])
 
 

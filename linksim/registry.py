@@ -267,9 +267,7 @@ def _load(name):
     return load_factory(_DETECTORS, name, "detector")
 
 
-def create_detector(
-    name, *, num_streams, num_bits_per_symbol, pretrained=False, **options
-):
+def create_detector(name, *, num_streams, num_bits_per_symbol, pretrained=False, **options):
     """Create a detector by name.
 
     Args:

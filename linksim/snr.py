@@ -5,8 +5,8 @@ one receive dimension. Symbols have unit power. The papers define their SNR in
 five ways; each is a name here, and every axis label names the one it shows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 

@@ -154,9 +154,7 @@ def worker_share(nodes, workers):
             f"workers: got {workers}, the {len(nodes)} nodes have {cpus} CPUs"
             + (f" beside their {gpus} GPUs" if gpus else "")
         )
-    share = max(
-        s for s in range(1, int(max(c for c, _ in nodes)) + 1) if places(s) >= workers
-    )
+    share = max(s for s in range(1, int(max(c for c, _ in nodes)) + 1) if places(s) >= workers)
     # Ray counts GPUs in units of 1e-4
     return workers, share, math.floor(1e4 / on_gpu) / 1e4 if gpus else 0.0
 
@@ -319,9 +317,7 @@ class Pool:
         for _ in range(_STARTS_OF_RAY if self._address is None else 1):
             try:
                 with _this_linksim():
-                    ray.init(
-                        log_to_driver=False, logging_level="ERROR", **self._ray_options()
-                    )
+                    ray.init(log_to_driver=False, logging_level="ERROR", **self._ray_options())
                 return
             except Exception as caught:  # Ray raises a dozen kinds, plain ones too
                 error = caught

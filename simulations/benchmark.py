@@ -48,7 +48,11 @@ DETECTORS = {
     **{
         # Sionna has no OAMP; its EP is what solves the same problem in as many iterations
         f"{ours}-64x16-qam16-{mode}": (ours, {}, rival, {}, 64, 16, 4, 1000, 5.0)
-        for ours, rival in (("mmse", "sionna-lmmse"), ("oamp", "sionna-ep"), ("ep", "sionna-ep"))
+        for ours, rival in (
+            ("mmse", "sionna-lmmse"),
+            ("oamp", "sionna-ep"),
+            ("ep", "sionna-ep"),
+        )
         for mode in ("graph", "xla")
     },
     "kbest-4x4-qam16": ("kbest", {"k": 64}, "sionna-kbest", {"k": 64}, 4, 4, 4, 1000, 0.2),
@@ -108,7 +112,11 @@ def parse_arguments(argv):
     add("--only", choices=ROWS, action="append", help="one row; may be repeated")
     add("--json", metavar="FILE", help="write the rows there")
     add("--markdown", metavar="FILE", help="write a table there")
-    add("--quick", action="store_true", help="small batches, three repeats, a few detectors alone")
+    add(
+        "--quick",
+        action="store_true",
+        help="small batches, three repeats, a few detectors alone",
+    )
     add("--repeats", type=int, default=9, metavar="N")
     return parser.parse_args(argv)
 
@@ -377,7 +385,9 @@ HEADER = ["row", "ours", "ms", "rival", "ms", "times faster", "agreement"]
 def markdown(rows, facts):
     lines = ["# Benchmark", ""]
     lines.append("Made by `python simulations/benchmark.py --markdown results/benchmark.md`.")
-    lines.append("Median milliseconds for one vector or codeword (a whole simulation in the last")
+    lines.append(
+        "Median milliseconds for one vector or codeword (a whole simulation in the last"
+    )
     lines.append("row), calls of both sides in turn; in brackets the quartiles of the ratio.")
     lines += ["", ", ".join(f"{k}: {v}" for k, v in facts.items() if v), ""]
     lines.append("| " + " | ".join(HEADER) + " |")

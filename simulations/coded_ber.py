@@ -140,9 +140,7 @@ def chosen_scenario(args):
     name = scenario.name
     if args.csi_error is not None:
         name += f"+csi{args.csi_error:g}db"
-        scenario = scenario.replace(
-            csi={"type": "noisy", "error_snr_db": args.csi_error}
-        )
+        scenario = scenario.replace(csi={"type": "noisy", "error_snr_db": args.csi_error})
     if args.code is not None and args.code != scenario.code.type:
         name += "+uncoded" if args.code == "none" else f"+{args.code}"
         info = 324 if args.code == "5g" else 0
@@ -304,9 +302,7 @@ def run(args, console):
 
     if args.replay:
         name, snr_db, block = parse_replay(args.replay)
-        arrays = replay_block(
-            scenario, name, snr_db, block, seed=args.seed, xla=args.xla
-        )
+        arrays = replay_block(scenario, name, snr_db, block, seed=args.seed, xla=args.xla)
         path = folder / f"replay-{name}-{snr_db:g}dB-{block}.npz"
         save_replay(arrays, path)
         console.print(

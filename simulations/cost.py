@@ -46,7 +46,12 @@ def parse_arguments(argv):
     add = parser.add_argument
     add("--only", choices=("pareto", "growth"), action="append", help="one part")
     add("--results", type=Path, default=PARETO_RESULTS, metavar="FILE", help="for pareto")
-    add("--snr-db", type=float, metavar="DB", help="point of pareto; default the highest of all")
+    add(
+        "--snr-db",
+        type=float,
+        metavar="DB",
+        help="point of pareto; default the highest of all",
+    )
     add(
         "--detectors",
         nargs="+",
@@ -91,7 +96,9 @@ def pareto(args, console):
     rows = []
     for record in records:
         cost = costs[record["detector"]]
-        rows.append({**{key: record[key] for key in kept}, "flops": cost["flops"], "us": cost["us"]})
+        rows.append(
+            {**{key: record[key] for key in kept}, "flops": cost["flops"], "us": cost["us"]}
+        )
     data = {
         "scenario": scenario.name,
         "snr_db": snr_db,
@@ -126,12 +133,18 @@ def _plot_pareto(data, scenario, path):
         rows = [r for r in data["rows"] if r[cost]]
         best = front(rows, cost)
         axes.step(
-            [r[cost] for r in best], [r["bler"] for r in best], where="post", color="0.6", zorder=1
+            [r[cost] for r in best],
+            [r["bler"] for r in best],
+            where="post",
+            color="0.6",
+            zorder=1,
         )
         for row in rows:
             color = "C0" if row in best else "C7"
             error = [[row["bler"] - row["bler_low"]], [row["bler_high"] - row["bler"]]]
-            axes.errorbar(row[cost], row["bler"], yerr=error, marker="o", color=color, capsize=2)
+            axes.errorbar(
+                row[cost], row["bler"], yerr=error, marker="o", color=color, capsize=2
+            )
             axes.annotate(
                 row["detector"],
                 (row[cost], row["bler"]),
@@ -163,7 +176,9 @@ def growth(args, console):
             for value in values:
                 with console.status(f"{name}, {axis} = {value}"):
                     system = {**BASE, axis: value}
-                    known = [r for r in rows if r["detector"] == name and r["system"] == system]
+                    known = [
+                        r for r in rows if r["detector"] == name and r["system"] == system
+                    ]
                     seconds = known[0]["seconds"] if known else seconds_of(name, system, args)
                 if seconds is None:
                     break
@@ -305,10 +320,19 @@ def report(folder):
     file = folder / "pareto.json"
     if file.exists():
         data = load_json(file)
-        lines += [f"## Error rate against cost: {data['scenario']} at {data['snr_db']:g} dB", ""]
+        lines += [
+            f"## Error rate against cost: {data['scenario']} at {data['snr_db']:g} dB",
+            "",
+        ]
         lines += [_machine_text(data["machine"]), "", "![](pareto.png)", ""]
-        lines += ["FLOPs are not given where the number of passes of a loop is not in the graph."]
-        lines += ["", "| detector | BLER | us per vector | FLOPs per vector |", "|---|---|---|---|"]
+        lines += [
+            "FLOPs are not given where the number of passes of a loop is not in the graph."
+        ]
+        lines += [
+            "",
+            "| detector | BLER | us per vector | FLOPs per vector |",
+            "|---|---|---|---|",
+        ]
         for r in sorted(data["rows"], key=lambda r: r["bler"]):
             flops = "" if r["flops"] is None else f"{r['flops']:,}"
             interval = f"{r['bler']:.2e} [{r['bler_low']:.1e}, {r['bler_high']:.1e}]"
@@ -320,7 +344,10 @@ def report(folder):
         base = ", ".join(f"{key} {value}" for key, value in BASE.items())
         lines += ["## Growth", "", _machine_text(data["machine"]), "", "![](growth.png)", ""]
         lines += [f"Slopes in log-log plots around {base}; the time is that of a whole call."]
-        lines += ["Missing: sizes that a detector refuses, or that take over 5 s or 6 GiB.", ""]
+        lines += [
+            "Missing: sizes that a detector refuses, or that take over 5 s or 6 GiB.",
+            "",
+        ]
         lines += ["| detector | streams | antennas | constellation points | vectors |"]
         lines += ["|---|---|---|---|---|"]
         for name, mine in data["slopes"].items():

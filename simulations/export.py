@@ -55,9 +55,7 @@ def main(argv=None):
         # Loads Sionna: after everything that can be refused quickly
         from linksim.export import export, target_of
 
-        card = export(
-            target_of(args.name, scenario, args.receiver), args.format, args.output
-        )
+        card = export(target_of(args.name, scenario, args.receiver), args.format, args.output)
     except (InvalidInput, ResultFileError, RuntimeError) as error:
         print(f"export.py: {error}", file=sys.stderr)
         return 2

@@ -27,9 +27,7 @@ def parse_arguments(argv):
         epilog="Example: report.py results/cdl-c-8x4-qam16 --output report.html",
     )
     add = parser.add_argument
-    add(
-        "results", nargs="+", metavar="RESULTS", help="results.json, or the folder it is in"
-    )
+    add("results", nargs="+", metavar="RESULTS", help="results.json, or the folder it is in")
     add("--output", default="report.html", metavar="FILE")
     add("--rate", choices=("bler", "ber", "ser"), default="bler", help="shown first")
     add(

@@ -335,9 +335,7 @@ def markdown(data):
                         f"{r['batch_ms']:.2f}",
                         f"{r['batch_cpu_ms']:.2f}",
                         f"{r['batches_per_second']:.0f}",
-                        ""
-                        if r["bytes_per_batch"] is None
-                        else f"{r['bytes_per_batch']:.0f}",
+                        "" if r["bytes_per_batch"] is None else f"{r['bytes_per_batch']:.0f}",
                     )
                     for r in data["driver"]
                 ],

@@ -169,9 +169,7 @@ def check_store(before, after, fault):
         raise SoakError(f"{fault}: lines that were written are missing or changed")
     if fault["kind"] == "full disk" and after != complete_lines(after):
         raise SoakError(f"{fault}: a full disk left part of a line")
-    batches = [
-        tuple(json.loads(line)[:2]) for line in complete_lines(after).splitlines()[1:]
-    ]
+    batches = [tuple(json.loads(line)[:2]) for line in complete_lines(after).splitlines()[1:]]
     if len(set(batches)) != len(batches):
         raise SoakError(f"{fault}: a batch stands twice")
 
@@ -323,9 +321,7 @@ def main(argv=None):
     if args.output.exists():
         set_aside(args.output)
     started = time.monotonic()
-    soak = Soak(
-        args.output, args.seed, args.max_blocks, lambda text: print(text, flush=True)
-    )
+    soak = Soak(args.output, args.seed, args.max_blocks, lambda text: print(text, flush=True))
     try:
         summary = soak.run(60 * args.minutes, args.runs)
     except (SoakError, ResultFileError) as error:

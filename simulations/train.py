@@ -75,9 +75,7 @@ def show_list(console):
     cards = list_models()
     for name in list_recipes():
         mark = "trained" if name in cards else "-"
-        console.print(
-            f"[bold]{name:36}[/] {mark:8} {load_recipe(name).title}", soft_wrap=True
-        )
+        console.print(f"[bold]{name:36}[/] {mark:8} {load_recipe(name).title}", soft_wrap=True)
 
 
 def main(argv=None):

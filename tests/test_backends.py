@@ -14,7 +14,9 @@ pytest.importorskip("jax")
 # A few of every kind
 CORE = "(ml_is_brute and 2-2-4-app) or formulas or coloured or penalty_is"
 CORE += " or estimation_encoder or (oampnet_is_its and 8-4) or (detnet_is and 4-False)"
-CORE += " or nearest_channel or (permutes_with_the_users and 6) or (hypermimo_is and streams-1)"
+CORE += (
+    " or nearest_channel or (permutes_with_the_users and 6) or (hypermimo_is and streams-1)"
+)
 
 
 def run_on_jax(*arguments):

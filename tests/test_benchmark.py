@@ -18,7 +18,9 @@ def benchmark():
 
 def test_a_row_is_measured_and_written(benchmark, tmp_path, capsys):
     files = ["--json", str(tmp_path / "b.json"), "--markdown", str(tmp_path / "b.md")]
-    assert "mmse-64x16-qam16-xla" in benchmark.QUICK and set(benchmark.QUICK) <= set(benchmark.ROWS)
+    assert "mmse-64x16-qam16-xla" in benchmark.QUICK and set(benchmark.QUICK) <= set(
+        benchmark.ROWS
+    )
     assert benchmark.main(["--quick", "--only", "mmse-64x16-qam16-xla", *files]) == 0
     data = json.loads((tmp_path / "b.json").read_text())
     (row,) = data["rows"]

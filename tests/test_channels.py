@@ -31,8 +31,6 @@ def test_keys_are_reproducible_and_distinct():
     assert stream_keys(1, 0, 1000000, 0).tolist() == [[1671244638, 1988002964]]
 
 
-
-
 def test_draws_depend_on_the_key_alone():
     a = np.asarray(complex_normal(np.array([3, 4], np.int32), (1000, 2), 2.0))
     b = np.asarray(complex_normal(np.array([3, 4], np.int32), (1000, 2), 2.0))
@@ -138,7 +136,9 @@ def test_a_hop_of_the_sequence_and_its_fixed_channels():
     np.testing.assert_array_equal(fixed[0], channel.h0)
     hops = fixed[1:].reshape(140, 4, 4, 2)
     # Each hop is near to the one before, and the first to H_0
-    step = np.diff(np.concatenate([np.broadcast_to(channel.h0, (140, 1, 4, 2)), hops], 1), axis=1)
+    step = np.diff(
+        np.concatenate([np.broadcast_to(channel.h0, (140, 1, 4, 2)), hops], 1), axis=1
+    )
     expected = (1 - 0.98**2) / 4 + (1 - 0.98) ** 2 * np.abs(hops).mean() ** 2
     assert np.mean(np.abs(step) ** 2) == pytest.approx(expected, rel=0.05)
     assert channel.fixed(key, 1).shape == (1, 4, 2)

@@ -35,9 +35,7 @@ def received(rng, code, blocks, snr_db):
 def test_decisions_are_those_of_all_iterations(rng, name, xla):
     code = CODES[name]()
     bits, llrs = received(rng, code, 150, WATERFALL_DB[name])
-    full = tf.function(code.decode_fully, autograph=False, jit_compile=xla)(
-        llrs
-    ).numpy()
+    full = tf.function(code.decode_fully, autograph=False, jit_compile=xla)(llrs).numpy()
     stopped = tf.function(code.decode, autograph=False, jit_compile=xla)(llrs).numpy()
     failed = (full != bits).any(1)
     assert 0 < failed.sum() < 100
@@ -46,9 +44,7 @@ def test_decisions_are_those_of_all_iterations(rng, name, xla):
     # Without convergence 20 iterations are chaotic: rounding may change a decision, so
     # these are compared with all iterations of the same node updates
     same = fast_decoder(code._stopping.pcm, 20, CN_UPDATE[name])
-    plain = tf.function(
-        lambda x: same(code.mother_llrs(x)), autograph=False, jit_compile=xla
-    )
+    plain = tf.function(lambda x: same(code.mother_llrs(x)), autograph=False, jit_compile=xla)
     plain = plain(llrs).numpy()[:, : code.num_info_bits] > 0
     assert (stopped != plain)[failed].any(1).sum() <= 2
 
@@ -80,9 +76,7 @@ def test_iterations_end_with_parity(rng):
         soft, used = StoppingDecoder(pcm, 10, **options)(llrs)
         np.testing.assert_array_equal(used, expected)
         failed = expected == 10
-        np.testing.assert_allclose(
-            soft.numpy()[failed], plain[failed], rtol=1e-4, atol=1e-4
-        )
+        np.testing.assert_allclose(soft.numpy()[failed], plain[failed], rtol=1e-4, atol=1e-4)
     _, used = StoppingDecoder(pcm, 9)(llrs)  # every iteration, where 2 does not divide
     assert set(np.unique(used)) >= {2, 3, 5} and used.numpy().max() == 9
 

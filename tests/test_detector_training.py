@@ -92,7 +92,16 @@ RECIPES = {
 OURS = ("remimo-mf", "remimo-lmmse", "remimo-pic")
 RECIPES.update({name: RECIPES["remimo"] for name in OURS})
 # The others in the slow tests
-QUICK = ["eqnet", "oampnet", "nndet-p", "detnet", "mmnet", "remimo", "hypermimo", "hypermimo-lr"]
+QUICK = [
+    "eqnet",
+    "oampnet",
+    "nndet-p",
+    "detnet",
+    "mmnet",
+    "remimo",
+    "hypermimo",
+    "hypermimo-lr",
+]
 REST = [name for name in RECIPES if name not in QUICK]
 
 
@@ -231,7 +240,9 @@ def test_teachers_pull_the_weights_that_are_made(models, network):
         no = np.ones(3, np.float32)
 
         def distance():
-            weights = np.asarray(detector.made_weights(ops.convert_to_tensor(teachers.channels), no))
+            weights = np.asarray(
+                detector.made_weights(ops.convert_to_tensor(teachers.channels), no)
+            )
             return np.abs(weights - targets).sum(-1).mean()
 
         start = distance()

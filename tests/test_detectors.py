@@ -34,9 +34,7 @@ FULL_RANK = ["zf", "zf-sic", "vblast-zf", "zf-pic", "kbest", "sphere"]
 
 def make(name, num_streams, m, **options):
     options = {**{"kbest": {"k": 16}, "amp": {"num_iterations": 8}}.get(name, {}), **options}
-    return create_detector(
-        name, num_streams=num_streams, num_bits_per_symbol=m, **options
-    )
+    return create_detector(name, num_streams=num_streams, num_bits_per_symbol=m, **options)
 
 
 def run(detector, *args):
@@ -61,9 +59,7 @@ def brute_force(y, h, no, m, method):
     reduce = logsumexp if method == "app" else np.max
     return np.stack(
         [
-            np.stack(
-                [reduce(metric[:, vectors[:, k] == s], axis=-1) for s in range(2**m)], -1
-            )
+            np.stack([reduce(metric[:, vectors[:, k] == s], axis=-1) for s in range(2**m)], -1)
             for k in range(streams)
         ],
         1,
@@ -91,8 +87,10 @@ def test_gram_schmidt_is_qr(rng, num_rx, streams, m):
     """R'R = H'H and R'z = H'y with R upper triangular, its diagonal positive."""
     y, h = rng.normal(size=(7, 2 * num_rx)), rng.normal(size=(7, num_rx, streams))
     h = h + 1j * rng.normal(size=h.shape) * (m > 1)
-    h = np.concatenate([h.real, h.imag], 1) if m == 1 else np.block(
-        [[h.real, -h.imag], [h.imag, h.real]]
+    h = (
+        np.concatenate([h.real, h.imag], 1)
+        if m == 1
+        else np.block([[h.real, -h.imag], [h.imag, h.real]])
     )
     args = [ops.convert_to_tensor(x.astype(np.float32)) for x in (y, h)]
     z, r = (ops.convert_to_numpy(x) for x in small_interleaved_qr(*args, streams, m == 1))
@@ -274,7 +272,10 @@ def test_zf_pic_cancels_once(rng):
 
 
 def pam_moments(z, v, points):
-    weight = np.exp(-((z[:, None] - points) ** 2 - ((z[:, None] - points) ** 2).min(-1)[:, None]) / (2 * v[:, None]))
+    weight = np.exp(
+        -((z[:, None] - points) ** 2 - ((z[:, None] - points) ** 2).min(-1)[:, None])
+        / (2 * v[:, None])
+    )
     weight /= weight.sum(-1, keepdims=True)
     mean = weight @ points
     return mean, (weight * (points - mean[:, None]) ** 2).sum(-1)
@@ -452,7 +453,10 @@ def test_shapes_any_batch_rank_and_single_stream(rng, name):
     flat = run(detector, y, h, no)
     lead = (2, 3, 4)
     stacked = run(
-        detector, y.reshape(lead + y.shape[1:]), h.reshape(lead + h.shape[1:]), no.reshape(lead)
+        detector,
+        y.reshape(lead + y.shape[1:]),
+        h.reshape(lead + h.shape[1:]),
+        no.reshape(lead),
     )
     assert stacked.shape == lead + (4, 4)
     np.testing.assert_allclose(stacked.reshape(flat.shape), flat, rtol=1e-4, atol=1e-4)

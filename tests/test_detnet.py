@@ -91,7 +91,11 @@ def test_detnet_has_the_published_sizes():
     assert tuple(hidden) == (3 * 30 + 60, 240)
     # In a complex system everything doubles
     detector = DetNetDetector(16, 4)
-    assert (detector.num_layers, detector.hidden_size, detector.auxiliary_size) == (48, 256, 64)
+    assert (detector.num_layers, detector.hidden_size, detector.auxiliary_size) == (
+        48,
+        256,
+        64,
+    )
 
 
 @needs_tensorflow

@@ -19,10 +19,16 @@ from linksim.montecarlo.replay import parse_replay, replay_block
 from linksim.montecarlo.statistics import Counts
 from linksim.registry import is_learned, list_detectors
 
-SMALL = load_scenario("gauss-markov-4x2-qpsk").replace(
-    run={"batch_size": 20, "min_bler": 0.0}
+SMALL = load_scenario("gauss-markov-4x2-qpsk").replace(run={"batch_size": 20, "min_bler": 0.0})
+COUNTS = (
+    "detector",
+    "snr_db",
+    "bits",
+    "bit_errors",
+    "blocks",
+    "block_errors",
+    "symbol_errors",
 )
-COUNTS = ("detector", "snr_db", "bits", "bit_errors", "blocks", "block_errors", "symbol_errors")
 
 
 def counts(results):
@@ -74,8 +80,12 @@ def test_resume_extend_and_memory_give_equal_counts(tmp_path):
     assert path.stat().st_size == size  # nothing was simulated again
     # More detectors, points and errors reuse what is there
     more = simulate(
-        SMALL, ["mmse", "zf", "ml"], snr_db=[0, 4], target_block_errors=60,
-        max_blocks=200, store_path=path,
+        SMALL,
+        ["mmse", "zf", "ml"],
+        snr_db=[0, 4],
+        target_block_errors=60,
+        max_blocks=200,
+        store_path=path,
     )
     direct = simulate(
         SMALL, ["mmse", "zf", "ml"], snr_db=[0, 4], target_block_errors=60, max_blocks=200
@@ -136,7 +146,10 @@ def test_kills_lose_and_repeat_nothing(tmp_path, wanted_kills):
     while kills < wanted_kills and time.monotonic() < deadline:
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(path)],
-            cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         assert process.stdout.readline() == "ready\n"
         # From before the first batch to after the last
@@ -161,10 +174,13 @@ def test_kills_lose_and_repeat_nothing(tmp_path, wanted_kills):
 def test_records_are_complete():
     results = run(snr_db=[4])
     assert set(results) == {"scenario", "provenance", "records", "gaps"}
-    assert list(results["records"][0]) == (
-        "detector snr_db no bits bit_errors ber ber_low ber_high blocks block_errors bler "
-        "bler_low bler_high symbols symbol_errors ser ser_low ser_high seconds"
-    ).split()
+    assert (
+        list(results["records"][0])
+        == (
+            "detector snr_db no bits bit_errors ber ber_low ber_high blocks block_errors bler "
+            "bler_low bler_high symbols symbol_errors ser ser_low ser_high seconds"
+        ).split()
+    )
     provenance = results["provenance"]
     assert {"versions", "git_commit", "machine", "seed", "wall_seconds", "weights"} <= set(
         provenance
@@ -197,9 +213,7 @@ def test_bad_arguments_are_named():
         with pytest.raises(InvalidInput, match=message):
             simulate(SMALL, **{"detectors": ["zf"], **options})
     with pytest.raises(InvalidInput, match="2 receive antennas for 4 streams"):
-        simulate(
-            load_scenario("rayleigh-4x4-qam16").replace(system={"num_rx": 2}), ["zf"]
-        )
+        simulate(load_scenario("rayleigh-4x4-qam16").replace(system={"num_rx": 2}), ["zf"])
 
 
 def test_nan_llrs_are_an_error(monkeypatch):
@@ -226,7 +240,9 @@ def test_replay_recreates_a_failing_block():
     # It is the same block: y = Hx + n with the noise of this point
     from linksim.constellation import qam_points
 
-    noise = arrays["y"] - np.einsum("umk,uk->um", arrays["h"], qam_points(6)[arrays["symbols"]])
+    noise = arrays["y"] - np.einsum(
+        "umk,uk->um", arrays["h"], qam_points(6)[arrays["symbols"]]
+    )
     assert np.mean(np.abs(noise) ** 2) == pytest.approx(10**-1.2, rel=0.4)
     good = 40 + int(np.flatnonzero(~result.failed)[0])
     assert replay_block(scenario, "mmse", 12.0, good, seed=3)["bit_errors"] == 0

@@ -113,9 +113,7 @@ def test_reduced_inputs_do_not_see_the_antennas(rng, num_rx, k, m):
     turned = numpy_of(detector(y @ q.T, np.einsum("ij,bjk->bik", q, h), no))
     np.testing.assert_allclose(turned, plain, rtol=2e-2, atol=2e-3)
     more = [np.concatenate([v, np.zeros_like(v)], axis=1) for v in (y, h)]
-    np.testing.assert_allclose(
-        numpy_of(detector(*more, no)), plain, rtol=2e-2, atol=2e-3
-    )
+    np.testing.assert_allclose(numpy_of(detector(*more, no)), plain, rtol=2e-2, atol=2e-3)
 
 
 @pytest.mark.parametrize("features", ["raw", "qr"])
@@ -140,9 +138,7 @@ def test_outputs_agree(rng, features):
     logits = variant(output="symbol")
     assert logits.shape == (30, 2, 16)
     np.testing.assert_allclose(numpy_of(logits_to_llrs(logits)), llr, rtol=1e-3, atol=1e-3)
-    lead = numpy_of(
-        detector(y.reshape(5, 6, 3), h.reshape(5, 6, 3, 2), no.reshape(5, 6))
-    )
+    lead = numpy_of(detector(y.reshape(5, 6, 3), h.reshape(5, 6, 3, 2), no.reshape(5, 6)))
     np.testing.assert_allclose(lead.reshape(30, 2, 4), llr, rtol=1e-4, atol=1e-4)
 
 

@@ -50,9 +50,7 @@ def converted(function, *arrays):
     """A function of float32 tensors through ONNX."""
     import tf2onnx
 
-    specs = [
-        tf.TensorSpec([None, *a.shape[1:]], name=f"x{i}") for i, a in enumerate(arrays)
-    ]
+    specs = [tf.TensorSpec([None, *a.shape[1:]], name=f"x{i}") for i, a in enumerate(arrays)]
     model, _ = tf2onnx.convert.from_function(
         tf.function(function, autograph=False), specs, opset=18, custom_op_handlers=HANDLERS
     )
@@ -107,9 +105,7 @@ def test_onnx_takes_any_batch_and_equals_the_layer(rng, tmp_path):
     for size in (1, 5, 64):
         part = {k: a[:size] for k, a in found.arrays.items()}
         got = run_onnx(tmp_path / "out", part)
-        expected = signature.function(
-            *(tf.constant(part[t.name]) for t in signature.inputs)
-        )
+        expected = signature.function(*(tf.constant(part[t.name]) for t in signature.inputs))
         np.testing.assert_allclose(got, expected["llr"], rtol=1e-3, atol=1e-3)
 
 

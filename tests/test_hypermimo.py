@@ -31,7 +31,9 @@ def dense(hypernetwork, x, drop=0, last=lambda x: x):
     """The hypernetwork of a drop for one vector of features."""
     count = len(hypernetwork.kernels)
     for i in range(count):
-        kernel, bias = (np.asarray(w[i])[drop] for w in (hypernetwork.kernels, hypernetwork.biases))
+        kernel, bias = (
+            np.asarray(w[i])[drop] for w in (hypernetwork.kernels, hypernetwork.biases)
+        )
         x = x @ kernel + bias[0]
         x = elu(x) if i < count - 1 else last(x)
     return x
@@ -73,7 +75,7 @@ def hypermimo_reference(detector, y, h, no, drops):
             excess *= 2 if m == 1 else 1  # tau is twice the variance of a real dimension
             spread = np.linalg.norm(np.eye(k) - theta @ r) ** 2 / np.linalg.norm(r) ** 2
             tau = psi[t] / k * (spread * excess + np.linalg.norm(theta) ** 2 * ni)
-            logits = -np.abs(z[:, None] - points) ** 2 / tau[:, None]
+            logits = -(np.abs(z[:, None] - points) ** 2) / tau[:, None]
             pmf = np.exp(logits - logits.max(-1, keepdims=True))
             x = (pmf * points).sum(-1) / pmf.sum(-1)
         llrs.append(to_llrs(logits, m, "app"))
@@ -245,7 +247,12 @@ def test_a_hypernetwork_makes_all_weights_of_a_network(rng, network, noise_input
     _, y, h, no = draw_system(rng, 5, 4, 2, 4, 0.1)
     no = (no * (1 + np.arange(5))).astype(np.float32)
     detector = HyperDetector(
-        2, 4, network=network, network_options=options, hidden_sizes=[9], noise_input=noise_input
+        2,
+        4,
+        network=network,
+        network_options=options,
+        hidden_sizes=[9],
+        noise_input=noise_input,
     )
     build_detector(detector, 4)
     randomize(detector)

@@ -143,7 +143,7 @@ def oampnet_reference(y, h, no, m, scalars, lagged=False):
             tau2 = v2 / k * np.trace(b @ b.conj().T).real
             tau2 += theta**2 * s2 / k * np.trace(w @ w.conj().T).real
             r = x + gamma * w @ residual
-            logits = -np.abs(r[:, None] - points) ** 2 / (2 * tau2)
+            logits = -(np.abs(r[:, None] - points) ** 2) / (2 * tau2)
             pmf = np.exp(logits - logits.max(-1, keepdims=True))
             mean = (pmf * points).sum(-1) / pmf.sum(-1)
             x = phi * (mean - xi * r)
@@ -155,9 +155,7 @@ def oampnet_reference(y, h, no, m, scalars, lagged=False):
 def with_scalars(detector, rng):
     """Random scalars; returns them completed to gamma, theta, phi, xi."""
     p = detector.num_parameters
-    scalars = np.array([0.9, 0.8, 0.9, 0.05]) + 0.2 * rng.random(
-        (detector.num_iterations, 4)
-    )
+    scalars = np.array([0.9, 0.8, 0.9, 0.05]) + 0.2 * rng.random((detector.num_iterations, 4))
     detector.scalars.assign(scalars[:, :p].astype(np.float32))
     scalars[:, p:] = [1.0, 1.0, 1.0, 0.0][p:]
     return scalars.astype(np.float32).astype(float)

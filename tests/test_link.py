@@ -29,7 +29,9 @@ def gray_pam_ber(m, no):
     return total / len(points)
 
 
-@pytest.mark.parametrize("m, awgn_db, rayleigh_db", [(2, 7, 15), (4, 13, 20), (6, 19, 25), (8, 24, 30)])
+@pytest.mark.parametrize(
+    "m, awgn_db, rayleigh_db", [(2, 7, 15), (4, 13, 20), (6, 19, 25), (8, 24, 30)]
+)
 def test_uncoded_ber_is_the_closed_form(m, awgn_db, rayleigh_db):
     scenario = load_scenario(f"awgn-siso-qam{2**m}").replace(
         code={"type": "none", "uses_per_block": 100}, run={"batch_size": 500}
@@ -92,7 +94,8 @@ def test_wifi_code_is_systematic_and_valid():
 
 
 @pytest.mark.parametrize(
-    "name", ["rayleigh-4x4-qam16", "cdl-a-2x2-qam64", "cdl-c-4x4-qam16", "gauss-markov-4x2-qpsk"]
+    "name",
+    ["rayleigh-4x4-qam16", "cdl-a-2x2-qam64", "cdl-c-4x4-qam16", "gauss-markov-4x2-qpsk"],
 )
 def test_noise_free_block_comes_back(name):
     """Padding, interleaver, mapper, channel, detector and decoder invert."""
@@ -180,4 +183,6 @@ def test_ls_estimate_is_that_of_sionna_in_noise():
 
 
 def test_counts_add_up():
-    assert Counts(1, 2, 3, 4, 5, 6, 7, 8, 9.0) + Counts() == Counts(1, 2, 3, 4, 5, 6, 7, 8, 9.0)
+    assert Counts(1, 2, 3, 4, 5, 6, 7, 8, 9.0) + Counts() == Counts(
+        1, 2, 3, 4, 5, 6, 7, 8, 9.0
+    )

@@ -152,9 +152,7 @@ def channels_of(card):
 
 @pytest.mark.parametrize(
     "path",
-    first_of_each(
-        p for p in DETECTORS if CARDS[p]["validation"]["mutual_information"] > 0.5
-    ),
+    first_of_each(p for p in DETECTORS if CARDS[p]["validation"]["mutual_information"] > 0.5),
 )
 def test_detectors_decode_above_the_waterfall(path):
     name, configuration = path.split("/")
@@ -192,8 +190,7 @@ def test_weights_for_the_channel_of_a_scenario_come_first(monkeypatch):
     small = load_scenario("massive-64x16-qam16").replace(system={"num_rx": 16})
     # Beyond its range a model is only taken when it is named
     assert (
-        find_model("remimo", 33, 4, "massive-64x32-qam16")[0]
-        == "remimo/massive-64x32-qam16"
+        find_model("remimo", 33, 4, "massive-64x32-qam16")[0] == "remimo/massive-64x32-qam16"
     )
     with pytest.raises(InvalidInput, match="num_streams=16 to 32"):
         find_model("remimo", 33, 4)

@@ -85,9 +85,7 @@ def test_committed_notebooks_are_executed_and_clean(name):
 
 
 def test_the_detector_of_the_third_takes_sixty_lines():
-    cells = json.loads((FOLDER / "3_own_detector.ipynb").read_text(encoding="utf-8"))[
-        "cells"
-    ]
+    cells = json.loads((FOLDER / "3_own_detector.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = [text(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     (source,) = [s for s in sources if "(Detector):" in s]
     assert len(source.strip().splitlines()) <= 60

@@ -229,7 +229,9 @@ def test_tables_of_wesnet(script):
     for size in wesnet.FIGURES["bpsk"]:
         figures = wesnet.figures_of(size)
         classical = {"zf", "mmse", "sdr", "ep", "ml"}
-        assert {(size, d) for ds in figures.values() for d in ds if d not in classical} <= shown
+        assert {
+            (size, d) for ds in figures.values() for d in ds if d not in classical
+        } <= shown
 
 
 def test_layers_and_formulas_of_wesnet(script):
@@ -274,7 +276,9 @@ def test_simulations_figures_and_claims_of_wesnet(script, tmp_path, monkeypatch,
         assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     text = (folder / "claims.md").read_text()
     assert "Without weights: `wesnet-hf@wesnet-20x10-bpsk-10`" in text
-    assert "| W4 | 20x10 | `r-wesnet@wesnet-20x10-bpsk:7L` | `detnet@wesnet-20x10-bpsk` |" in text
+    assert (
+        "| W4 | 20x10 | `r-wesnet@wesnet-20x10-bpsk:7L` | `detnet@wesnet-20x10-bpsk` |" in text
+    )
 
 
 @pytest.mark.slow
@@ -340,7 +344,13 @@ def test_gap_to_the_published_curve_of_remimo(script, tmp_path):
     remimo = script("remimo")
     rows = [(snr, s["remimo"]) for (users, snr), s in remimo.PUBLISHED.items() if users == 16]
     records = [
-        {"detector": "remimo-mf", "snr_db": snr + 0.5, "ser": ser, "ser_low": ser, "ser_high": ser}
+        {
+            "detector": "remimo-mf",
+            "snr_db": snr + 0.5,
+            "ser": ser,
+            "ser_low": ser,
+            "ser_high": ser,
+        }
         for snr, ser in rows
     ]
     (tmp_path / "fig7" / "64x16").mkdir(parents=True)
@@ -355,7 +365,9 @@ def test_information_of_remimo(script, tmp_path, monkeypatch):
     every = list_models()
     name = "remimo-lmmse/small-16x8-qam16"
     monkeypatch.setattr(linksim.models, "list_models", lambda: {name: every[name]})
-    remimo.information("information", argparse.Namespace(output=tmp_path), Console(), batches=3)
+    remimo.information(
+        "information", argparse.Namespace(output=tmp_path), Console(), batches=3
+    )
     remimo.claims("claims", argparse.Namespace(output=tmp_path), Console())
     (row,) = json.loads((tmp_path / "information.json").read_text())["rows"]
     assert 0.8 < row["mmse"] < row["itself"] < 1

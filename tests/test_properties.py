@@ -22,9 +22,7 @@ from linksim.errors import InvalidInput
 from linksim.quantization.registry import create_quantizer, list_quantizers
 from linksim.registry import create_detector, list_detectors
 
-DETECTORS = [
-    n for n in list_detectors() if not n.startswith("sionna-") and n != "sdr-cvxpy"
-]
+DETECTORS = [n for n in list_detectors() if not n.startswith("sionna-") and n != "sdr-cvxpy"]
 # No more than what keeps a layer of every kind small
 OPTIONS = {
     "kbest": {"k": 6},
@@ -72,7 +70,7 @@ quick = settings(
 thorough = settings(quick, max_examples=250)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def detector(name, streams, m, output, hard_out, demapping, num_rx):
     """One layer for each number of antennas: some have weights for it."""
     keras.utils.set_random_seed(1)
@@ -394,9 +392,7 @@ def llr_batches(draw):
 def check_quantizer(name, batch):
     streams, m, bits, training, llrs = batch
     keras.utils.set_random_seed(1)
-    quantizer = create_quantizer(
-        name, num_streams=streams, num_bits_per_symbol=m, bits=bits
-    )
+    quantizer = create_quantizer(name, num_streams=streams, num_bits_per_symbol=m, bits=bits)
     quantizer.fit(training)
     out = np.asarray(quantizer(llrs))
     assert out.shape == llrs.shape and np.isfinite(out).all()

@@ -165,9 +165,7 @@ def test_index_is_the_number_of_thresholds_below(rng, bits):
     flat = llrs.reshape(50, 4, 4)
     got = numpy_of(quantizer.quantize_llrs(llrs))
     assert got.dtype == np.int32
-    expected = np.stack(
-        [(flat[..., d, None] > thresholds[d]).sum(-1) for d in range(4)], -1
-    )
+    expected = np.stack([(flat[..., d, None] > thresholds[d]).sum(-1) for d in range(4)], -1)
     np.testing.assert_array_equal(got, expected)
     values = np.stack([levels[d][expected[..., d]] for d in range(4)], -1)
     np.testing.assert_array_equal(numpy_of(quantizer(llrs)), values.reshape(llrs.shape))

@@ -144,9 +144,7 @@ def test_detectors_of_ones_own_are_trained_published_and_simulated(tmp_path):
     trained = np.asarray(made.task.product.factor)
     assert trained != 1.0
     np.testing.assert_allclose(np.asarray(layer.factor), trained, rtol=1e-3)
-    results = linksim.simulate(
-        scenario, ["mmse", "scaled", "mine"], snr_db=13, max_blocks=100
-    )
+    results = linksim.simulate(scenario, ["mmse", "scaled", "mine"], snr_db=13, max_blocks=100)
     mmse, scaled, mine = (r["symbol_errors"] for r in results["records"])
     assert mmse == scaled == mine > 100  # factors on the variance change no decision
     sha = linksim.list_models("mine")[path]["sha256"]

@@ -92,7 +92,9 @@ def remimo_reference(detector, y, h, no):
             z = softmax(x) @ qam_points(m).astype(complex)
             power = softmax(x) @ abs(qam_points(m)) ** 2
         residual = stack(y - h @ z)
-        token = np.array([np.concatenate([x[i], residual / scale, users[i]]) for i in range(k)])
+        token = np.array(
+            [np.concatenate([x[i], residual / scale, users[i]]) for i in range(k)]
+        )
         energy = np.linalg.norm(h, axis=0) ** 2
         deviations = [np.linalg.norm(residual) / np.sqrt(2 * num_rx * energy)]
         filters = [h.conj().T / energy[:, None]]
@@ -233,7 +235,9 @@ def test_one_set_of_weights_serves_any_number_of_users(rng, m, estimates, normal
     assert all(np.asarray(a)[..., [1, 3]].max() == 0 for a in maps)
 
 
-@pytest.mark.parametrize("output, hard_out", [("bit", False), ("symbol", False), ("symbol", True)])
+@pytest.mark.parametrize(
+    "output, hard_out", [("bit", False), ("symbol", False), ("symbol", True)]
+)
 def test_fewer_users_than_columns(rng, output, hard_out):
     """An `h` with fewer columns is one with zero columns that are left out again."""
     _, y, h, no = draw_system(rng, 6, 5, 3, 4, 0.2)

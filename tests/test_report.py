@@ -95,14 +95,10 @@ def test_curves_are_the_records(page, results, rate, total):
     seen, clean = records[:3], records[3]
     assert curve["y"] == [r[rate] for r in seen] and curve["x"] == [8, 12, 16]
     bars = curve["error_y"]
-    for r, above, below, text in zip(
-        seen, bars["array"], bars["arrayminus"], curve["text"]
-    ):
+    for r, above, below, text in zip(seen, bars["array"], bars["arrayminus"], curve["text"]):
         assert r[rate] + above == pytest.approx(r[f"{rate}_high"])
         assert r[rate] - below == pytest.approx(max(r[f"{rate}_low"], r[rate] / 10))
-        errors = r[
-            {"bler": "block_errors", "ber": "bit_errors", "ser": "symbol_errors"}[rate]
-        ]
+        errors = r[{"bler": "block_errors", "ber": "bit_errors", "ser": "symbol_errors"}[rate]]
         assert f"{errors:,} errors in {r[total]:,} {total}" in text
     # Where there was no error, the upper end of the interval, and no line to it
     assert clean["block_errors"] == 0
@@ -158,9 +154,7 @@ def test_tables_and_provenance(page, results):
         num_bits_per_symbol=system["num_bits_per_symbol"],
     )
     assert f" {count_flops(detector, system['num_rx']).flops:,} " in page.text
-    record = next(
-        r for r in results["records"] if r["detector"] == "zf" and r["snr_db"] == 16
-    )
+    record = next(r for r in results["records"] if r["detector"] == "zf" and r["snr_db"] == 16)
     cells = page.data["runs"][0]["points"]["16"]["zf"]
     assert f"{record['block_errors']:,} of {record['blocks']:,}" in cells["bler"]["detail"]
     assert cells["ms"]["value"] == pytest.approx(1e3 * record["seconds"] / record["blocks"])
@@ -285,9 +279,7 @@ def test_the_script(folder, tmp_path, capsys):
     script = load_script(ROOT / "simulations/report.py")
     output = tmp_path / "new" / "page.html"
     assert (
-        script.main(
-            [str(folder), "--output", str(output), "--rate", "ser", "--latency", "1"]
-        )
+        script.main([str(folder), "--output", str(output), "--rate", "ser", "--latency", "1"])
         == 0
     )
     page = Page(output.read_text(encoding="utf-8"))
@@ -439,9 +431,7 @@ def test_switches(shipped, browser):
     chip = page.locator(".chip[data-name=ep]")
     chip.click()
     assert chip.get_attribute("aria-pressed") == "false" and view.drawn() == before - 1
-    assert (
-        view.trace(detector="ep", rate="bler")["visible"] is False and not row.is_visible()
-    )
+    assert view.trace(detector="ep", rate="bler")["visible"] is False and not row.is_visible()
     chip.click()
     assert view.drawn() == before and row.is_visible()
     page.click("[data-all=false]")
@@ -502,9 +492,7 @@ def test_a_phone(shipped, browser):
     plot = view.page.locator("#curves .main-svg").first.bounding_box()
     assert plot["width"] <= 375 and plot["height"] > 300
     # Also with everything unfolded
-    view.page.evaluate(
-        "document.querySelectorAll('details').forEach(d => { d.open = true })"
-    )
+    view.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
     assert view.fits()
     for chip in view.page.locator(".chip").all():
         assert chip.bounding_box()["height"] >= 28

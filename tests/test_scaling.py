@@ -29,8 +29,7 @@ def test_a_page_of_what_was_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(scaling, "VIRTUAL_WORKERS", (1, 10))
     monkeypatch.chdir(ROOT)
     assert (
-        scaling.main(["--only", "virtual", "--workers", "1", "--output", str(tmp_path)])
-        == 0
+        scaling.main(["--only", "virtual", "--workers", "1", "--output", str(tmp_path)]) == 0
     )
     page = (tmp_path / "README.md").read_text()
     data = load_json(tmp_path / "scaling.json")

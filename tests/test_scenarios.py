@@ -64,9 +64,7 @@ def test_names_of_the_issue_are_there():
 def test_description_says_code_and_csi():
     scenario = load_scenario("rayleigh-2x2-qam64")
     assert scenario.description.endswith("802.11n LDPC (648, 324)")
-    noisy = scenario.replace(
-        code={"type": "none"}, csi={"type": "noisy", "error_snr_db": 20}
-    )
+    noisy = scenario.replace(code={"type": "none"}, csi={"type": "noisy", "error_snr_db": 20})
     assert noisy.description.endswith("uncoded, CSI error 20 dB")
 
 
@@ -117,9 +115,7 @@ def test_missing_tables_and_keys_are_named():
     with pytest.raises(InvalidInput, match="\\[snr\\] is missing"):
         scenario_from_dict({k: v for k, v in MINIMAL.items() if k != "snr"})
     with pytest.raises(InvalidInput, match="missing key num_rx"):
-        scenario_from_dict(
-            {**MINIMAL, "system": {"num_streams": 2, "num_bits_per_symbol": 2}}
-        )
+        scenario_from_dict({**MINIMAL, "system": {"num_streams": 2, "num_bits_per_symbol": 2}})
 
 
 def test_files(tmp_path):

@@ -145,9 +145,7 @@ def test_any_order_gives_the_counts_of_one_process(
     expected = plain_counts(rule, points, detectors, min_bler, rate)
     assert counts_of(store, points, detectors) == expected
     for name, point in expected:
-        np.testing.assert_array_equal(
-            store.failed(name, point), embedded.failed(name, point)
-        )
+        np.testing.assert_array_equal(store.failed(name, point), embedded.failed(name, point))
 
 
 def test_embedded_computes_nothing_that_is_not_needed():
@@ -190,8 +188,7 @@ def test_a_detector_that_takes_longer_gets_its_batches_alone():
     store = Recorder()
     Schedule(executor, store, rule, (4.0,), detectors, batch_size=SIZE).run()
     batches = {
-        name: [batch for _, batch, names in store.lines if name in names]
-        for name in detectors
+        name: [batch for _, batch, names in store.lines if name in names] for name in detectors
     }
     assert len(batches["a"]) > 2 * len(batches["bbbbbbbb"])
     in_vain = [
@@ -242,9 +239,7 @@ def test_likely_blocks_is_what_the_rule_takes():
     for rule, bler in ((StopRule(100, 10**6), 0.01), (StopRule(10**6, 10**6, 0.5), 0.05)):
         counts = Counts(blocks=2000, block_errors=rng.binomial(2000, bler))
         blocks = rule.likely_blocks(counts)
-        assert not rule.done(
-            Counts(blocks=blocks // 2, block_errors=int(bler * blocks / 2))
-        )
+        assert not rule.done(Counts(blocks=blocks // 2, block_errors=int(bler * blocks / 2)))
         assert rule.done(Counts(blocks=2 * blocks, block_errors=int(bler * blocks * 2)))
     assert StopRule(10, 300).likely_blocks(Counts(blocks=100)) == 300
     assert StopRule(10, 300).likely_blocks(Counts(blocks=10, block_errors=10)) == 11

@@ -38,9 +38,9 @@ def test_ml_equals_sionnas(rng, method):
     _, y, h, no = draw_system(rng, 200, 2, 2, 6, 0.05)
     s = (no[:, None, None] * np.eye(2)).astype(np.complex64)
     expected = SionnaML("bit", method, 2, "qam", 6)(y, h, s).numpy()
-    got = create_detector(
-        "ml", num_streams=2, num_bits_per_symbol=6, demapping_method=method
-    )(y, h, s).numpy()
+    got = create_detector("ml", num_streams=2, num_bits_per_symbol=6, demapping_method=method)(
+        y, h, s
+    ).numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
 
 

@@ -40,7 +40,9 @@ def test_detnet_noise_is_that_of_its_real_system(rng):
 def test_inverse_and_refusals(name):
     budget = LinkBudget(8, 4, 4, 0.5, 0.7, 0.8)
     for snr in (-20.0, 0.0, 33.3):
-        assert no_to_snr_db(name, snr_db_to_no(name, snr, budget), budget) == pytest.approx(snr)
+        assert no_to_snr_db(name, snr_db_to_no(name, snr, budget), budget) == pytest.approx(
+            snr
+        )
     for bad in (float("nan"), float("inf"), 1e9, "3"):
         with pytest.raises(InvalidInput, match="snr_db"):
             snr_db_to_no(name, bad, budget)

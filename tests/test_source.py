@@ -22,9 +22,9 @@ def to_numpy(batch):
 def test_a_batch_is_a_function_of_seed_and_index():
     source = VectorSource(QAM16, (0, 10), 64, teacher="mmse", seed=3)
     a = to_numpy(source.draw(source.keys(TRAINING, 5)))
-    b = to_numpy(VectorSource(QAM16, (0, 10), 64, teacher="mmse", seed=3).draw(
-        source.keys(TRAINING, 5)
-    ))
+    b = to_numpy(
+        VectorSource(QAM16, (0, 10), 64, teacher="mmse", seed=3).draw(source.keys(TRAINING, 5))
+    )
     for name in a:
         np.testing.assert_array_equal(a[name], b[name])
     for other in (source.keys(TRAINING, 6), source.keys(VALIDATION, 5)):
@@ -81,7 +81,10 @@ def test_symmetric_copies_have_the_llrs_of_the_teacher(scenario):
         {"streams": (1, 2), "streams_step": 2},
         {"streams": (1, 2), "streams_step": 0},
         {"num_channels": 2, "rho": (0.1, 0.2)},
-        {"scenario": QPSK.replace(csi={"type": "noisy", "error_snr_db": 20.0}), "num_channels": 2},
+        {
+            "scenario": QPSK.replace(csi={"type": "noisy", "error_snr_db": 20.0}),
+            "num_channels": 2,
+        },
         {"rho": (0.5, 0.7)},  # not a Kronecker channel
         {"scenario": load_scenario("massive-64x16-qam16-corr-rx"), "rho": (0.7, 0.5)},
     ],
@@ -105,9 +108,7 @@ def test_keys_of_old_purposes_stay():
 def test_number_of_users_is_drawn_per_batch():
     """P(K) is proportional to K, absent columns are zero, SNR follows K."""
     scenario = load_scenario("rayleigh-4x4-qam16")
-    source = VectorSource(
-        scenario, (6, 6), 2, seed=5, streams=(2, 4), snr_db_per_stream=0.5
-    )
+    source = VectorSource(scenario, (6, 6), 2, seed=5, streams=(2, 4), snr_db_per_stream=0.5)
     counts = []
     for i in range(300):
         batch = to_numpy(source.draw(source.keys(1, i)))

@@ -66,7 +66,10 @@ def test_gap_of_independent_curves_has_its_coverage():
         for shift in (0.5, 0.0):
             errors = rng.binomial(20000, 10 ** (-1 - (snr - shift) / 2))
             curves.append(
-                [(s, e / 20000, *binomial_interval(int(e), 20000)) for s, e in zip(snr, errors)]
+                [
+                    (s, e / 20000, *binomial_interval(int(e), 20000))
+                    for s, e in zip(snr, errors)
+                ]
             )
         gap = gap_of_curves(*curves, target=5e-3)
         assert gap["gap_db_low"] < gap["gap_db"] < gap["gap_db_high"]

@@ -79,9 +79,7 @@ def test_what_starts_from_another_waits_for_it():
 
 def test_what_needs_a_failed_one_is_not_trained():
     recipes = [recipe("a/x"), recipe("b/x", start="a/x"), recipe("c/x", start="other/x")]
-    executor = LastFirst(
-        lambda job: ValueError("no") if job.name == "a/x" else trained(job)
-    )
+    executor = LastFirst(lambda job: ValueError("no") if job.name == "a/x" else trained(job))
     found = outcomes(recipes, executor, publish=True)
     assert executor.order == ["c/x", "a/x"]
     assert "it needs a/x, which failed" in str(found["b/x"])

@@ -56,7 +56,7 @@ def test_ml_representation_is_the_complex_qr_decomposition(rng):
     phase = np.exp(1j * np.angle(np.einsum("bkk->bk", r)))
     r = r / phase[..., None]
     rotated = np.einsum("bmk,bm->bk", (q * phase[:, None]).conj(), y)
-    above = r[:, *np.triu_indices(3, 1)]
+    above = r[(slice(None), *np.triu_indices(3, 1))]
     diagonal = np.einsum("bkk->bk", r).real
     parts = [rotated.real, rotated.imag, diagonal, above.real, above.imag]
     expected = np.concatenate(parts, -1) / np.sqrt(0.3)

@@ -187,9 +187,9 @@ def test_counts_written_before_the_checksum_are_read(tmp_path):
 def two_models(tmp_path, monkeypatch):
     """Copies of two small models of one detector, and a function that loads the first."""
     cards = list_models("oampnet2") or list_models("oampnet")
-    paths = sorted(
-        cards, key=lambda p: (model_folder() / p / "weights.npz").stat().st_size
-    )[:2]
+    paths = sorted(cards, key=lambda p: (model_folder() / p / "weights.npz").stat().st_size)[
+        :2
+    ]
     assert len(paths) == 2
     for path in paths:
         shutil.copytree(model_folder() / path, tmp_path / path)
@@ -311,9 +311,7 @@ def test_damaged_and_edited_checkpoints_are_refused(tmp_path):
     # That of another training
     file.write_bytes(whole)
     other = trainer(recipe_from_dict({**RECIPE, "model": {"num_layers": 3}}), tmp_path)
-    with pytest.raises(
-        ResultFileError, match="state.npz: belongs to a training with another"
-    ):
+    with pytest.raises(ResultFileError, match="state.npz: belongs to a training with another"):
         other.run()
 
 
@@ -322,9 +320,7 @@ def test_damaged_and_edited_checkpoints_are_refused(tmp_path):
 
 _PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 SOURCES = sorted(
-    p
-    for folder in ("linksim", "simulations", "tests")
-    for p in (ROOT / folder).rglob("*.py")
+    p for folder in ("linksim", "simulations", "tests") for p in (ROOT / folder).rglob("*.py")
 )
 
 
@@ -352,10 +348,7 @@ def unsafe(text):
             found.append(f"{function} with pickle")
         if function.endswith("np.load") and "allow_pickle" not in keywords:
             found.append(f"{function} without allow_pickle=False")
-        if (
-            keywords.get("safe_mode", "True") != "True"
-            or "unsafe_deserialization" in function
-        ):
+        if keywords.get("safe_mode", "True") != "True" or "unsafe_deserialization" in function:
             found.append(f"{function} without safe mode")
         if function in ("eval", "exec", "torch.load", "yaml.load"):
             found.append(function)

@@ -203,7 +203,7 @@ def test_a_job_that_kills_its_workers_ends_with_an_error(ray):
     pool = Pool(make, 1)
     pool.submit("poison")
     pool.submit("good")
-    for death in range(MAX_DEATHS):
+    for _ in range(MAX_DEATHS):
         assert handled(pool) == {}
         ray.ready()
         assert handled(pool) == {}
@@ -220,7 +220,7 @@ def test_a_job_that_kills_its_workers_ends_with_an_error(ray):
 def test_workers_that_die_at_the_start_are_given_up(ray):
     pool = Pool(make, 1)
     pool.submit("a")
-    for death in range(MAX_DEATHS - 1):
+    for _ in range(MAX_DEATHS - 1):
         ray.dies(ray.open_calls("start")[0].actor)
         handled(pool)
     # One that gets ready is forgiven
@@ -229,7 +229,7 @@ def test_workers_that_die_at_the_start_are_given_up(ray):
     ray.dies(ray.open_calls("do")[0].actor)
     handled(pool)
     with pytest.raises(WorkerError, match="3 times in a row while they started: died"):
-        for death in range(MAX_DEATHS):
+        for _ in range(MAX_DEATHS):
             ray.dies(ray.open_calls("start")[0].actor)
             handled(pool)
 
@@ -278,9 +278,7 @@ def test_other_software_is_refused():
     assert len(mine["source"]) == 12 and mine["linksim"]
     with pytest.raises(WorkerError, match="source .* \\(expected 0123\\)"):
         check_software({**mine, "source": "0123"})
-    with pytest.raises(
-        WorkerError, match="tensorflow .* \\(expected 1.0\\).*same checkout"
-    ):
+    with pytest.raises(WorkerError, match="tensorflow .* \\(expected 1.0\\).*same checkout"):
         check_software({**mine, "tensorflow": "1.0"})
 
 

@@ -49,9 +49,7 @@ class CDLChannel(Channel):
         super().__init__(num_rx, num_streams)
         check_choice("channel.model", model, CDL_MODELS)
         check_real("channel.delay_spread_ns", delay_spread_ns, low=0, open_low=True)
-        check_real(
-            "channel.carrier_frequency_ghz", carrier_frequency_ghz, low=0.5, high=100
-        )
+        check_real("channel.carrier_frequency_ghz", carrier_frequency_ghz, low=0.5, high=100)
         check_real(
             "channel.subcarrier_spacing_khz", subcarrier_spacing_khz, low=0, open_low=True
         )
@@ -101,9 +99,7 @@ class CDLChannel(Channel):
         key = tf.cast(tf.convert_to_tensor(key), tf.int64)
         # Sionna draws from one global generator: set it to this stream, and back
         before = tf.identity(self._rng.state)
-        self._rng.reset_from_key_counter(
-            key[1], tf.stack([tf.zeros_like(key[0]), key[0]])
-        )
+        self._rng.reset_from_key_counter(key[1], tf.stack([tf.zeros_like(key[0]), key[0]]))
         users = [
             self._user(num_blocks, num_symbols, symbol_rate, frequencies)
             for _ in range(self.num_users)

@@ -37,9 +37,7 @@ class RayleighChannel(Channel):
         uses_per_realization: channel uses that share a matrix.
     """
 
-    def __init__(
-        self, num_rx, num_streams, power=1.0, is_real=False, uses_per_realization=1
-    ):
+    def __init__(self, num_rx, num_streams, power=1.0, is_real=False, uses_per_realization=1):
         super().__init__(num_rx, num_streams)
         check_real("channel.power", power, low=0, open_low=True)
         if not isinstance(is_real, bool):

@@ -22,7 +22,13 @@ class FixedChannel(Channel):
     """
 
     def __init__(
-        self, num_rx, num_streams, of="rayleigh", num_channels=1, realization_seed=0, options=None
+        self,
+        num_rx,
+        num_streams,
+        of="rayleigh",
+        num_channels=1,
+        realization_seed=0,
+        options=None,
     ):
         super().__init__(num_rx, num_streams)
         check_int("channel.num_channels", num_channels)

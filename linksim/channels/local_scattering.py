@@ -60,8 +60,7 @@ class LocalScatteringChannel(Channel):
         check_int("channel.num_displacements", num_displacements)
         if mobility == "none" and displacement:
             raise InvalidInput(
-                f'channel.displacement: got {displacement} with mobility "none", '
-                "expected 0"
+                f'channel.displacement: got {displacement} with mobility "none", expected 0'
             )
         rng = np.random.Generator(np.random.Philox(drop_seed))
         half = SECTOR_DEG / 2
@@ -76,9 +75,7 @@ class LocalScatteringChannel(Channel):
             step = np.deg2rad(displacement)
             angles = np.concatenate([angles + step, angles - step], axis=1)
         elif mobility == "2d":
-            direction = rng.uniform(
-                0, 2 * np.pi, (num_drops, num_displacements, num_streams)
-            )
+            direction = rng.uniform(0, 2 * np.pi, (num_drops, num_displacements, num_streams))
             x = distance * np.cos(angles) + displacement * np.cos(direction)
             y = distance * np.sin(angles) + displacement * np.sin(direction)
             angles = np.arctan2(y, x)
@@ -99,7 +96,9 @@ class LocalScatteringChannel(Channel):
 
 def _covariances(angles, num_rx, angular_std_deg, spacing):
     """Covariances complex [..., K, M, M] of users at angles [..., K] in radians."""
-    of = [local_scattering_covariance(num_rx, a, angular_std_deg, spacing) for a in angles.flat]
+    of = [
+        local_scattering_covariance(num_rx, a, angular_std_deg, spacing) for a in angles.flat
+    ]
     return np.reshape(of, (*angles.shape, num_rx, num_rx))
 
 

@@ -58,6 +58,4 @@ def complex_normal(key, shape, variance=1.0):
 
 def random_bits(key, shape):
     """Fair bits, float32 of the given shape."""
-    return ops.cast(
-        keras.random.uniform(tuple(shape), seed=StreamKey(key)) < 0.5, "float32"
-    )
+    return ops.cast(keras.random.uniform(tuple(shape), seed=StreamKey(key)) < 0.5, "float32")

@@ -1,5 +1,7 @@
 """What the detectors of a scenario cost, by name."""
 
+import functools
+
 import numpy as np
 
 from linksim.complexity.flops import count_flops
@@ -45,7 +47,7 @@ def detector_costs(scenario, names, inputs=None, repeats=5):
             "weights": receiver.weights,
         }
         if inputs is not None:
-            calls[name] = lambda call=compiled(detector): call(*inputs)
+            calls[name] = functools.partial(compiled(detector), *inputs)
     if calls:
         for name, seconds in interleaved_seconds(calls, repeats).items():
             costs[name]["us"] = 1e6 * float(np.median(seconds)) / len(inputs[0])

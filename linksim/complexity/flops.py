@@ -176,7 +176,18 @@ _COSTS = {
     "FloorMod": lambda op: 0,
 }
 _FREE = {
-    *("Abs", "Neg", "Sign", "Round", "Maximum", "Minimum", "Relu", "Max", "Min", "ClipByValue"),
+    *(
+        "Abs",
+        "Neg",
+        "Sign",
+        "Round",
+        "Maximum",
+        "Minimum",
+        "Relu",
+        "Max",
+        "Min",
+        "ClipByValue",
+    ),
     *("Less", "LessEqual", "Greater", "GreaterEqual", "Equal", "NotEqual"),
     *("LogicalAnd", "LogicalOr", "LogicalNot", "Any", "All", "IsFinite", "IsNan"),
     *("SelectV2", "Select", "ArgMin", "ArgMax", "TopKV2", "OneHot", "Bitcast"),

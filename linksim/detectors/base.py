@@ -147,9 +147,7 @@ class Detector(keras.layers.Layer):
     def symbol_logits(self, y, h, no):
         """Symbol logits [B, K, 2^m]; override where the two PAMs are not
         independent a posteriori, and `symbol_indices` with it."""
-        return pam_logits_to_symbol_logits(
-            self.detect(y, h, no), self.num_bits_per_symbol
-        )
+        return pam_logits_to_symbol_logits(self.detect(y, h, no), self.num_bits_per_symbol)
 
     def symbol_indices(self, y, h, no):
         """Decided symbols int32 [B, K], the largest of `symbol_logits`."""
@@ -218,9 +216,7 @@ class Detector(keras.layers.Layer):
         return ops.reshape(out, lead + (streams,) + tuple(out.shape[2:]))
 
     def _llrs(self, logits):
-        return pam_logits_to_llrs(
-            logits, self.num_bits_per_symbol, self.demapping_method
-        )
+        return pam_logits_to_llrs(logits, self.num_bits_per_symbol, self.demapping_method)
 
     def _symbols(self, logits):
         return pam_logits_to_symbol_indices(logits, self.num_bits_per_symbol)

@@ -309,7 +309,9 @@ class HyperDetector(Detector):
                 f"teachers: weights of shapes {shapes}, expected those of this layer's "
                 f"{self.network}, {self._shapes}"
             )
-        flat = [ops.reshape(w, (teachers.num_channels, -1)) for w in teachers.trainable_variables]
+        flat = [
+            ops.reshape(w, (teachers.num_channels, -1)) for w in teachers.trainable_variables
+        ]
         return ops.concatenate(flat, axis=-1)
 
     def get_config(self):

@@ -60,9 +60,7 @@ class KBestDetector(Detector):
                 metrics, chosen = ops.top_k(-metrics, keep)
                 metrics = -metrics
             else:
-                chosen = ops.broadcast_to(
-                    np.arange(keep, dtype="int32"), ops.shape(metrics)
-                )
+                chosen = ops.broadcast_to(np.arange(keep, dtype="int32"), ops.shape(metrics))
             newest = (chosen % size)[..., None]
             if taken is None:
                 taken = newest

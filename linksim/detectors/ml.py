@@ -95,9 +95,7 @@ class MaximumLikelihoodDetector(Detector):
         def body(i, result):
             # The last row is repeated, so that every slice is full
             index = ops.minimum(i * chunk + ops.arange(chunk), batch - 1)
-            part = self._chunk(
-                ops.take(y, index, axis=0), ops.take(r, index, axis=0), joint
-            )
+            part = self._chunk(ops.take(y, index, axis=0), ops.take(r, index, axis=0), joint)
             return i + 1, ops.slice_update(result, (i * chunk, 0, 0), part)
 
         _, result = ops.while_loop(

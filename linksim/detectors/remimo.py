@@ -299,9 +299,7 @@ class REMIMODetector(Detector):
     def detect_llrs(self, y, h, no):
         logits = self.all_logits(y, h, no)[-1]
         if self.factored:
-            return pam_logits_to_llrs(
-                logits, self.num_bits_per_symbol, self.demapping_method
-            )
+            return pam_logits_to_llrs(logits, self.num_bits_per_symbol, self.demapping_method)
         return logits_to_llrs(logits, self.demapping_method)
 
     def detect_both(self, y, h, no):

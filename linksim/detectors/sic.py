@@ -132,9 +132,7 @@ def _remove(inverse, best, per_stream):
     """
     streams = best.shape[-1]
     for part in range(per_stream):
-        unit = ops.pad(
-            best, ((0, 0), (part * streams, (per_stream - 1 - part) * streams))
-        )
+        unit = ops.pad(best, ((0, 0), (part * streams, (per_stream - 1 - part) * streams)))
         column = matvec(inverse, unit)
         keep = 1.0 - unit
         # No less than what leaves the other error variances positive, which holds but for
@@ -179,9 +177,7 @@ class ZFPICDetector(LinearDetector):
 
     def estimate(self, y, h, no):
         hty, gram = matched_filter(y, h)
-        decided = nearest_pam(
-            matvec(regularized_inverse(gram, 0.0), hty), self.points
-        )
+        decided = nearest_pam(matvec(regularized_inverse(gram, 0.0), hty), self.points)
         gain = ops.maximum(diagonal(gram), 1e-30)
         z = decided + (hty - matvec(gram, decided)) / gain
         return z, no[:, None] / 2.0 / gain

@@ -68,9 +68,7 @@ def make_card(target, format, file, signatures, tolerance):
 def _notes(target, format):
     """What an export does otherwise than a simulation."""
     if target.what == "receiver" and format == "onnx":
-        return [
-            "LDPC: all iterations for every codeword, also where its parity checks hold."
-        ]
+        return ["LDPC: all iterations for every codeword, also where its parity checks hold."]
     return []
 
 

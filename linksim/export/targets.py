@@ -23,9 +23,7 @@ from linksim.registry import (
 _NUM_VECTORS, _NUM_BLOCKS = 64, 4
 
 _LLR = "LLR log p(b=1)/p(b=0), natural logarithm"
-_NO_MEANING = (
-    "noise variance N0 = E|n|^2 per receive antenna, linear, in the units of |y|^2"
-)
+_NO_MEANING = "noise variance N0 = E|n|^2 per receive antenna, linear, in the units of |y|^2"
 
 
 class Tensor(NamedTuple):
@@ -99,9 +97,7 @@ def target_of(name, scenario, receiver=False):
     """
     if names_quantizer(name):
         if receiver:
-            raise InvalidInput(
-                f"--receiver: {name} is a quantizer, a receiver has a detector"
-            )
+            raise InvalidInput(f"--receiver: {name} is a quantizer, a receiver has a detector")
         layer, weights = quantizer_of_scenario(*parse_quantizer(name), scenario)
         return quantizer_target(name, layer, scenario, weights)
     found = Receiver(name, scenario)
@@ -225,9 +221,7 @@ def _detecting_target(what, parts, output, weights):
             "real": Signature(_real_inputs(inputs), (output,), parts.by_reals),
         },
         onnx={"real": for_onnx},
-        layers=[
-            x for x in (detector, parts.quantizer) if isinstance(x, keras.layers.Layer)
-        ],
+        layers=[x for x in (detector, parts.quantizer) if isinstance(x, keras.layers.Layer)],
         weights=weights or {},
         arrays=arrays,
         origin=origin,

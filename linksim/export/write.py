@@ -257,9 +257,7 @@ def _write_onnx(target, signatures, path):
         custom_op_handlers=HANDLERS,
     )
     foreign = sorted(_unknown_operations(model.graph, onnx))
-    foreign += sorted(
-        {i.name for i in model.graph.input} - {t.name for t in signature.inputs}
-    )
+    foreign += sorted({i.name for i in model.graph.input} - {t.name for t in signature.inputs})
     if foreign:
         raise InvalidInput(
             f"format: {target.name} has no ONNX form: no translation of {', '.join(foreign)}"
@@ -281,9 +279,7 @@ def _match_loop_inputs(graph, onnx):
             wanted = inner.type.tensor_type.elem_type
             if constants.get(node.input[i], wanted) != wanted:
                 name = f"{node.name}_input_{i}"
-                casts.append(
-                    onnx.helper.make_node("Cast", [node.input[i]], [name], to=wanted)
-                )
+                casts.append(onnx.helper.make_node("Cast", [node.input[i]], [name], to=wanted))
                 node.input[i] = name
     for cast in casts:
         graph.node.insert(0, cast)

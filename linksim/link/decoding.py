@@ -81,9 +81,7 @@ class StoppingDecoder:
             InvalidInput: another shape.
         """
         if len(llrs.shape) != 2 or llrs.shape[1] != self.n:
-            raise InvalidInput(
-                f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.n}]"
-            )
+            raise InvalidInput(f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.n}]")
         static_count, count = llrs.shape[0], tf.shape(llrs)[0]
         # The least reliable first: those that take long do not come last, alone
         first_to_last = tf.argsort(tf.reduce_sum(tf.minimum(tf.abs(llrs), 20.0), axis=1))
@@ -126,9 +124,7 @@ class StoppingDecoder:
             return self.lanes
         return tuple(size for size in self.lanes if 3 * size <= 2 * count) or (count,)
 
-    def _slice_of_lanes(
-        self, llrs, count, waiting, codeword, iterations, state, soft, used
-    ):
+    def _slice_of_lanes(self, llrs, count, waiting, codeword, iterations, state, soft, used):
         """Fill idle lanes, run a slice, and store what is finished."""
         idle = codeword >= count
         offered = waiting + tf.cumsum(tf.cast(idle, tf.int32), exclusive=True)

@@ -65,8 +65,8 @@ class Link:
         else:
             self.grid = None
             self.num_uses = scenario.code.uses_per_block
-            available = None if scenario.code.type != "none" else (
-                self.num_uses * bits_per_use
+            available = (
+                None if scenario.code.type != "none" else (self.num_uses * bits_per_use)
             )
         self.code = create_code(scenario.code, available)
         if self.grid is None:
@@ -138,9 +138,7 @@ class Link:
                 x, key["channel"], key["noise"], no, self.scenario.csi
             )
         else:
-            h = self.channel.sample(
-                key["channel"], num_blocks, self.num_uses, first_block
-            )
+            h = self.channel.sample(key["channel"], num_blocks, self.num_uses, first_block)
             no = self._no_per_use(h, no)
             y = tf.linalg.matvec(h, x) + complex_normal(
                 key["noise"], (num_blocks, self.num_uses, self.num_rx), no[..., None]
@@ -171,9 +169,7 @@ class Link:
     def codeword_llrs(self, llrs):
         """LLRs of the codeword [B, n] from those of the symbols [B, U, K, m]."""
         flat = tf.reshape(llrs, [tf.shape(llrs)[0], -1])
-        return tf.gather(
-            flat[:, : self.code.num_coded_bits], self._deinterleaver, axis=-1
-        )
+        return tf.gather(flat[:, : self.code.num_coded_bits], self._deinterleaver, axis=-1)
 
     def decode(self, llrs):
         """Decided information bits float32 [B, k] from LLRs [B, U, K, m]."""

@@ -33,9 +33,7 @@ class Rows:
         self._blocks, order = [], []
         for degree in np.unique(degrees):
             block = np.flatnonzero(degrees == degree)
-            self._blocks.append(
-                (starts[block] + np.arange(degree)[:, None]).astype(np.int32)
-            )
+            self._blocks.append((starts[block] + np.arange(degree)[:, None]).astype(np.int32))
             order.append(block)
         self._order = np.argsort(np.concatenate(order)).astype(np.int32)
 

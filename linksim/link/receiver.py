@@ -61,9 +61,7 @@ class Receiver:
 
     def _model(self, name, configuration, args, scenario):
         """Card of the weights to use, noted in `weights`."""
-        path, card = find_model(
-            name, **args, configuration=configuration, scenario=scenario
-        )
+        path, card = find_model(name, **args, configuration=configuration, scenario=scenario)
         self.weights[path] = card["sha256"]
         return card
 

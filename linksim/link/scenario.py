@@ -124,7 +124,9 @@ class Snr:
     def __post_init__(self):
         check_choice("snr.definition", self.definition, SNR_DEFINITIONS)
         if not isinstance(self.points, (list, tuple)) or not self.points:
-            raise InvalidInput(f"snr.points: got {self.points!r}, expected a list of dB values")
+            raise InvalidInput(
+                f"snr.points: got {self.points!r}, expected a list of dB values"
+            )
         for point in self.points:
             check_real("snr.points", point, low=-200, high=200)
         points = tuple(sorted({float(p) for p in self.points}))

@@ -41,9 +41,7 @@ class LinkSimulator:
         # Results of detections that several receivers share, on the last batch
         self._batch, self._results = None, {}
         self._draw = tf.function(self.link.draw, autograph=False)
-        self._count = tf.function(
-            self._count_batch, autograph=False, jit_compile=xla != "off"
-        )
+        self._count = tf.function(self._count_batch, autograph=False, jit_compile=xla != "off")
 
     def add_detector(self, name):
         """Build and compile `DETECTOR[+QUANTIZER[:BITS]]` (see `Receiver`), once."""

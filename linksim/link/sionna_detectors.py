@@ -102,9 +102,7 @@ def kbest(num_streams, num_bits_per_symbol, output="bit", hard_out=False, k=64):
     return out
 
 
-def ep(
-    num_streams, num_bits_per_symbol, output="bit", hard_out=False, l=10, beta=0.9
-):  # noqa: E741 (Sionna's name)
+def ep(num_streams, num_bits_per_symbol, output="bit", hard_out=False, l=10, beta=0.9):  # noqa: E741 (Sionna's name)
     """Sionna's EPDetector (QAM only)."""
     _keywords(output, hard_out, "maxlog")
     _check_qam("sionna-ep", num_bits_per_symbol)

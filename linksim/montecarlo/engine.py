@@ -151,9 +151,7 @@ def simulate(
         def results():
             return {
                 "scenario": scenario.to_dict(),
-                "provenance": provenance(
-                    simulator, seed, started, complete, executor.workers
-                ),
+                "provenance": provenance(simulator, seed, started, complete, executor.workers),
                 "records": _records(store, detectors, simulator.link),
                 "gaps": _gaps(store, detectors, reference, run.gap_bler),
             }

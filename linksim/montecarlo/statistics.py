@@ -40,9 +40,7 @@ class Counts:
         return binomial_interval(self.block_errors, self.blocks)
 
     def ber_interval(self):
-        return clustered_interval(
-            self.bit_errors, self.bit_errors_sq, self.bits, self.blocks
-        )
+        return clustered_interval(self.bit_errors, self.bit_errors_sq, self.bits, self.blocks)
 
     def ser_interval(self):
         return clustered_interval(
@@ -126,7 +124,9 @@ def gap_of_curves(curve, reference, target, num_resamples=1000, seed=0):
             return _gap(np.array([np.nan]))
         snr, rate, low, high = np.array(rows).T
         # Of an interval that reaches down to zero the upper half counts
-        spread = np.where(low > 0, np.log(high / np.maximum(low, 1e-300)) / 2, np.log(high / rate))
+        spread = np.where(
+            low > 0, np.log(high / np.maximum(low, 1e-300)) / 2, np.log(high / rate)
+        )
         draws = rng.normal(size=(num_resamples + 1, len(rate)))
         draws[0] = 0  # the measured rates
         found.append([_cross(snr, row, target) for row in rate * np.exp(draws * spread / z)])

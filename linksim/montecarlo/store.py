@@ -60,9 +60,7 @@ class CountStore:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if fresh and self._path.exists():
             set_aside(self._path)
-        self._descriptor = os.open(
-            self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
-        )
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             # Before reading: what another run is writing now is neither torn nor all
             self._lock()

@@ -374,9 +374,7 @@ class LLRQuantizer(keras.layers.Layer):
     # --- checks ---------------------------------------------------------------
 
     def _error(self, name, got, expected):
-        return InvalidInput(
-            f"{type(self).__name__}: {name}: got {got}, expected {expected}"
-        )
+        return InvalidInput(f"{type(self).__name__}: {name}: got {got}, expected {expected}")
 
     def _check_shape(self, name, shape, last):
         shape = tuple(shape)
@@ -495,8 +493,7 @@ def load_quantizer_file(path):
     # The hash of `load_arrays` leaves out the configuration
     if known != (FILE_FORMAT, _sha256(name, config, arrays).hexdigest()):
         raise ResultFileError(
-            f"{path}: its checksum is wrong; it was edited, or written by another "
-            "version"
+            f"{path}: its checksum is wrong; it was edited, or written by another version"
         )
     if name not in QUANTIZERS:
         raise ResultFileError(

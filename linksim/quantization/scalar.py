@@ -225,8 +225,7 @@ def bit_mutual_information(llrs, indices=None):
     indices = np.asarray(ops.convert_to_numpy(indices))
     if indices.size != llrs.size or indices.dtype.kind not in "iu":
         raise InvalidInput(
-            f"indices: got {indices.dtype} {indices.shape}, expected one integer for "
-            "each LLR"
+            f"indices: got {indices.dtype} {indices.shape}, expected one integer for each LLR"
         )
     indices = indices.reshape(llrs.shape)
     information = []

@@ -136,8 +136,7 @@ def ml_llrs(z, num_streams, num_bits_per_symbol):
     size = ml_dimension(num_streams)
     if len(z.shape) < 1 or z.shape[-1] != size:
         raise InvalidInput(
-            f"z: got shape {tuple(z.shape)}, expected [..., {size}] for {num_streams} "
-            "streams"
+            f"z: got shape {tuple(z.shape)}, expected [..., {size}] for {num_streams} streams"
         )
     lead = tuple(ops.shape(z)[:-1])
     z = ops.reshape(z, (-1, size))
@@ -177,9 +176,7 @@ def _scaled_qr(y, h, no, num_streams, is_real):
 def _upper_triangle(diagonal, above):
     """Matrices [B, K, K] of diagonals [B, K] and the entries above [B, K(K-1)/2]."""
     size = diagonal.shape[-1]
-    entries = ops.concatenate(
-        [diagonal, above, ops.zeros_like(diagonal[:, :1])], axis=-1
-    )
+    entries = ops.concatenate([diagonal, above, ops.zeros_like(diagonal[:, :1])], axis=-1)
     source = np.full((size, size), entries.shape[-1] - 1)
     source[np.diag_indices(size)] = np.arange(size)
     source[np.triu_indices(size, 1)] = size + np.arange(above.shape[-1])

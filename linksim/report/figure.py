@@ -143,9 +143,7 @@ def _hover(record, rate):
     """Rate, interval and counts of a point."""
     total, errors = COUNTS[rate]
     low, high = record[f"{rate}_low"], record[f"{rate}_high"]
-    value = (
-        f"{record[rate]:.3g} [{low:.2g}, {high:.2g}]" if record[rate] else f"< {high:.2g}"
-    )
+    value = f"{record[rate]:.3g} [{low:.2g}, {high:.2g}]" if record[rate] else f"< {high:.2g}"
     lines = [
         f"N<sub>0</sub> = {record['no']:.4g}",
         f"<b>{rate.upper()} {value}</b>",
@@ -160,9 +158,7 @@ def rate_ranges(runs):
     """{rate: exponents of ten between which the axis goes}."""
     ranges = {}
     for rate in RATES:
-        values = [
-            r[rate] or r[f"{rate}_high"] for run in runs for r in run.results["records"]
-        ]
+        values = [r[rate] or r[f"{rate}_high"] for run in runs for r in run.results["records"]]
         lowest = max(min(values, default=1e-3) / 3, 1e-9)
         ranges[rate] = [math.log10(lowest), math.log10(1.3)]
     return ranges

@@ -74,9 +74,7 @@ def build_page(runs, *, rate="bler", repeats=0):
             }
             for name in definitions
         },
-        "runs": [
-            {k: r[k] for k in ("label", "axes", "crossings", "points")} for r in shown
-        ],
+        "runs": [{k: r[k] for k in ("label", "axes", "crossings", "points")} for r in shown],
     }
     names = list(dict.fromkeys(run.scenario.name for run in runs))
     return (
@@ -89,8 +87,7 @@ def build_page(runs, *, rate="bler", repeats=0):
             plotly_js=get_plotlyjs(),
             rates=RATES,
             definitions={
-                name: re.sub("<.*?>", "", SNR_DEFINITIONS[name].html)
-                for name in definitions
+                name: re.sub("<.*?>", "", SNR_DEFINITIONS[name].html) for name in definitions
             },
             definition_source=SNR_DEFINITIONS[definition].source,
             rate=rate,

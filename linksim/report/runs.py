@@ -70,9 +70,7 @@ def read_runs(paths):
     """
     files = [Path(p) / "results.json" if Path(p).is_dir() else Path(p) for p in paths]
     if not files:
-        raise InvalidInput(
-            "results: empty, expected at least one results.json or its folder"
-        )
+        raise InvalidInput("results: empty, expected at least one results.json or its folder")
     known = set()
     for file in files:
         if file.resolve() in known:
@@ -108,9 +106,7 @@ def _read(file):
         raise ResultFileError(f"{file}: a detector has two records at one SNR")
     for gap in results["gaps"]:
         if not isinstance(gap, dict) or not _GAP_KEYS <= set(gap):
-            raise ResultFileError(
-                f"{file}: got the gap {gap!r}, expected {sorted(_GAP_KEYS)}"
-            )
+            raise ResultFileError(f"{file}: got the gap {gap!r}, expected {sorted(_GAP_KEYS)}")
     try:
         return results, scenario_from_dict(results["scenario"])
     except (InvalidInput, TypeError) as error:

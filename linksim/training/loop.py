@@ -141,7 +141,9 @@ class Trainer:
             raise InvalidInput(f"data.streams: {name} has weights for one number of streams")
         if hasattr(product, "set_channels"):
             if not data.num_channels:
-                raise InvalidInput(f"data.num_channels: missing, {name} has weights per channel")
+                raise InvalidInput(
+                    f"data.num_channels: missing, {name} has weights per channel"
+                )
             product.set_channels(self._source.channels)
         if getattr(product, "num_drops", 1) > 1:
             covariances = getattr(self._source.channel, "covariances", None)
@@ -301,9 +303,7 @@ class Trainer:
         found = {name: array.shape for name, array in arrays.items()}
         if found != expected:
             different = sorted(
-                name
-                for name in {*found, *expected}
-                if found.get(name) != expected.get(name)
+                name for name in {*found, *expected} if found.get(name) != expected.get(name)
             )
             raise ResultFileError(
                 f"{self._state_file}: is not the state of this training; "

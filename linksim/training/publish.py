@@ -81,8 +81,7 @@ def _codebooks(recipe, layer, scenario):
     # Validation draws beyond those that training was validated on
     first = recipe.validation_batches
     llrs = [
-        ops.convert_to_numpy(draw(source.keys(VALIDATION, first + i)))
-        for i in range(batches)
+        ops.convert_to_numpy(draw(source.keys(VALIDATION, first + i))) for i in range(batches)
     ]
 
     llrs = np.concatenate(llrs)
@@ -119,9 +118,7 @@ def reference_rates(recipe, scenario):
         }
 
     draw = compiled(rates)
-    rows = [
-        draw(source.keys(VALIDATION, i)) for i in range(recipe.validation_batches)
-    ]
+    rows = [draw(source.keys(VALIDATION, i)) for i in range(recipe.validation_batches)]
     return {
         name: float(np.mean([float(ops.convert_to_numpy(row[name])) for row in rows]))
         for name in rows[0]

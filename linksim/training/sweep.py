@@ -47,9 +47,7 @@ def chosen_recipes(names):
     return list(recipes.values())
 
 
-def train_recipe(
-    recipe, output, *, budget=1.0, publish=False, tensorboard=True, **callbacks
-):
+def train_recipe(recipe, output, *, budget=1.0, publish=False, tensorboard=True, **callbacks):
     """Train by a recipe, from where an earlier run of it came to.
 
     Args:

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rich.console import Console
 
-from linksim.errors import InvalidInput, ResultFileError
 from linksim import files
+from linksim.errors import InvalidInput, ResultFileError
 from linksim.models import list_models
 
 TARGET_SER = 1e-3
@@ -212,9 +212,7 @@ def _plot_sweep(data, rate, title, path):
         below = [r[rate] - max(r[f"{rate}_low"], r[rate] / 10) for r in rows]
         above = [r[f"{rate}_high"] - r[rate] for r in rows]
         x, y = [r["value"] for r in rows], [r[rate] for r in rows]
-        axes.errorbar(
-            x, y, yerr=[below, above], capsize=2.5, label=name, **curve_style(index)
-        )
+        axes.errorbar(x, y, yerr=[below, above], capsize=2.5, label=name, **curve_style(index))
     axes.set_yscale("log")
     axes.set_xlabel(data["label"])
     axes.set_ylabel({"ser": "Symbol error rate", "bler": "Block error rate"}[rate])

@@ -188,9 +188,7 @@ def figure10(name, args, console):
         low = bler - [r["bler_low"] for r in rows]
         high = [r["bler_high"] for r in rows] - bler
         x = [r["csi_error_snr_db"] for r in rows]
-        axes.errorbar(
-            x, bler, yerr=[low, high], capsize=2, label=name, **curve_style(index)
-        )
+        axes.errorbar(x, bler, yerr=[low, high], capsize=2, label=name, **curve_style(index))
     axes.invert_xaxis()
     axes.set_yscale("log")
     axes.set_xlabel(r"CSI accuracy, $E\|H\|^2/E\|W\|^2$ (dB)")
@@ -305,7 +303,9 @@ def claims(name, args, console):
     folder = args.output
     errors = theorem_errors(args.seed)
     lines = ["# Claims of the EQ-Net paper: what was measured", ""]
-    lines.append("Gaps are to exact ML at BLER 1e-2, in fig9 at 0.25, with 95 % intervals from")
+    lines.append(
+        "Gaps are to exact ML at BLER 1e-2, in fig9 at 0.25, with 95 % intervals from"
+    )
     lines.append("paired blocks.")
     lines += ["", "## E1: exact representations", ""]
     lines += [f"- {k}: largest error {v:.1e} of 1 + |LLR|" for k, v in errors.items()]

@@ -112,7 +112,9 @@ def claims(name, args, console):
     """Write claims.md: what was measured for H1 and H2, from the figures' files."""
     lines = ["# Claims of the HyperMIMO paper: what was measured", ""]
     lines.append("Gaps at a SER take points as independent; those at a BLER are from paired")
-    lines.append("blocks. 95 % intervals; positive needs more SNR than HyperMIMO. H1 says -0.65 dB")
+    lines.append(
+        "blocks. 95 % intervals; positive needs more SNR than HyperMIMO. H1 says -0.65 dB"
+    )
     lines.append("for `mmnet`, +1.85 dB for `oampnet` and +2.85 dB for `mmse` (fig5/fixed).")
     for panel in PANELS:
         lines += gaps_text(args.output, f"fig5/{panel}")

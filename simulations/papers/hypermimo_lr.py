@@ -103,17 +103,13 @@ def any_channel(name, args, console):
         code=HIGH_RATE_CODE,
         run={"min_bler": 0.0, "gap_bler": TARGET_BLER, "batch_size": BATCH_SIZE},
     )
-    simulate_figure(
-        name, scenario, ANY_CHANNEL, POINTS, args, console, reference=["ml"]
-    )
+    simulate_figure(name, scenario, ANY_CHANNEL, POINTS, args, console, reference=["ml"])
 
 
 def claims(name, args, console):
     """Write claims.md: what was measured for L1, from the figures' files."""
     lines = ["# Claims of the HyperMIMO-LR paper: what was measured", ""]
-    lines.append(
-        "Gaps at a SER take points as independent; those at a BLER are from paired"
-    )
+    lines.append("Gaps at a SER take points as independent; those at a BLER are from paired")
     lines.append(
         "blocks, each one codeword over all hops. 95 % intervals; positive needs more"
     )
@@ -129,7 +125,9 @@ def claims(name, args, console):
             if data is None:
                 continue
             for rate in ("ser", "bler"):
-                title = f"## L1: hops, innovations of the {panel}, {rate.upper()} at {snr_db:g} dB"
+                title = (
+                    f"## L1: hops, innovations of the {panel}, {rate.upper()} at {snr_db:g} dB"
+                )
                 lines += ["", title, ""]
                 lines += sweep_table(data, rate)
     write_atomically(args.output / "claims.md", "\n".join(lines) + "\n")
@@ -158,9 +156,7 @@ def main(argv=None):
     functions = {"fig4a": error_rates, "fig4bc": hops}
     functions.update(general=any_channel, claims=claims)
     panels = [*PANELS, *SWEEPS]
-    return run_paper(
-        argv, __doc__, "hypermimo_lr", functions, panels=panels, max_blocks=2000
-    )
+    return run_paper(argv, __doc__, "hypermimo_lr", functions, panels=panels, max_blocks=2000)
 
 
 if __name__ == "__main__":

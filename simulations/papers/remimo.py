@@ -59,8 +59,18 @@ def _points(low, high, first, last):
 # Figure: {panel: (scenario, changes to its tables, detectors, SNR points)}
 FIGURES = {
     "fig7": {
-        "64x16": ("massive-64x16-qam16", {}, CLASSICAL + ["detnet"] + NETS, _points(0, 4, 7, 13)),
-        "64x32": ("massive-64x32-qam16", {}, CLASSICAL + ["detnet"] + NETS, _points(4, 9, 11, 17)),
+        "64x16": (
+            "massive-64x16-qam16",
+            {},
+            CLASSICAL + ["detnet"] + NETS,
+            _points(0, 4, 7, 13),
+        ),
+        "64x32": (
+            "massive-64x32-qam16",
+            {},
+            CLASSICAL + ["detnet"] + NETS,
+            _points(4, 9, 11, 17),
+        ),
         "16x4": ("small-16x4-qam16", {}, CLASSICAL + NETS, _points(0, 3, 6, 14)),
         "16x6": ("small-16x6-qam16", {}, CLASSICAL + NETS, _points(2, 5, 8, 16)),
         "16x8": ("small-16x8-qam16", {}, CLASSICAL + NETS, _points(4, 8, 10, 18)),
@@ -190,7 +200,12 @@ KINDS["-corr-full"] = "both sides correlated"
 # (users, SNR in dB): published SER of Fig. 7 by detector
 PUBLISHED = {
     (16, 9.0): {"mmse-biased": 0.0436, "amp": 0.0246, "oampnet": 0.0242, "remimo": 0.0259},
-    (16, 11.0): {"mmse-biased": 0.00973, "amp": 0.00356, "oampnet": 0.00331, "remimo": 0.00360},
+    (16, 11.0): {
+        "mmse-biased": 0.00973,
+        "amp": 0.00356,
+        "oampnet": 0.00331,
+        "remimo": 0.00360,
+    },
     (16, 13.0): {"mmse-biased": 0.00105, "amp": 3.7e-4, "oampnet": 2.0e-4, "remimo": 2.3e-4},
     (32, 11.0): {"mmse-biased": 0.1506, "amp": 0.0813, "oampnet": 0.0815, "remimo": 0.0886},
     (32, 13.0): {"mmse-biased": 0.0643, "amp": 0.0143, "oampnet": 0.0136, "remimo": 0.0161},
@@ -224,7 +239,9 @@ def simulated(name, args, console):
 def published(name, args, console):
     """SER at the points that are published, from ten times the blocks of a panel."""
     most = 10 * args.max_blocks
-    args = argparse.Namespace(**{**vars(args), "target_block_errors": most, "max_blocks": most})
+    args = argparse.Namespace(
+        **{**vars(args), "target_block_errors": most, "max_blocks": most}
+    )
     for users in sorted({users for users, _ in PUBLISHED}):
         panel = f"64x{users}"
         if args.panel and panel not in args.panel:
@@ -269,7 +286,7 @@ def scenario_of(name, panel):
 
 
 def _panel_text(panel):
-    """"64x16, rho 0.7" of a panel's name."""
+    """ "64x16, rho 0.7" of a panel's name."""
     return panel.partition("-qam")[0].replace("-rho", ", rho ")
 
 
@@ -355,9 +372,7 @@ def latency(name, args, console, repeats=20):
         for detector_name in ("remimo", "oampnet2"):
             detector = create_detector(detector_name, num_streams=users, num_bits_per_symbol=4)
             build_detector(detector, num_rx)
-            functions[detector_name] = tf.function(
-                detector.llrs_and_symbols, autograph=False
-            )
+            functions[detector_name] = tf.function(detector.llrs_and_symbols, autograph=False)
             flops[detector_name] = count_flops(detector, num_rx).flops
         shape = (LATENCY_BATCH, num_rx, users)
         h = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) / np.sqrt(2 * num_rx)
@@ -452,7 +467,9 @@ def information(name, args, console, batches=32):
 def claims(name, args, console):
     """Write claims.md: what was measured for R1 to R7, from the figures' files."""
     lines = ["# Claims of the RE-MIMO paper: what was measured", ""]
-    lines.append(f"Gaps at SER {TARGET_SER:g} take points as independent; those at a BLER are from")
+    lines.append(
+        f"Gaps at SER {TARGET_SER:g} take points as independent; those at a BLER are from"
+    )
     lines.append("paired blocks. 95 % intervals; negative is better than the reference.")
     lines.append("R1 and R2: fig7, fig8. R3: fig9, fig10. R4: fig11. R5: fig12.")
     for figure in FIGURES:
@@ -520,8 +537,12 @@ def _information_text(folder):
     if data is None:
         return []
     lines = ["", "## Mutual information", ""]
-    lines.append("Bits per coded bit on the distribution of each network's training, from draws")
-    lines.append("that it did not see; how far it is ahead with 95 % intervals, from the same draws.")
+    lines.append(
+        "Bits per coded bit on the distribution of each network's training, from draws"
+    )
+    lines.append(
+        "that it did not see; how far it is ahead with 95 % intervals, from the same draws."
+    )
     lines += ["", "| model | itself | MMSE | EP | OAMP | ahead of MMSE | ahead of EP |"]
     lines.append("|---" * 7 + "|")
     for row in data["rows"]:
@@ -558,7 +579,9 @@ def _attention_text(folder):
     if data is None:
         return []
     lines = ["", "## R6: attention (Fig. 13)", ""]
-    lines.append("Share of a user's attention, mean over users and vectors; outside the group it")
+    lines.append(
+        "Share of a user's attention, mean over users and vectors; outside the group it"
+    )
     lines.append(f"would be {data['share_outside_if_uniform']:.2f} if attention were uniform.")
     lines += ["", "| detector | block | itself | others of its group | outside |"]
     lines.append("|---|---|---|---|---|")

@@ -50,9 +50,7 @@ def net(name, size, percent=None, layers=None):
 def kept_layers(size):
     """Numbers of layers that are left: all but 1/9, 2/9, .. (10, 20, .. of 90), and few."""
     total = LAYERS[size]
-    return [round(total * (9 - cut) / 9) for cut in (1, 2, 3, 4, 5, 7)] + [
-        max(1, total // 18)
-    ]
+    return [round(total * (9 - cut) / 9) for cut in (1, 2, 3, 4, 5, 7)] + [max(1, total // 18)]
 
 
 def _bpsk(size, exact):
@@ -229,9 +227,7 @@ def _plot_against(results, curves, snrs, label, path):
                 error = [value - low, np.array([r["ser_high"] for _, r in rows]) - value]
                 x = [x for x, _ in rows]
                 style = curve_style(index)
-                axes.errorbar(
-                    x, value, error, capsize=2.5, label=f"{name}, {snr} dB", **style
-                )
+                axes.errorbar(x, value, error, capsize=2.5, label=f"{name}, {snr} dB", **style)
             index += 1
     axes.set_yscale("log")
     axes.set_xlabel(label)
@@ -570,9 +566,7 @@ def _complexity_text(data):
     lines += [
         "what Table II itself gives, which cannot pass 50 % at half of the units. Rounded"
     ]
-    lines += [
-        "to two digits at 30 layers, which may be how it was read off, Table II gives"
-    ]
+    lines += ["to two digits at 30 layers, which may be how it was read off, Table II gives"]
     lines += [_rounded_table_2()]
     lines += [
         "",
@@ -610,9 +604,7 @@ def _latency_text(data):
     if data is None:
         return []
     lines = ["", "## Latency of slim networks", ""]
-    lines += [
-        "| system | batch | compiler | network | median ms | quartiles | times faster |"
-    ]
+    lines += ["| system | batch | compiler | network | median ms | quartiles | times faster |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for r in data["rows"]:
         lines.append(

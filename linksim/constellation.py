@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 from keras import ops
 
-from linksim.errors import InvalidInput, check_choice, check_int
+from linksim.errors import check_bits_per_symbol, check_choice
 
 DEMAPPING_METHODS = ("app", "maxlog")
 # From the levels of unit power, where `pam_posterior` takes an observation as saturated
@@ -24,15 +24,8 @@ _FAR = 1e3
 
 def pam_num_bits(num_bits_per_symbol):
     """Bits on each real dimension of a square QAM symbol (or of BPSK)."""
-    check_int("num_bits_per_symbol", num_bits_per_symbol)
-    if num_bits_per_symbol == 1:
-        return 1
-    if num_bits_per_symbol % 2 or num_bits_per_symbol > 10:
-        raise InvalidInput(
-            f"num_bits_per_symbol: got {num_bits_per_symbol}, expected 1 (BPSK) or an "
-            "even number up to 10 (square QAM)"
-        )
-    return num_bits_per_symbol // 2
+    check_bits_per_symbol("num_bits_per_symbol", num_bits_per_symbol)
+    return 1 if num_bits_per_symbol == 1 else num_bits_per_symbol // 2
 
 
 @cache

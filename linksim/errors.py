@@ -27,6 +27,16 @@ def check_int(name, value, minimum=1):
         raise InvalidInput(f"{name}: got {value!r}, expected an integer >= {minimum}")
 
 
+def check_bits_per_symbol(name, value):
+    """Raise `InvalidInput` unless `value` is 1 (BPSK) or an even number from 2 to 10
+    (square QAM)."""
+    check_int(name, value)
+    if value != 1 and (value % 2 or value > 10):
+        raise InvalidInput(
+            f"{name}: got {value}, expected 1 (BPSK) or an even number up to 10 (square QAM)"
+        )
+
+
 def check_real(name, value, low=None, high=None, open_low=False):
     """Raise `InvalidInput` unless `value` is a finite number in `[low, high]`.
 

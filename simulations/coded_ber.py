@@ -49,6 +49,7 @@ with quiet_start():
 
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
 from linksim.link.scenario import CODES, list_scenarios, load_scenario
+from linksim.names import split_names
 from linksim.quantization.registry import describe_quantizer, list_quantizers
 from linksim.registry import describe_detector, list_detectors
 
@@ -153,7 +154,7 @@ def chosen_scenario(args):
 
 def chosen_detectors(args, scenario):
     """Names of the detectors, with the quantizer asked for behind each."""
-    names = args.detectors.split(",") if args.detectors else scenario.run.detectors
+    names = split_names(args.detectors) if args.detectors else scenario.run.detectors
     if args.quantizer:
         # A detector that names its own quantizer keeps it
         names = [n if "+" in n else f"{n}+{args.quantizer}" for n in names]

@@ -19,7 +19,7 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
 
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.link.scenario import load_scenario
-from linksim.registry import names_quantizer, parse_receiver
+from linksim.names import names_quantizer, parse_receiver
 
 
 def parse_arguments(argv):

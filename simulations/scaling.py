@@ -65,7 +65,7 @@ def time_workers(args, console):
     """Rows: seconds of the same batches in this process and by workers."""
     from linksim.link.scenario import load_scenario
     from linksim.link.simulator import LinkSimulator
-    from linksim.montecarlo.engine import run_job
+    from linksim.montecarlo.jobs import run_job
     from linksim.montecarlo.remote import RemoteBatches
 
     scenario = load_scenario(SCENARIO).replace(run={"batch_size": args.batch_size})

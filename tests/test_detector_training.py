@@ -320,21 +320,21 @@ def test_the_penalty_makes_weights_smaller():
 
 
 def test_one_trained_model_serves_operating_points(models):
-    from linksim.link.receiver import Receiver
+    from linksim.link.receiver import create_receiver
 
     made = published(recipe("r-wesnet"))
     y, h, no = draw(made)
     scenario = load_scenario("rayleigh-4x4-qam16")
-    full = Receiver("r-wesnet", scenario).detector
-    slim = Receiver("r-wesnet@test:50%-2L", scenario).detector
+    full = create_receiver("r-wesnet", scenario).detector
+    slim = create_receiver("r-wesnet@test:50%-2L", scenario).detector
     assert (slim.fraction, slim.num_layers) == (0.5, 2)
     expected = np.asarray(full.slim(0.5, 2)(y, h, no))
     np.testing.assert_array_equal(np.asarray(slim(y, h, no)), expected)
     with pytest.raises(InvalidInput, match="num_layers: got 4, there are 3"):
-        Receiver("r-wesnet:4L", scenario)
+        create_receiver("r-wesnet:4L", scenario)
     published(recipe("mmnet-iid"))
     with pytest.raises(InvalidInput, match="mmnet-iid has no operating points"):
-        Receiver("mmnet-iid:2L", scenario)
+        create_receiver("mmnet-iid:2L", scenario)
 
 
 def test_a_network_for_fixed_channels_needs_no_layer_of_its_own():

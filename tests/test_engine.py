@@ -14,8 +14,10 @@ import pytest
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.link.scenario import load_scenario
 from linksim.link.simulator import LinkSimulator
-from linksim.montecarlo.engine import StopRule, run_batch, simulate
+from linksim.montecarlo.engine import simulate
+from linksim.montecarlo.jobs import run_batch
 from linksim.montecarlo.replay import parse_replay, replay_block
+from linksim.montecarlo.schedule import StopRule
 from linksim.montecarlo.statistics import Counts
 from linksim.registry import is_learned, list_detectors
 

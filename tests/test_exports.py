@@ -19,10 +19,11 @@ from linksim.export import (
     target_of,
 )
 from linksim.export.onnx_ops import HANDLERS
-from linksim.link.receiver import Receiver
+from linksim.link.receiver import create_receiver
 from linksim.link.scenario import load_scenario
+from linksim.names import parse_quantizer
 from linksim.quantization.registry import create_quantizer, list_quantizers
-from linksim.registry import create_detector, list_detectors, parse_quantizer
+from linksim.registry import create_detector, list_detectors
 from tests.conftest import draw_system, load_script
 from tests.test_export import OPTIONS
 
@@ -296,7 +297,7 @@ def test_every_quantizer_in_every_format(rng, tmp_path, name, format, bits):
 def test_receivers_of_a_scenario(tmp_path, name, format):
     """With shipped weights and the 802.11n code, its interleaver included."""
     scenario = load_scenario("rayleigh-2x2-qam64")
-    found = Receiver(name, scenario)
+    found = create_receiver(name, scenario)
     options = {"quantizer": found.quantizer, "weights": found.weights}
     made = receiver_target(name, found.detector, scenario, **options)
     export(made, format, tmp_path / "out")

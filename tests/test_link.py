@@ -12,7 +12,8 @@ from linksim.link.coding import WiFiLDPC, systematic_generator
 from linksim.link.link import Link
 from linksim.link.scenario import load_scenario
 from linksim.link.simulator import LinkSimulator
-from linksim.montecarlo.engine import run_batch, simulate
+from linksim.montecarlo.engine import simulate
+from linksim.montecarlo.jobs import run_batch
 from linksim.montecarlo.statistics import Counts, binomial_interval
 
 

@@ -15,7 +15,7 @@ import linksim.models
 from linksim.data import model_folder
 from linksim.errors import InvalidInput
 from linksim.files import load_arrays, load_json
-from linksim.link.receiver import Receiver
+from linksim.link.receiver import create_receiver
 from linksim.link.scenario import load_scenario
 from linksim.models import (
     assign_weights,
@@ -26,8 +26,9 @@ from linksim.models import (
     write_model,
 )
 from linksim.montecarlo.engine import simulate
+from linksim.names import parse_receiver
 from linksim.quantization.registry import create_quantizer, list_quantizers
-from linksim.registry import create_detector, is_learned, list_detectors, parse_receiver
+from linksim.registry import create_detector, is_learned, list_detectors
 from linksim.training.loop import source_of
 from linksim.training.losses import mutual_information
 from linksim.training.recipe import load_recipe
@@ -220,7 +221,7 @@ def test_quantizers_store_llrs(path, rng):
 
 def received(name, *args):
     """LLRs and decisions of a receiver on the 2x2 64-QAM scenario."""
-    receiver = Receiver(name, load_scenario("rayleigh-2x2-qam64"))
+    receiver = create_receiver(name, load_scenario("rayleigh-2x2-qam64"))
     llr, symbols = receiver.detector.llrs_and_symbols(*args)
     if receiver.quantizer is not None:
         llr = receiver.quantizer(llr)
@@ -257,23 +258,24 @@ def test_latents_are_quantized_in_joint_mode(rng):
 @pytest.mark.parametrize(
     "text, fields",
     [
-        ("ml", ("ml", None, None, None, None, None)),
-        ("ml+eqnet", ("ml", None, None, "eqnet", None, None)),
-        ("ml+eqnet:6", ("ml", None, None, "eqnet", None, 6)),
-        ("ml+eqnet@x-2:6-5-4", ("ml", None, None, "eqnet", "x-2", (6, 5, 4))),
-        ("eqnet-l@x+latent:none", ("eqnet-l", "x", None, "latent", None, "none")),
+        ("ml", ("ml", (), None, None, None)),
+        ("ml+eqnet", ("ml", (), None, None, ("eqnet", None, None))),
+        ("ml+eqnet:6", ("ml", (), None, None, ("eqnet", None, 6))),
+        ("ml+eqnet@x-2:6-5-4", ("ml", (), None, None, ("eqnet", "x-2", (6, 5, 4)))),
+        ("eqnet-l@x+latent:none", ("eqnet-l", (), "x", None, ("latent", None, "none"))),
         (
             "r-wesnet@x:50%-20L",
-            ("r-wesnet", "x", {"fraction": 0.5, "num_layers": 20}, None, None, None),
+            ("r-wesnet", (), "x", {"fraction": 0.5, "num_layers": 20}, None),
         ),
         (
             "r-wesnet:20L+max-mi:2",
-            ("r-wesnet", None, {"num_layers": 20}, "max-mi", None, 2),
+            ("r-wesnet", (), None, {"num_layers": 20}, ("max-mi", None, 2)),
         ),
     ],
 )
 def test_receivers_are_parsed(text, fields):
     assert tuple(parse_receiver(text)) == fields
+    assert parse_receiver(text).text == text
 
 
 @pytest.mark.parametrize(
@@ -281,7 +283,7 @@ def test_receivers_are_parsed(text, fields):
 )
 def test_bad_receivers_are_refused(text):
     if text == "ml+eqnet:":
-        assert parse_receiver(text).bits is None
+        assert parse_receiver(text).quantizer.bits is None
         return
     with pytest.raises(InvalidInput):
         parse_receiver(text)
@@ -411,10 +413,12 @@ def test_receivers_share_a_detection():
         together.errors(name, warm_up)
     calls.clear()
     for draw in draws:
+        shared = {}
         for name in names:
             alone = LinkSimulator(scenario)
             alone.add_detector(name)
-            for a, b in zip(together.errors(name, draw)[:2], alone.errors(name, draw)[:2]):
+            found = together.errors(name, draw, shared)
+            for a, b in zip(found[:2], alone.errors(name, draw)[:2]):
                 np.testing.assert_array_equal(a, b)
     assert len(calls) == 2
 

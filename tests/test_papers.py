@@ -15,7 +15,7 @@ import linksim
 import linksim.models
 from linksim.link.scenario import load_scenario
 from linksim.models import _kind, find_model, list_models
-from linksim.registry import parse_receiver
+from linksim.names import parse_receiver
 from linksim.training.recipe import list_recipes, load_recipe
 
 FOLDER = Path(__file__).resolve().parent.parent / "simulations" / "papers"
@@ -74,8 +74,8 @@ def test_tables_of_hypermimo_lr(script):
     recipes = list_recipes()
     for name in hypermimo_lr.DETECTORS:
         spec = parse_receiver(name)
-        if spec.detector_model:
-            assert f"{spec.detector}/{spec.detector_model}" in recipes
+        if spec.model:
+            assert f"{spec.detector}/{spec.model}" in recipes
     for power in hypermimo_lr.PANELS.values():
         for hop in (-1, 0, 4):
             channel = hypermimo_lr.sequences(power, hop).channel
@@ -217,9 +217,9 @@ def test_tables_of_wesnet(script):
             shown.update((panel, name) for name in detectors)
             for name in detectors:
                 spec = parse_receiver(name)
-                path = f"{spec.detector}/{spec.detector_model}"
+                path = f"{spec.detector}/{spec.model}"
                 # Of the largest system not every percentage has a recipe
-                if spec.detector_model and panel != "60x30":
+                if spec.model and panel != "60x30":
                     assert path in recipes, name
                 point = spec.operating_point or {}
                 assert 0 < point.get("num_layers", 1) < wesnet.LAYERS[panel]

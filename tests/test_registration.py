@@ -9,6 +9,7 @@ import linksim.registry as registry
 from linksim import InvalidInput, ResultFileError
 from linksim.detectors import Detector, MMSEDetector
 from linksim.detectors.linear import LinearDetector
+from linksim.names import parse_receiver
 from linksim.training.publish import publish
 from linksim.training.recipe import recipe_from_dict
 from tests.conftest import draw_system
@@ -20,8 +21,8 @@ SYSTEM = {"num_streams": 2, "num_bits_per_symbol": 2}
 @pytest.fixture(autouse=True)
 def own(monkeypatch):
     """Registrations end with the test."""
-    monkeypatch.setattr(registry, "_DETECTORS", dict(registry._DETECTORS))
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    entries = dict(registry.DETECTORS._entries)
+    monkeypatch.setattr(registry.DETECTORS, "_entries", entries)
     monkeypatch.setattr(linksim.models, "_OWN_FOLDERS", [])
 
 
@@ -59,7 +60,7 @@ def test_a_registered_detector_is_created_by_name(rng):
     llr = linksim.create_detector("mine", factor=2.0, **SYSTEM)(y, h, no)
     np.testing.assert_allclose(np.asarray(llr), expected / 2, rtol=1e-4, atol=1e-4)
     assert registry.describe_detector("mine").startswith("Linear MMSE with a factor")
-    assert registry.parse_receiver("mine+max-mi:3").detector == "mine"
+    assert parse_receiver("mine+max-mi:3").detector == "mine"
     with pytest.raises(InvalidInput, match="unknown option colour; expected.* factor"):
         linksim.create_detector("mine", colour="red", **SYSTEM)
     with pytest.raises(InvalidInput, match="without weights"):
@@ -83,7 +84,7 @@ def test_a_registered_detector_is_created_by_name(rng):
 )
 def test_bad_registrations_are_refused(name, cls, message):
     linksim.register_detector("taken", Scaled)
-    before = dict(registry._DETECTORS)
+    before = list(registry.DETECTORS)
     with pytest.raises(InvalidInput, match=message):
         linksim.register_detector(name, cls)
     with pytest.raises(InvalidInput, match="learned"):
@@ -91,7 +92,7 @@ def test_bad_registrations_are_refused(name, cls, message):
     if name in ("mmse", "max-mi"):
         with pytest.raises(InvalidInput, match=message):
             linksim.register_detector(name, cls, replace=True)
-    assert registry._DETECTORS == before
+    assert list(registry.DETECTORS) == before
 
 
 def test_a_registration_is_replaced_when_asked():

@@ -6,7 +6,7 @@ import pytest
 from linksim.errors import InvalidInput
 from linksim.link.scenario import list_scenarios, load_scenario, scenario_from_dict
 from linksim.montecarlo.engine import simulate
-from linksim.registry import parse_receiver
+from linksim.names import parse_receiver
 from tests.conftest import slow_but
 
 # What differs from these in its size, modulation or correlation alone is slow

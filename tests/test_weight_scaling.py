@@ -19,7 +19,8 @@ from linksim.detectors.weight_scaling import (
     profile_coefficients,
 )
 from linksim.errors import InvalidInput
-from linksim.registry import create_detector, list_detectors, parse_receiver
+from linksim.names import parse_receiver
+from linksim.registry import create_detector, list_detectors
 from linksim.training.losses import log_l1_penalty
 from tests.conftest import draw_system
 from tests.test_detnet import real_system
@@ -359,7 +360,7 @@ def test_every_scaled_detector_has_norms_of_its_layers():
 def test_operating_points_are_read():
     spec = parse_receiver("r-wesnet@wesnet-20x10-bpsk:50%-20L+uniform:3")
     assert spec.operating_point == {"fraction": 0.5, "num_layers": 20}
-    assert spec.detector_model == "wesnet-20x10-bpsk" and spec.bits == 3
+    assert spec.model == "wesnet-20x10-bpsk" and spec.quantizer.bits == 3
     assert parse_receiver("r-wesnet:12.5%").operating_point == {"fraction": 0.125}
     assert parse_receiver("r-wesnet:7L").operating_point == {"num_layers": 7}
     assert parse_receiver("r-wesnet").operating_point is None

@@ -1,20 +1,57 @@
 """The contract of synthetic channels, and their names."""
 
-import importlib
-import inspect
+from __future__ import annotations
 
-from linksim.errors import InvalidInput, check_int
+from typing import Any
 
-_CHANNELS = {
-    "awgn": "linksim.channels.fading:AWGNChannel",
-    "rayleigh": "linksim.channels.fading:RayleighChannel",
-    "kronecker": "linksim.channels.fading:KroneckerChannel",
-    "grouped": "linksim.channels.grouped:GroupedChannel",
-    "local-scattering": "linksim.channels.local_scattering:LocalScatteringChannel",
-    "gauss-markov": "linksim.channels.gauss_markov:GaussMarkovChannel",
-    "fixed": "linksim.channels.fixed:FixedChannel",
-    "cdl": "linksim.channels.cdl:CDLChannel",
-}
+from linksim.errors import check_int
+from linksim.factories import Entry, Registry, check_options
+
+CHANNELS = Registry(
+    "channel.type",
+    [
+        Entry(
+            "awgn",
+            "linksim.channels.fading:AWGNChannel",
+            "The identity: one antenna for each stream, no interference",
+        ),
+        Entry(
+            "rayleigh",
+            "linksim.channels.fading:RayleighChannel",
+            "Independent Gaussian coefficients",
+        ),
+        Entry(
+            "kronecker",
+            "linksim.channels.fading:KroneckerChannel",
+            "Exponential correlation at either end",
+        ),
+        Entry(
+            "grouped",
+            "linksim.channels.grouped:GroupedChannel",
+            "Users that interfere within groups only",
+        ),
+        Entry(
+            "local-scattering",
+            "linksim.channels.local_scattering:LocalScatteringChannel",
+            "Users at angles, each with local scatterers around it",
+        ),
+        Entry(
+            "gauss-markov",
+            "linksim.channels.gauss_markov:GaussMarkovChannel",
+            "Sequences of channels that change from hop to hop",
+        ),
+        Entry(
+            "fixed",
+            "linksim.channels.fixed:FixedChannel",
+            "A few matrices of another channel, the same in every run",
+        ),
+        Entry(
+            "cdl",
+            "linksim.channels.cdl:CDLChannel",
+            "3GPP TR 38.901 clustered delay lines, through Sionna",
+        ),
+    ],
+)
 
 
 class Channel:
@@ -59,30 +96,31 @@ class Channel:
         return self.sample(key, num_channels, 1)[:, 0]
 
 
-def list_channels():
+def list_channels() -> list[str]:
     """Names that `create_channel` accepts."""
-    return list(_CHANNELS)
+    return CHANNELS.names()
 
 
-def create_channel(name, num_rx, num_streams, **options):
-    """A channel by name.
+def create_channel(name: str, num_rx: int, num_streams: int, **options: Any) -> Channel:
+    """Create a channel by name.
+
+    Args:
+        name: one of `list_channels()`.
+        num_rx: M, receive antennas.
+        num_streams: K, streams.
+        options: keywords of the channel, the keys of a scenario's [channel] table.
 
     Raises:
         InvalidInput: for an unknown name or option, or an option out of range.
     """
-    if name not in _CHANNELS:
-        raise InvalidInput(
-            f"channel.type: got {name!r}, expected one of: {', '.join(_CHANNELS)}"
-        )
-    module, attribute = _CHANNELS[name].split(":")
-    factory = getattr(importlib.import_module(module), attribute)
-    allowed = list(inspect.signature(factory).parameters)[2:]
-    unknown = sorted(set(options) - set(allowed))
-    if unknown:
-        raise InvalidInput(
-            f"channel ({name}): unknown key {', '.join(unknown)}; expected some of: "
-            f"{', '.join(allowed) or 'none'}"
-        )
+    factory = CHANNELS.entry(name).load()
+    check_options(
+        f"channel ({name})",
+        factory,
+        options,
+        noun="key",
+        apart_from=("num_rx", "num_streams"),
+    )
     return factory(num_rx, num_streams, **options)
 
 

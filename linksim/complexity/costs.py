@@ -29,11 +29,11 @@ def detector_costs(scenario, names, inputs=None, repeats=5):
         InvalidInput: unknown names, no weights that fit.
     """
     # Needs every detector there is, this module needs none
-    from linksim.link.receiver import Receiver
+    from linksim.link.receiver import create_receiver
 
     costs, calls = {}, {}
     for name in names:
-        receiver = Receiver(name, scenario)
+        receiver = create_receiver(name, scenario)
         detector = receiver.detector
         try:
             counted = count_flops(detector, scenario.system.num_rx)

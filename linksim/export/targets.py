@@ -10,14 +10,10 @@ from linksim.detectors.base import Detector
 from linksim.errors import InvalidInput
 from linksim.link.decoder_layer import BitDecoder
 from linksim.link.link import Link
-from linksim.link.receiver import Receiver, quantizer_of_scenario
+from linksim.link.receiver import create_quantizer_for, create_receiver
+from linksim.names import names_quantizer, parse_quantizer
 from linksim.quantization.base import LLRQuantizer
-from linksim.registry import (
-    build_detector,
-    create_detector,
-    names_quantizer,
-    parse_quantizer,
-)
+from linksim.registry import build_detector, create_detector
 
 # Vectors and blocks of a test vector
 _NUM_VECTORS, _NUM_BLOCKS = 64, 4
@@ -98,9 +94,9 @@ def target_of(name, scenario, receiver=False):
     if names_quantizer(name):
         if receiver:
             raise InvalidInput(f"--receiver: {name} is a quantizer, a receiver has a detector")
-        layer, weights = quantizer_of_scenario(*parse_quantizer(name), scenario)
+        layer, weights = create_quantizer_for(parse_quantizer(name), scenario)
         return quantizer_target(name, layer, scenario, weights)
-    found = Receiver(name, scenario)
+    found = create_receiver(name, scenario)
     options = {"quantizer": found.quantizer, "weights": found.weights}
     make = receiver_target if receiver else detector_target
     return make(name, found.detector, scenario, **options)

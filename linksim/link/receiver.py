@@ -1,77 +1,127 @@
 """What stands between the channel and the decoder: a detector, perhaps a quantizer."""
 
-from linksim.detectors.base import check_column_rank
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from linksim.detectors.base import Detector, check_column_rank
 from linksim.errors import InvalidInput
+from linksim.link.scenario import Scenario
 from linksim.models import find_model
+from linksim.names import QuantizerSpec, ReceiverSpec, parse_receiver
 from linksim.quantization.base import Unquantized
-from linksim.quantization.registry import create_quantizer
-from linksim.registry import LATENT, create_detector, is_learned, parse_receiver
+from linksim.quantization.registry import LATENT, QUANTIZERS, make_quantizer
+from linksim.registry import DETECTORS, build_detector, make_detector
 
 
+@dataclass(frozen=True)
 class Receiver:
-    """A detector of the registry, with a quantizer of its LLRs where one is named.
-
-    Trained detectors and quantizers come with their shipped weights: those trained
-    on a scenario of this name if there are, else the first that fit the system.
-
-    Args:
-        name: `DETECTOR[:POINT][+QUANTIZER[:BITS]]` (see `parse_receiver`).
-        scenario: the `Scenario`.
+    """A detector with its weights, and a quantizer of its LLRs where there is one.
 
     Attributes:
-        detector: the layer.
+        name: what results call it.
+        detector: layer called `(y, h, s)`.
+        detection: name of the detection alone. Receivers that differ only in their
+            quantizer have it in common, and share the work.
         quantizer: layer called with the LLRs, or None.
-        detection: name of the detection alone: receivers that differ in their
-            quantizer only have it in common.
-        weights: {"<model>/<configuration>": SHA-256} of all weights in use.
-
-    Raises:
-        InvalidInput: unknown names, no weights that fit, more streams than receive
-            antennas for a detector that cannot take that.
+        weights: {"<model>/<configuration>": SHA-256} of all trained weights in use.
+        key: what its counts are stored under: its name, and a hash of its weights where
+            it has any.
     """
 
-    def __init__(self, name, scenario):
-        system = scenario.system
-        args = {
-            "num_streams": system.num_streams,
-            "num_bits_per_symbol": system.num_bits_per_symbol,
-        }
-        spec = parse_receiver(name)
-        self.detection = name if spec.quantizer == LATENT else name.partition("+")[0]
-        self.weights = {}
-        self.quantizer = None
-        options = {}
-        if is_learned(spec.detector):
-            card = self._model(spec.detector, spec.detector_model, args, scenario)
-            options["pretrained"] = card["configuration"]
-        if spec.quantizer == LATENT:
-            options["latent_bits"] = 6 if spec.bits is None else spec.bits
-            self._model(*card["autoencoder"].split("/"), args, scenario)
-        elif spec.quantizer is not None:
-            self.quantizer, weights = quantizer_of_scenario(
-                spec.quantizer, spec.quantizer_model, spec.bits, scenario
-            )
-            self.weights.update(weights)
-        self.detector = create_detector(spec.detector, **args, **options)
-        if spec.operating_point:
-            if not hasattr(self.detector, "slim"):
-                raise InvalidInput(f"detector: {spec.detector} has no operating points")
-            self.detector = self.detector.slim(**spec.operating_point)
-        check_column_rank(self.detector, system.num_rx, spec.detector)
+    name: str
+    detector: Callable[..., Any]
+    detection: str
+    quantizer: Callable[..., Any] | None = None
+    weights: dict[str, str] = field(default_factory=dict)
+    key: str = ""
 
-    def _model(self, name, configuration, args, scenario):
-        """Card of the weights to use, noted in `weights`."""
-        path, card = find_model(name, **args, configuration=configuration, scenario=scenario)
-        self.weights[path] = card["sha256"]
-        return card
+    def __post_init__(self):
+        if not self.key:
+            digests = "".join(sorted(self.weights.values()))
+            object.__setattr__(self, "key", _key(self.name, digests.encode()))
 
 
-def quantizer_of_scenario(name, configuration, bits, scenario):
-    """A quantizer with its shipped weights, as `Receiver` has it.
+def _key(name, content):
+    return f"{name}@{hashlib.sha256(content).hexdigest()[:12]}" if content else name
+
+
+def create_receiver(
+    what: str | ReceiverSpec | Receiver | tuple[str, Callable[..., Any]] | Callable[..., Any],
+    scenario: Scenario,
+) -> Receiver:
+    """The receiver of a name, or around a layer, for a scenario.
+
+    Trained detectors and quantizers come with their weights: those trained on a scenario
+    of this name if there are any, else the first that fit the system.
 
     Args:
-        name, configuration, bits: of `parse_quantizer`.
+        what: a name (see `linksim.names`), what `parse_receiver` made of it, or a detector
+            layer, alone or as `(name, layer)`; alone it goes by its own `name`. A
+            `Receiver` is returned as it is.
         scenario: the `Scenario`.
+
+    Raises:
+        InvalidInput: unknown names, no weights that fit, a layer for another system, or
+            more streams than receive antennas for a detector that cannot take that.
+    """
+    if isinstance(what, Receiver):
+        return what
+    if isinstance(what, ReceiverSpec):
+        return _of_spec(what, scenario)
+    if isinstance(what, str):
+        return _of_spec(parse_receiver(what), scenario)
+    if isinstance(what, (tuple, list)):
+        if len(what) != 2 or not isinstance(what[0], str) or isinstance(what[1], str):
+            raise InvalidInput(f"detectors: got {what!r}, expected (name, layer)")
+        return _of_layer(*what, scenario)
+    return _of_layer(None, what, scenario)
+
+
+def create_receivers(detectors, scenario: Scenario) -> list[Receiver]:
+    """The receivers of a list, each once; arguments and errors are as for
+    `create_receiver`.
+
+    Raises:
+        InvalidInput: also where two different receivers go by one name.
+    """
+    receivers: dict[str, Receiver] = {}
+    for what in detectors:
+        receiver = create_receiver(what, scenario)
+        known = receivers.setdefault(receiver.name, receiver)
+        if known.key != receiver.key:
+            raise InvalidInput(f"detectors: two of them are called {receiver.name!r}")
+    return list(receivers.values())
+
+
+def _of_spec(spec, scenario):
+    entry = DETECTORS.entry(spec.detector)
+    weights, options, model, quantizer = {}, dict(spec.options), None, None
+    if entry.learned:
+        model = _model(spec.detector, spec.model, scenario, weights)
+    if spec.quantizer is not None and spec.quantizer.name == LATENT:
+        options["latent_bits"] = 6 if spec.quantizer.bits is None else spec.quantizer.bits
+        _model(*model[1]["autoencoder"].split("/"), scenario, weights)
+    elif spec.quantizer is not None:
+        quantizer, found = create_quantizer_for(spec.quantizer, scenario)
+        weights.update(found)
+    detector = make_detector(entry, *_system(scenario), options, model)
+    if spec.operating_point:
+        detector = detector.slim(**spec.operating_point)
+    check_column_rank(detector, scenario.system.num_rx, spec.detector)
+    return Receiver(spec.text, detector, spec.detection, quantizer, weights)
+
+
+def create_quantizer_for(
+    spec: QuantizerSpec, scenario: Scenario
+) -> tuple[Callable[..., Any], dict[str, str]]:
+    """The quantizer of a name with its trained weights, for a scenario.
 
     Returns:
         A layer called with LLRs, and {"<model>/<configuration>": SHA-256}.
@@ -79,14 +129,61 @@ def quantizer_of_scenario(name, configuration, bits, scenario):
     Raises:
         InvalidInput: no weights that fit, or no codebook of that many bits.
     """
-    args = {
-        "num_streams": scenario.system.num_streams,
-        "num_bits_per_symbol": scenario.system.num_bits_per_symbol,
-    }
-    path, card = find_model(name, **args, configuration=configuration, scenario=scenario)
-    args["pretrained"] = card["configuration"]
-    if bits == "none":
-        layer = Unquantized(create_quantizer(name, **args))
-    else:
-        layer = create_quantizer(name, bits=bits, **args)
-    return layer, {path: card["sha256"]}
+    weights: dict[str, str] = {}
+    model = _model(spec.name, spec.model, scenario, weights)
+    bits = None if spec.bits == "none" else spec.bits
+    layer = make_quantizer(QUANTIZERS.entry(spec.name), *_system(scenario), bits, {}, model)
+    return Unquantized(layer) if spec.bits == "none" else layer, weights
+
+
+def _system(scenario):
+    return scenario.system.num_streams, scenario.system.num_bits_per_symbol
+
+
+def _model(name, configuration, scenario, weights):
+    """Path and card of the weights to use, noted in `weights`."""
+    path, card = find_model(
+        name, *_system(scenario), configuration=configuration, scenario=scenario
+    )
+    weights[path] = card["sha256"]
+    return path, card
+
+
+def _of_layer(name, layer, scenario):
+    if not isinstance(layer, Detector):
+        from linksim.link.sionna_detectors import as_detector
+
+        layer = as_detector(layer, *_system(scenario))
+    name = layer.name if name is None else name
+    if not name or any(character in name for character in "+@:,()"):
+        raise InvalidInput(
+            f"detectors: a layer cannot be called {name!r}; its name is a text without "
+            "any of + @ : , ( )"
+        )
+    if name in DETECTORS:
+        raise InvalidInput(
+            f"detectors: a layer is called {name!r}, which is a detector's name; pass it "
+            "as (name, layer) with another one"
+        )
+    for key, wanted in zip(("num_streams", "num_bits_per_symbol"), _system(scenario)):
+        if getattr(layer, key) != wanted:
+            raise InvalidInput(
+                f"detectors: {name} has {key} = {getattr(layer, key)}, "
+                f"{scenario.name} needs {wanted}"
+            )
+    check_column_rank(layer, scenario.system.num_rx, name)
+    if not layer.built:
+        build_detector(layer, scenario.system.num_rx)
+    return Receiver(name, layer, name, key=_key(name, _content(layer)))
+
+
+def _content(layer):
+    """Bytes that differ where a layer's class, options or weights do."""
+    config = {k: v for k, v in layer.get_config().items() if k not in ("name", "dtype")}
+    kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
+    digest = hashlib.sha256(
+        f"{kind} {json.dumps(config, sort_keys=True, default=str)}".encode()
+    )
+    for weight in layer.weights:
+        digest.update(np.ascontiguousarray(np.asarray(weight)).tobytes())
+    return digest.digest()

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from linksim.channels.base import list_channels
-from linksim.constellation import pam_num_bits
 from linksim.data import scenario_folder
-from linksim.errors import InvalidInput, check_choice, check_int, check_real
-from linksim.registry import parse_receiver
+from linksim.errors import (
+    InvalidInput,
+    check_bits_per_symbol,
+    check_choice,
+    check_int,
+    check_real,
+)
+from linksim.names import parse_receiver
 from linksim.snr import SNR_DEFINITIONS
 from linksim.tables import dataclass_from_table, read_toml
 
@@ -32,7 +37,7 @@ class System:
     def __post_init__(self):
         check_int("system.num_rx", self.num_rx)
         check_int("system.num_streams", self.num_streams)
-        pam_num_bits(self.num_bits_per_symbol)
+        check_bits_per_symbol("system.num_bits_per_symbol", self.num_bits_per_symbol)
 
 
 @dataclass(frozen=True)

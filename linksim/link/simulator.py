@@ -9,7 +9,8 @@ import tensorflow as tf
 from linksim.complexity.memory import peak_memory
 from linksim.errors import InvalidInput, check_choice
 from linksim.link.link import Link
-from linksim.link.receiver import Receiver
+from linksim.link.receiver import create_receiver
+from linksim.names import parse_receiver
 
 XLA_MODES = ("auto", "on", "off")
 
@@ -17,13 +18,13 @@ XLA_MODES = ("auto", "on", "off")
 class LinkSimulator:
     """Compiled functions of one scenario: draw, detect, decode and count.
 
-    Draws are always made in graph mode: XLA draws other Gaussians for the same
+    Draws are always made in graph mode: XLA draws different Gaussians from the same
     key, and a run must not depend on how its detectors are compiled.
 
     Args:
         scenario: the `Scenario`.
         xla: "on", "off", or "auto": compile a detector with XLA where that is
-            faster. On CPU that is not so for those that live on LAPACK.
+            faster. On CPU it is slower for detectors that rely on LAPACK.
     """
 
     def __init__(self, scenario, xla="auto"):
@@ -32,38 +33,54 @@ class LinkSimulator:
         self.link = Link(scenario)
         self.xla = xla
         self.gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
-        self._receivers = {}
+        self.receivers = {}  # {name: Receiver}
         self._detect = {}  # {detection: compiled function}
         self._quantize = {}  # {receiver: compiled function}
-        self.weights = {}  # {receiver: {model: SHA-256}}
         # Those whose first, compiling, call is still to come
         self._cold_detections, self._cold_receivers = set(), set()
-        # Results of detections that several receivers share, on the last batch
-        self._batch, self._results = None, {}
         self._draw = tf.function(self.link.draw, autograph=False)
         self._count = tf.function(self._count_batch, autograph=False, jit_compile=xla != "off")
 
-    def add_detector(self, name):
-        """Build and compile `DETECTOR[+QUANTIZER[:BITS]]` (see `Receiver`), once."""
-        if name in self._receivers:
-            return
-        receiver = Receiver(name, self.scenario)
-        detector = receiver.detector
+    @property
+    def weights(self):
+        """{receiver: {"<model>/<configuration>": SHA-256}}."""
+        return {name: receiver.weights for name, receiver in self.receivers.items()}
+
+    def add_detector(self, detector):
+        """Build and compile a detector, perhaps with a quantizer behind it, once.
+
+        Args:
+            detector: a name, a layer or a `Receiver`, see
+                `linksim.link.receiver.create_receiver`.
+
+        Returns:
+            The `Receiver`; its `name` is what the other methods take.
+        """
+        if isinstance(detector, str):
+            detector = parse_receiver(detector)
+            if detector.text in self.receivers:
+                return self.receivers[detector.text]
+        receiver = create_receiver(detector, self.scenario)
+        name = receiver.name
+        if name in self.receivers:
+            return self.receivers[name]
         if receiver.detection not in self._detect:
-            function = detector.llrs_and_symbols
-            if not detector.eager_only:
-                use_xla = self.xla == "on" or (
-                    self.xla == "auto" and (detector.xla_on_cpu or bool(self.gpus))
-                )
-                function = tf.function(function, autograph=False, jit_compile=use_xla)
+            self._detect[receiver.detection] = self._compiled(receiver.detector)
+            if not receiver.detector.eager_only:
                 self._cold_detections.add(receiver.detection)
-            self._detect[receiver.detection] = function
         if receiver.quantizer is not None:
-            function = tf.function(receiver.quantizer, autograph=False)
-            self._quantize[name] = function
-        self._receivers[name] = receiver
-        self.weights[name] = receiver.weights
+            self._quantize[name] = tf.function(receiver.quantizer, autograph=False)
+        self.receivers[name] = receiver
         self._cold_receivers.add(name)
+        return receiver
+
+    def _compiled(self, detector):
+        if detector.eager_only:
+            return detector.llrs_and_symbols
+        use_xla = self.xla == "on" or (
+            self.xla == "auto" and (detector.xla_on_cpu or bool(self.gpus))
+        )
+        return tf.function(detector.llrs_and_symbols, autograph=False, jit_compile=use_xla)
 
     def draw(self, seed, snr_db, batch):
         """The `LinkBatch` number `batch` of an SNR point."""
@@ -95,11 +112,7 @@ class LinkSimulator:
 
     def _detection(self, name, batch):
         """LLRs, decisions and seconds of the detector alone."""
-        key = self._receivers[name].detection
-        if batch is not self._batch:
-            self._batch, self._results = batch, {}
-        if key in self._results:
-            return self._results[key]
+        key = self.receivers[name].detection
         if key in self._cold_detections:
             # Compilation is not part of what a detector costs
             self._detect[key](batch.y, batch.h_hat, batch.no)
@@ -107,20 +120,27 @@ class LinkSimulator:
         start = time.perf_counter()
         llrs, symbols = self._detect[key](batch.y, batch.h_hat, batch.no)
         symbols.numpy()  # waits for a GPU
-        result = llrs, symbols, time.perf_counter() - start
-        users = [r for r in self._receivers.values() if r.detection == key]
-        if len(users) > 1:
-            self._results[key] = result
-        return result
+        return llrs, symbols, time.perf_counter() - start
 
-    def errors(self, name, batch):
+    def errors(self, name, batch, detections=None):
         """Bit and symbol errors of every block, and the time they took.
+
+        Args:
+            name: of the receiver.
+            batch: the `LinkBatch`.
+            detections: None, or a dictionary that the calls for one batch share, empty at
+                first: receivers that differ only in their quantizer then detect once.
 
         Returns:
             int64 [B], int64 [B] and the seconds of detection, quantization and
             decoding, without compilation.
         """
-        detected, symbols, seconds = self._detection(name, batch)
+        key = self.receivers[name].detection
+        if detections is None:
+            detections = {}
+        if key not in detections:
+            detections[key] = self._detection(name, batch)
+        detected, symbols, seconds = detections[key]
         if name in self._cold_receivers:
             llrs = self._quantized(name, detected)
             self._count(batch.bits, batch.symbols, llrs, symbols)
@@ -135,10 +155,10 @@ class LinkSimulator:
         return bits, symbols, seconds
 
     def peak_memory(self):
-        """Bytes of a batch with all detectors added: tensors alive at once, at most.
+        """The most bytes of tensors that are alive at once while a batch is computed.
 
-        Nothing is run. See `linksim.complexity.peak_memory` for what is counted;
-        detectors that work eagerly only are not.
+        All detectors that were added count, except those that only run eagerly. Nothing
+        is run. `linksim.complexity.peak_memory` says what is counted.
         """
         keys = self.link.keys(0, 0.0, 0)
         draw = self._draw.get_concrete_function(
@@ -154,7 +174,7 @@ class LinkSimulator:
                 function = function.get_concrete_function(batch.y, batch.h_hat, batch.no)
                 functions.append(function)
                 detected[key] = _specs(function)
-        for name, receiver in self._receivers.items():
+        for name, receiver in self.receivers.items():
             if receiver.detection not in detected:
                 continue
             llrs, symbols = detected[receiver.detection]

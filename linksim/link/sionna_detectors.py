@@ -32,12 +32,26 @@ def _check_qam(who, num_bits_per_symbol):
 class SionnaDetector(Block):
     """A Sionna detector that also accepts the noise variance N0 as `s`.
 
-    Call arguments and results are those of `linksim.detectors.Detector`.
+    Call arguments, results and declared capabilities are those of
+    `linksim.detectors.Detector`.
+
+    Args:
+        detector: Sionna's block, with soft bits as its output.
+        num_streams: K.
+        num_bits_per_symbol: bits of a QAM symbol.
+        with_prior: pass it a prior of zeros, as `MMSEPICDetector` needs one.
     """
 
     eager_only = False
     xla_on_cpu = True
     needs_full_column_rank = False
+    any_num_streams = False
+    accepts_prior = False
+    latent_bits = None
+    built_for_num_rx = None
+    weights = ()
+    # Sionna's blocks have no names of their own
+    name = None
 
     def __init__(self, detector, num_streams, num_bits_per_symbol, with_prior=False):
         super().__init__()
@@ -46,6 +60,15 @@ class SionnaDetector(Block):
         self.num_streams = num_streams
         self.num_bits_per_symbol = num_bits_per_symbol
         self._with_prior = with_prior
+
+    def get_config(self):
+        """What is known of the block: its class and the size of the system."""
+        kind = type(self.detector)
+        return {
+            "detector": f"{kind.__module__}.{kind.__qualname__}",
+            "num_streams": self.num_streams,
+            "num_bits_per_symbol": self.num_bits_per_symbol,
+        }
 
     def call(self, y, h, s):
         if not s.dtype.is_complex:
@@ -64,6 +87,26 @@ class SionnaDetector(Block):
         llrs = self(y, h, s)
         weights = 2 ** tf.range(self.num_bits_per_symbol - 1, -1, -1)
         return llrs, tf.reduce_sum(tf.cast(llrs > 0, tf.int32) * weights, axis=-1)
+
+
+def as_detector(layer, num_streams, num_bits_per_symbol):
+    """A Sionna detector as a `SionnaDetector`.
+
+    Args:
+        layer: a Sionna block called `(y, h, s)` that returns LLRs.
+        num_streams, num_bits_per_symbol: of the system that it was made for.
+
+    Raises:
+        InvalidInput: for anything else.
+    """
+    if isinstance(layer, SionnaDetector):
+        return layer
+    if isinstance(layer, Block):
+        return SionnaDetector(layer, num_streams, num_bits_per_symbol)
+    raise InvalidInput(
+        f"detectors: got {layer!r}, expected a name, a detector layer of linksim, or a "
+        "Sionna block called (y, h, s)"
+    )
 
 
 def _keywords(output, hard_out, demapping_method):

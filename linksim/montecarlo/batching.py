@@ -3,19 +3,19 @@
 from linksim.errors import InvalidInput, check_int, check_real
 from linksim.link.simulator import LinkSimulator
 
-# Nearly equal budgets give equal batches, and so equal draws
+# Budgets that are nearly equal give equal batches, and so equal draws
 _MANTISSAS = (1, 2, 5)
 
 
 def batch_size_for(scenario, detectors, memory, *, max_blocks=None, xla="auto"):
     """The largest batch of blocks whose tensors fit into `memory`.
 
-    It is 1, 2 or 5 times a power of ten, at most `max_blocks`, and depends on the graphs
-    alone: every machine gets the same batches, and so the same draws.
+    The size is 1, 2 or 5 times a power of ten, at most `max_blocks`. It depends on the
+    graphs alone, so every machine gets the same batches and the same draws.
 
     Args:
-        scenario: a `Scenario`; its own batch size plays no role.
-        detectors: names of receivers, see `parse_receiver`.
+        scenario: a `Scenario`; its own batch size does not matter.
+        detectors: names or layers, as `linksim.simulate` takes them.
         memory: budget in bytes for tensors. A process needs about 1.5 GB beside it, for
             libraries and compiled code.
         max_blocks: blocks of a point; default that of the scenario.
@@ -39,7 +39,7 @@ def batch_size_for(scenario, detectors, memory, *, max_blocks=None, xla="auto"):
 
     sizes = _sizes(max_blocks)
     index = min(3, len(sizes) - 1)
-    # A block's share falls with the batch: what it is now is a safe guess of the next
+    # Memory per block falls as batches grow, so its present value is a safe guess
     while fits(sizes[index]):
         reach = sizes[index] * memory / known[sizes[index]]
         higher = [i for i, size in enumerate(sizes) if i > index and size <= reach]

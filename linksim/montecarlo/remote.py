@@ -4,11 +4,13 @@ import functools
 import socket
 
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
+from linksim.link.simulator import LinkSimulator
 from linksim.models import add_model_folder, added_model_folders
-from linksim.registry import register_detector, registered_detectors
+from linksim.montecarlo.jobs import run_job
+from linksim.registry import DETECTORS
 from linksim.workers import Pool
 
-# Exceptions that a text is enough to make again
+# Exceptions that can be made again, in another process, from their text
 _PORTABLE = (InvalidInput, ResultFileError, WorkerError, RuntimeError)
 
 
@@ -16,8 +18,8 @@ class RemoteBatches:
     """The executor on Ray (see `linksim.montecarlo.schedule`).
 
     Args:
-        simulator: the `LinkSimulator` with the detectors; it computes nothing here, but
-            workers whose weights are not its own are refused.
+        simulator: the `LinkSimulator` with the detectors. It computes nothing here;
+            workers whose weights differ from its own are refused.
         seed: of the draws.
         workers, address: see `linksim.workers.Pool`.
     """
@@ -29,7 +31,7 @@ class RemoteBatches:
             simulator.xla,
             dict(simulator.weights),
             seed,
-            registered_detectors(),
+            DETECTORS.own(),
             added_model_folders(),
         )
         self._pool = Pool(make, workers, address)
@@ -57,18 +59,15 @@ def make_worker(scenario, xla, weights, seed, detectors, model_folders):
         scenario, xla: of the `LinkSimulator`.
         weights: {receiver: {model: SHA-256}} of the process that starts the run.
         seed: of the draws.
-        detectors: `registered_detectors()` there.
-        model_folders: `added_model_folders()` there.
+        detectors: entries of the detectors that are registered there.
+        model_folders: folders of models that were added there.
 
     Raises:
         InvalidInput: one of the folders is not on this machine.
         WorkerError: this machine holds other weights.
     """
-    from linksim.link.simulator import LinkSimulator
-    from linksim.montecarlo.engine import run_job
-
-    for name, (cls, learned) in detectors.items():
-        register_detector(name, cls, learned=learned, replace=True)
+    for entry in detectors:
+        DETECTORS.add(entry)
     for folder in model_folders:
         add_model_folder(folder)
     simulator = LinkSimulator(scenario, xla)
@@ -84,7 +83,7 @@ def make_worker(scenario, xla, weights, seed, detectors, model_folders):
 
 
 def check_weights(found, expected):
-    """Refuse weights other than those of the process that starts the run.
+    """Refuse weights that differ from those of the process that starts the run.
 
     Args:
         found, expected: {receiver: {model: SHA-256}}.

@@ -13,7 +13,7 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
 
     Args:
         scenario: a `Scenario`.
-        detector: name.
+        detector: a name, or a layer, as `linksim.simulate` takes it.
         snr_db: SNR point in dB.
         block: number of the block at that point, from 0.
         seed: of the run.
@@ -26,10 +26,10 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
     """
     check_int("block", block, minimum=0)
     simulator = LinkSimulator(scenario, xla)
-    simulator.add_detector(detector)
+    name = simulator.add_detector(detector).name
     batch, index = divmod(block, scenario.run.batch_size)
     draws = simulator.draw(seed, snr_db, batch)
-    llrs, symbols = simulator.detect(detector, draws)
+    llrs, symbols = simulator.detect(name, draws)
     link = simulator.link
     codeword = link.codeword_llrs(llrs)
     decided = link.decode(llrs).numpy()[index]

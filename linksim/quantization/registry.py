@@ -1,35 +1,76 @@
 """LLR quantizers by name."""
 
-from linksim.factories import check_options, describe_factory, load_factory
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from linksim.factories import Entry, Registry, check_options
 from linksim.models import assign_weights, codebook_of, find_model, read_weights
 
-# name -> module:class
-_QUANTIZERS = {
-    "eqnet": "linksim.quantization.eqnet:EQNetQuantizer",
-    "eqnet-mi": "linksim.quantization.eqnet:EQNetQuantizer",
-    "deep-stream": "linksim.quantization.eqnet:DeepStreamQuantizer",
-    "max-mi": "linksim.quantization.scalar:MaxMutualInformationQuantizer",
-    "uniform": "linksim.quantization.scalar:UniformQuantizer",
-}
+QUANTIZERS = Registry(
+    "quantizer",
+    [
+        Entry(
+            "eqnet",
+            "linksim.quantization.eqnet:EQNetQuantizer",
+            "EQ-Net's autoencoder of all LLRs of a vector, trained with the paper's loss",
+            learned=True,
+        ),
+        Entry(
+            "eqnet-mi",
+            "linksim.quantization.eqnet:EQNetQuantizer",
+            "EQ-Net's autoencoder, trained for mutual information",
+            learned=True,
+        ),
+        Entry(
+            "deep-stream",
+            "linksim.quantization.eqnet:DeepStreamQuantizer",
+            "Deep quantizer of the LLRs of each stream by itself",
+            learned=True,
+        ),
+        Entry(
+            "max-mi",
+            "linksim.quantization.scalar:MaxMutualInformationQuantizer",
+            "Scalar quantizer of most mutual information, one per LLR position",
+            learned=True,
+        ),
+        Entry(
+            "uniform",
+            "linksim.quantization.scalar:UniformQuantizer",
+            "Scalar quantizer with equal steps",
+            learned=True,
+        ),
+    ],
+)
+
+# Stands in a receiver's name for the quantizer of an EQ-Net detector's own latents
+LATENT = "latent"
 
 
-def list_quantizers():
+def list_quantizers() -> list[str]:
     """Names that `create_quantizer` accepts."""
-    return list(_QUANTIZERS)
+    return QUANTIZERS.names()
 
 
-def describe_quantizer(name):
-    """The first line of a quantizer's documentation."""
-    return describe_factory(_load(name))
+def describe_quantizer(name: str) -> str:
+    """One line about a quantizer.
 
-
-def _load(name):
-    return load_factory(_QUANTIZERS, name, "quantizer")
+    Raises:
+        InvalidInput: for an unknown name.
+    """
+    return QUANTIZERS.entry(name).summary
 
 
 def create_quantizer(
-    name, *, num_streams, num_bits_per_symbol, bits=None, pretrained=False, **options
-):
+    name: str,
+    *,
+    num_streams: int,
+    num_bits_per_symbol: int,
+    bits: int | tuple[int, ...] | None = None,
+    pretrained: bool | str = False,
+    **options: Any,
+) -> Callable[..., Any]:
     """Create an LLR quantizer by name.
 
     Args:
@@ -39,8 +80,8 @@ def create_quantizer(
         bits: bits of each component, one number or one per component; default that
             of the quantizer. A component is an LLR for the scalar quantizers, a
             latent for the learned ones.
-        pretrained: load shipped networks and codebooks: True for the first trained
-            configuration that fits, or the name of one.
+        pretrained: load trained networks and codebooks: True for the first recommended
+            configuration that fits, or the name of any one.
         options: keywords of the quantizer.
 
     Returns:
@@ -51,22 +92,49 @@ def create_quantizer(
             or no codebook of that many bits.
 
     Example:
-        >>> quantizer = create_quantizer(
-        ...     "eqnet", num_streams=2, num_bits_per_symbol=6, bits=6, pretrained=True
+        >>> quantizer = linksim.create_quantizer(
+        ...     "eqnet-mi", num_streams=2, num_bits_per_symbol=6, bits=6, pretrained=True
         ... )
-        >>> data = quantizer.store(llr)  # bytes, 3 bits per LLR
-        >>> llr = quantizer.restore(data)
+        >>> data = quantizer.store(llr_2x2_qam64)  # bytes, 3 bits per LLR
+        >>> quantizer.restore(data).shape
+        TensorShape([3, 2, 6])
     """
-    cls = _load(name)
-    check_options(name, cls, options)
-    args = {"num_streams": num_streams, "num_bits_per_symbol": num_bits_per_symbol}
+    entry = QUANTIZERS.entry(name)
+    model = None
+    if pretrained:
+        configuration = None if pretrained is True else pretrained
+        model = find_model(name, num_streams, num_bits_per_symbol, configuration)
+    return make_quantizer(entry, num_streams, num_bits_per_symbol, bits, options, model)
+
+
+def make_quantizer(
+    entry: Entry,
+    num_streams: int,
+    num_bits_per_symbol: int,
+    bits: int | tuple[int, ...] | None = None,
+    options: Mapping[str, Any] | None = None,
+    model: tuple[str, dict[str, Any]] | None = None,
+) -> Callable[..., Any]:
+    """The layer of a registry entry, with the weights of a model where one is given.
+
+    Args:
+        entry: of `QUANTIZERS`.
+        num_streams, num_bits_per_symbol, bits, options: as for `create_quantizer`.
+        model: what `linksim.models.find_model` found: path and card.
+
+    Raises:
+        InvalidInput: an unknown option, or no codebook of that many bits.
+    """
+    trained = {} if model is None else model[1]["options"]
+    options = {**entry.options, **trained, **(options or {})}
     if bits is not None:
         options["bits"] = bits
-    if not pretrained:
-        return cls(**args, **options)
-    configuration = None if pretrained is True else pretrained
-    path, card = find_model(name, num_streams, num_bits_per_symbol, configuration)
-    layer = cls(**args, **{**card["options"], **options})
+    cls = entry.load()
+    check_options(entry.name, cls, options)
+    layer = cls(num_streams=num_streams, num_bits_per_symbol=num_bits_per_symbol, **options)
+    if model is None:
+        return layer
+    path, card = model
     arrays = read_weights(path, card)
     assign_weights(layer, arrays, path)
     return layer.set_codebook(*codebook_of(arrays, layer.bits, path))

@@ -104,13 +104,13 @@ def measured_costs(run, repeats=0):
             of the scenario's channel.
     """
     from linksim.complexity import detector_costs
-    from linksim.link.receiver import Receiver
+    from linksim.link.receiver import create_receiver
 
     known = run.results["provenance"].get("weights", {})
     names = []
     for name in run.detectors:
         try:
-            same = Receiver(name, run.scenario).weights == known.get(name, {})
+            same = create_receiver(name, run.scenario).weights == known.get(name, {})
         except InvalidInput:
             same = False
         if same:

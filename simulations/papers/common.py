@@ -73,12 +73,12 @@ def chosen(args, panels):
 
 def available(detectors, scenario, console):
     """Those detectors whose weights exist; the others are named on the console."""
-    from linksim.link.receiver import Receiver
+    from linksim.link.receiver import create_receiver
 
     kept = []
     for name in detectors:
         try:
-            Receiver(name, scenario)
+            create_receiver(name, scenario)
         except InvalidInput as error:
             console.print(f"left out: {name}: {error}", soft_wrap=True)
         else:

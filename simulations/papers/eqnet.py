@@ -202,7 +202,7 @@ def latency(name, args, console, repeats=30):
     import tensorflow as tf
 
     from linksim.complexity import measure_latency
-    from linksim.link.receiver import Receiver
+    from linksim.link.receiver import create_receiver
 
     tables = {}
     for table, (scenario_name, detectors) in TABLES.items():
@@ -210,7 +210,7 @@ def latency(name, args, console, repeats=30):
         system = scenario.system
         functions = {}
         for name in available(detectors, scenario, console):
-            detector = Receiver(name, scenario).detector
+            detector = create_receiver(name, scenario).detector
             functions[name] = tf.function(detector.llrs_and_symbols, autograph=False)
         rows = {}
         rng = np.random.default_rng(args.seed)

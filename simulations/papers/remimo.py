@@ -297,7 +297,7 @@ def attention(name, args, console, vectors=2000):
     """Attention of the third block, or the last if there are fewer, beside the alignment
     of the channels (Fig. 13)."""
     from linksim.figures import save_figure
-    from linksim.link.receiver import Receiver
+    from linksim.link.receiver import create_receiver
     from linksim.training.source import VALIDATION, VectorSource
 
     scenario = load_scenario("grouped-32x12-qam16")
@@ -317,7 +317,7 @@ def attention(name, args, console, vectors=2000):
     data["share_outside_if_uniform"] = 1 - size / users
     images = {}
     for detector_name in names:
-        detector = Receiver(detector_name, scenario).detector
+        detector = create_receiver(detector_name, scenario).detector
         maps = detector.attention_maps(batch["y"], batch["h"], batch["no"])
         maps = [np.asarray(m)[:, 0].mean(0) for m in maps]
         data["share_of_users"] += [

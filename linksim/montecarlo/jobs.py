@@ -1,0 +1,57 @@
+"""One batch of a run: drawn, detected, decoded and counted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from linksim.link.simulator import LinkSimulator
+from linksim.montecarlo.schedule import Job
+from linksim.montecarlo.statistics import Counts
+from linksim.montecarlo.store import BatchResult
+
+
+def run_batch(simulator: LinkSimulator, name: str, draws, detections=None) -> BatchResult:
+    """Count the errors of one receiver on one batch.
+
+    Args:
+        simulator: the `LinkSimulator` with the receiver.
+        name: of the receiver.
+        draws: the `LinkBatch`.
+        detections: what the receivers of the batch share, see `LinkSimulator.errors`.
+    """
+    link = simulator.link
+    bits, symbols, seconds = simulator.errors(name, draws, detections)
+    counts = Counts(
+        blocks=len(bits),
+        block_errors=int(np.count_nonzero(bits)),
+        bits=len(bits) * link.num_info_bits,
+        bit_errors=int(bits.sum()),
+        bit_errors_sq=int((bits**2).sum()),
+        symbols=len(bits) * link.num_symbols,
+        symbol_errors=int(symbols.sum()),
+        symbol_errors_sq=int((symbols**2).sum()),
+        seconds=round(seconds, 6),
+    )
+    return BatchResult(counts, bits > 0)
+
+
+def run_job(
+    simulator: LinkSimulator, seed: int, job: Job
+) -> dict[str, BatchResult | Exception]:
+    """Compute a `Job`.
+
+    Returns:
+        {receiver: its `BatchResult`, or the exception that it ended with}.
+    """
+    try:
+        draws = simulator.draw(seed, job.snr_db, job.batch)
+    except Exception as error:
+        return dict.fromkeys(job.detectors, error)
+    outcome: dict[str, BatchResult | Exception] = {}
+    detections: dict = {}
+    for name in job.detectors:
+        try:
+            outcome[name] = run_batch(simulator, name, draws, detections)
+        except Exception as error:
+            outcome[name] = error
+    return outcome

@@ -1,0 +1,248 @@
+"""What a receiver's name means, parsed once.
+
+A receiver is a detector, perhaps with a quantizer of its LLRs behind it:
+
+    DETECTOR[(OPTION=VALUE, ...)][@MODEL][:POINT][+QUANTIZER[@MODEL][:BITS]]
+
+OPTIONS are keywords of the detector. MODEL is the configuration of the weights, where not
+the one that fits best is wanted. POINT makes a weight-scaled network smaller: "50%" of its
+units, "20L" for its first 20 layers, or "50%-20L". BITS is one number, or several with
+dashes between them, one per component, or "none" for a learned quantizer's networks
+without quantization. The quantizer "latent" quantizes the latents of an EQ-Net detector
+(joint estimation and quantization).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from linksim.errors import InvalidInput
+from linksim.quantization.registry import LATENT, QUANTIZERS, list_quantizers
+from linksim.registry import DETECTORS
+
+# A receiver needs soft bits of the scenario's system
+_NOT_OPTIONS = ("num_streams", "num_bits_per_symbol", "output", "hard_out", "name")
+
+_DETECTION = re.compile(
+    r"""(?P<name>[^(@:]*)
+        (?:\((?P<options>[^()]*)\))?
+        (?:@(?P<model>[^:]*))?
+        (?P<colon>:(?P<point>.*))?""",
+    re.VERBOSE,
+)
+_POINT = re.compile(r"(?:(?P<percent>\d+(?:\.\d+)?)%)?-?(?:(?P<layers>\d+)L)?")
+_WORD = re.compile(r"[A-Za-z_][\w.-]*")
+
+
+class QuantizerSpec(NamedTuple):
+    """A quantizer by name, as `parse_quantizer` reads it.
+
+    Attributes:
+        name: of the quantizer.
+        model: configuration of its weights, or None for the one that fits best.
+        bits: one number, a tuple of one per component, "none" for the transform without
+            quantization, or None for the quantizer's default.
+    """
+
+    name: str
+    model: str | None = None
+    bits: int | tuple[int, ...] | str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text that stands for it, always spelled in the same way."""
+        text = self.name + (f"@{self.model}" if self.model else "")
+        if self.bits is None:
+            return text
+        if isinstance(self.bits, tuple):
+            return f"{text}:{'-'.join(map(str, self.bits))}"
+        return f"{text}:{self.bits}"
+
+
+class ReceiverSpec(NamedTuple):
+    """A receiver by name, as `parse_receiver` reads it.
+
+    Attributes:
+        detector: name of the detector.
+        options: its keywords, as (name, value) pairs in the order of their names.
+        model: configuration of its weights, or None for the one that fits best.
+        operating_point: arguments of the detector's `slim`, or None.
+        quantizer: the `QuantizerSpec`, or None.
+    """
+
+    detector: str
+    options: tuple[tuple[str, bool | int | float | str], ...] = ()
+    model: str | None = None
+    operating_point: dict[str, float] | None = None
+    quantizer: QuantizerSpec | None = None
+
+    @property
+    def detection(self) -> str:
+        """The text of the detector alone. Receivers that differ only in the quantizer
+        behind their LLRs have it in common."""
+        text = self.detector
+        if self.options:
+            text += f"({', '.join(f'{k}={_value_text(v)}' for k, v in self.options)})"
+        text += f"@{self.model}" if self.model else ""
+        point = self.operating_point or {}
+        parts = [f"{100 * point['fraction']:g}%"] if "fraction" in point else []
+        parts += [f"{point['num_layers']}L"] if "num_layers" in point else []
+        text += f":{'-'.join(parts)}" if parts else ""
+        latent = self.quantizer is not None and self.quantizer.name == LATENT
+        return f"{text}+{self.quantizer.text}" if latent else text
+
+    @property
+    def text(self) -> str:
+        """The text that stands for it, always spelled in the same way: what results call
+        the receiver."""
+        if self.quantizer is None or self.quantizer.name == LATENT:
+            return self.detection
+        return f"{self.detection}+{self.quantizer.text}"
+
+
+def parse_receiver(text: str, what: str = "detector") -> ReceiverSpec:
+    """Read the name of a receiver; see the module for how it is written.
+
+    Args:
+        text: the name.
+        what: the argument that errors name.
+
+    Raises:
+        InvalidInput: an unknown name, or a text that is written in another way.
+
+    Example:
+        >>> parse_receiver("ml+eqnet:6").quantizer.bits
+        6
+        >>> parse_receiver("kbest(k=16)").options
+        (('k', 16),)
+        >>> parse_receiver("r-wesnet:50%-20L").operating_point
+        {'fraction': 0.5, 'num_layers': 20}
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(f"{what}: got {text!r}, expected a name")
+    first, plus, rest = _split_outside_brackets(text.strip(), "+")
+    match = _DETECTION.fullmatch(first)
+    if match is None:
+        raise InvalidInput(
+            f"{what}: got {text!r}, expected DETECTOR(OPTION=VALUE, ...)@MODEL:POINT"
+            "+QUANTIZER@MODEL:BITS, of which all but DETECTOR may be left out"
+        )
+    name = match["name"].strip()
+    learned = DETECTORS.entry(name, what).learned
+    if match["model"] and not learned:
+        raise InvalidInput(f"{what}: {name} has no weights to choose from, got {text!r}")
+    point = _operating_point(match["point"], text, what) if match["colon"] else None
+    if point and not learned:
+        raise InvalidInput(f"{what}: {name} has no units or layers to cut, got {text!r}")
+    quantizer = None
+    if plus:
+        quantizer = parse_quantizer(rest, (*list_quantizers(), LATENT))
+        if quantizer.name == LATENT and not name.startswith("eqnet-"):
+            raise InvalidInput(f"quantizer: {name} has no latents to quantize")
+    options = _options(match["options"], text, what)
+    return ReceiverSpec(name, options, match["model"] or None, point, quantizer)
+
+
+def parse_quantizer(text: str, names: tuple[str, ...] | None = None) -> QuantizerSpec:
+    """Read the name of a quantizer alone, `QUANTIZER[@MODEL][:BITS]`.
+
+    Args:
+        text: the name.
+        names: those that are allowed; default `list_quantizers()`.
+
+    Raises:
+        InvalidInput: an unknown name, or bits that are not numbers.
+    """
+    name, _, bits = text.partition(":")
+    name, _, model = name.partition("@")
+    if names is None or name not in names:
+        QUANTIZERS.entry(name)
+    return QuantizerSpec(name, model or None, _bits(bits, text))
+
+
+def names_quantizer(text: str) -> bool:
+    """Whether a text names a quantizer alone, not a detector."""
+    return re.split("[:@]", text)[0] in QUANTIZERS
+
+
+def split_names(text: str) -> list[str]:
+    """The names of a comma-separated list; commas inside brackets do not separate.
+
+    Example:
+        >>> split_names("mmse,ep(num_iterations=5, damping=0.5)")
+        ['mmse', 'ep(num_iterations=5, damping=0.5)']
+    """
+    names, rest, comma = [], text, ","
+    while comma:
+        name, comma, rest = _split_outside_brackets(rest, ",")
+        names.append(name.strip())
+    return names
+
+
+def _split_outside_brackets(text, separator):
+    """As `str.partition`, at the first separator that no bracket encloses."""
+    depth = 0
+    for index, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if character == separator and depth == 0:
+            return text[:index], separator, text[index + 1 :]
+    return text, "", ""
+
+
+def _options(text, whole, what):
+    """`k=16, demapping_method=maxlog` as pairs in the order of their names."""
+    found = {}
+    for part in (text or "").split(",") if text and text.strip() else []:
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not name.isidentifier() or name in found:
+            raise InvalidInput(
+                f"{what}: got {whole!r}, expected options such as (k=16) or "
+                "(num_iterations=5, damping=0.5), each once"
+            )
+        if name in _NOT_OPTIONS:
+            raise InvalidInput(f"{what}: {name} cannot be chosen in a name, got {whole!r}")
+        found[name] = _value(value, whole, what)
+    return tuple(sorted(found.items()))
+
+
+def _value(text, whole, what):
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    if _WORD.fullmatch(text):
+        return text
+    raise InvalidInput(
+        f"{what}: got {whole!r}; an option's value is a number, true, false or a word, "
+        f"not {text!r}"
+    )
+
+
+def _value_text(value):
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _operating_point(point, text, what):
+    match = _POINT.fullmatch(point)
+    if not match or not any(match.groups()) or point.startswith("-") or point.endswith("-"):
+        raise InvalidInput(
+            f"{what}: got {text!r}, expected an operating point such as :50%, :20L or :50%-20L"
+        )
+    found = {"fraction": float(match["percent"]) / 100} if match["percent"] else {}
+    return {**found, "num_layers": int(match["layers"])} if match["layers"] else found
+
+
+def _bits(bits, text):
+    if bits in ("", "none"):
+        return bits or None
+    try:
+        numbers = tuple(int(b) for b in bits.split("-"))
+    except ValueError:
+        raise InvalidInput(
+            f"quantizer: got {text!r}, expected bits such as :6, :6-6-5 or :none"
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers

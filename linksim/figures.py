@@ -1,22 +1,26 @@
-"""Matplotlib figures without a display, written in one step."""
+"""Matplotlib figures that need no display and are written in one step."""
+
+from __future__ import annotations
 
 import io
+from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from linksim.files import write_atomically
 
 
-def empty_figure(width, height):
-    """A figure of that many inches, without axes."""
+def empty_figure(width: float, height: float) -> Figure:
+    """A figure without axes; its size is in inches."""
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def new_figure(width, height):
-    """A figure of that many inches, and its axes with a light grid."""
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure and its axes, which have a light grid; the size is in inches."""
     figure = empty_figure(width, height)
     axes = figure.add_subplot()
     axes.grid(True, which="major", color="0.8", linewidth=0.7)
@@ -24,8 +28,12 @@ def new_figure(width, height):
     return figure, axes
 
 
-def save_figure(figure, path):
-    """Replace a PNG file."""
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure to a PNG file.
+
+    Raises:
+        ResultFileError: the file cannot be written.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_atomically(path, buffer.getvalue())

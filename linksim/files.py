@@ -1,11 +1,15 @@
-"""Files that are never half written, and arrays that are checked when read."""
+"""Files that are never half written, and that are checked when they are read."""
+
+from __future__ import annotations
 
 import hashlib
 import io
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,16 +17,16 @@ from linksim.errors import InvalidInput, ResultFileError
 
 _HEADER = "header.json"
 _CHECKSUM = "checksum"
-# Stands before the value, so that a checksum is known for one whatever its key has become
+# Marks a value as a checksum, so that it is recognised even if its key was edited
 _KIND = "sha256:"
 
 
-def write_atomically(path, data):
-    """Replace a file by text or bytes in one step, so that it is never half written.
+def write_atomically(path: str | Path, data: str | bytes) -> None:
+    """Write text or bytes to a file in one step, so that it is never half written.
 
     Raises:
-        ResultFileError: it cannot be written, for instance to a full disk; what was
-            there before is left as it is.
+        ResultFileError: the file cannot be written, because the disk is full for
+            instance; an older file is left as it is.
     """
     path = Path(path)
     if isinstance(data, str):
@@ -44,7 +48,7 @@ def write_atomically(path, data):
         raise
 
 
-def set_aside(path):
+def set_aside(path: Path) -> None:
     """Rename a file or folder to `<name>.<number>.old`, so that nothing is lost."""
     number = 1
     while (target := path.with_name(f"{path.name}.{number}.old")).exists():
@@ -52,18 +56,19 @@ def set_aside(path):
     os.replace(path, target)
 
 
-def json_hash(data):
-    """Checksum "sha256:..." of what JSON can hold, whatever the order of its keys."""
-    # Through JSON once, which makes texts of other keys and lists of tuples
+def json_hash(data: Any) -> str:
+    """Checksum "sha256:..." of what JSON can hold; the order of the keys does not matter."""
+    # A round trip through JSON turns all keys into texts and tuples into lists
     text = json.dumps(json.loads(json.dumps(data)), sort_keys=True)
     return _KIND + hashlib.sha256(text.encode()).hexdigest()
 
 
-def save_json(path, data):
-    """Write a dictionary to a JSON file, in one step, with a checksum of itself.
+def save_json(path: str | Path, data: dict[str, Any]) -> None:
+    """Write a dictionary to a JSON file in one step, together with its checksum.
 
     Raises:
         InvalidInput: `data` has a key "checksum".
+        ResultFileError: the file cannot be written.
     """
     if _CHECKSUM in data:
         raise InvalidInput(f"data: got a key {_CHECKSUM!r}, which the file itself needs")
@@ -71,13 +76,16 @@ def save_json(path, data):
     write_atomically(path, text + "\n")
 
 
-def load_json(path):
-    """Read what `save_json` wrote, without the checksum.
+def load_json(path: str | Path) -> dict[str, Any]:
+    """Read what `save_json` wrote, and check it.
 
-    Files written before there was a checksum are read as they are.
+    Files that are older than the checksum are read as they are.
+
+    Returns:
+        The dictionary, without its checksum.
 
     Raises:
-        ResultFileError: missing, truncated, edited or foreign file.
+        ResultFileError: the file is missing, truncated, edited or something else.
     """
     path = Path(path)
     try:
@@ -95,7 +103,7 @@ def load_json(path):
     return data
 
 
-def arrays_hash(arrays):
+def arrays_hash(arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of named arrays: their names, dtypes, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
@@ -105,16 +113,18 @@ def arrays_hash(arrays):
     return digest.hexdigest()
 
 
-def save_arrays(path, arrays, header):
-    """Write named arrays and a JSON header to one `.npz` file.
+def save_arrays(
+    path: str | Path, arrays: Mapping[str, np.ndarray], header: dict[str, Any]
+) -> str:
+    """Write named arrays and a header to one `.npz` file, in one step.
 
     Args:
-        path: of the file; its folder is created.
-        arrays: {name: NumPy array} of numbers.
-        header: dictionary that JSON can hold.
+        path: the file; its folder is created.
+        arrays: {name: array of numbers}.
+        header: a dictionary that JSON can hold.
 
     Returns:
-        The SHA-256 of the arrays, which the file carries too.
+        The SHA-256 of the arrays, which is also in the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,14 +138,14 @@ def save_arrays(path, arrays, header):
     return digest
 
 
-def load_arrays(path):
-    """Read what `save_arrays` wrote.
+def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
+    """Read what `save_arrays` wrote, and check it.
 
     Returns:
-        {name: array}, header and SHA-256.
+        {name: array}, the header, and the SHA-256 of the arrays.
 
     Raises:
-        ResultFileError: missing, truncated, edited or foreign file.
+        ResultFileError: the file is missing, truncated, edited or something else.
     """
     path = Path(path)
     try:
@@ -143,7 +153,7 @@ def load_arrays(path):
             arrays = {name: file[name] for name in file.files}
         stored = json.loads(arrays.pop(_HEADER).tobytes())
         header, digest = stored["header"], stored["sha256"]
-        # Files written before there was a checksum have none
+        # Older files have no checksum of the header
         checksum = stored.get(_CHECKSUM, json_hash(header))
     except OSError as error:
         raise ResultFileError(f"{path}: cannot be read ({error})") from None

@@ -1,5 +1,7 @@
 """What made a result: versions, source, machine."""
 
+from __future__ import annotations
+
 import hashlib
 import importlib.metadata
 import os
@@ -9,31 +11,38 @@ import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import linksim
 from linksim.data import scenario_folder
 
 PACKAGES = ("tensorflow", "keras", "sionna", "numpy", "scipy")
-# What results depend on, beside weights, which are hashed
+# What results depend on; weights do not count here, results have their hashes
 _SOURCE = ("linksim", "simulations")
 
 
-def provenance(simulator, seed, started, complete, workers=None):
+def provenance(
+    simulator: Any,
+    seed: int,
+    started: float,
+    complete: bool,
+    workers: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """How a result was made, for `results.json`.
 
     Args:
         simulator: the `LinkSimulator`.
         seed: of the run.
-        started: `time.perf_counter()` at its start.
-        complete: whether it ran to its end.
-        workers: None, or a dictionary that says what computed the batches.
+        started: `time.perf_counter()` at the start of the run.
+        complete: whether the run reached its end.
+        workers: what computed the batches (`Pool.workers`), or None if this process did.
     """
     scenario = simulator.scenario
     return {
         "linksim": linksim.__version__,
         "git_commit": git_commit(),
         "versions": {"python": platform.python_version(), **package_versions()},
-        "machine": {**machine(), "gpus": simulator.gpus},
+        "machine": {**describe_machine(), "gpus": simulator.gpus},
         "workers": workers,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "fingerprint": scenario.fingerprint(),
@@ -47,12 +56,12 @@ def provenance(simulator, seed, started, complete, workers=None):
     }
 
 
-def software():
-    """What has to be equal wherever parts of one run are computed.
+def software() -> dict[str, str]:
+    """What has to be equal in all processes that compute parts of one run.
 
     Returns:
-        {what: text}: versions, and a hash of linksim's source and scenarios. Tests and
-        documents may differ.
+        Versions, and a hash of linksim's source and scenarios; tests and documents may
+        differ.
     """
     return {
         "linksim": linksim.__version__,
@@ -72,16 +81,16 @@ def _source_hash():
     return digest.hexdigest()[:12]
 
 
-def machine():
-    """Texts that describe this machine."""
+def describe_machine() -> dict[str, str]:
+    """The platform and the processor of this machine."""
     return {
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
     }
 
 
-def package_versions():
-    """{package: version} of what results depend on."""
+def package_versions() -> dict[str, str]:
+    """{package: version} of the installed packages that results depend on."""
     return {p: importlib.metadata.version(p) for p in PACKAGES if _installed(p)}
 
 
@@ -93,9 +102,12 @@ def _installed(package):
     return True
 
 
-def git_commit():
-    """Commit of the checkout that linksim runs from, or None; "-dirty" is added where
-    linksim or the scripts differ from it. Results that are being written do not count."""
+def git_commit() -> str | None:
+    """The commit of the checkout that linksim runs from, or None without a checkout.
+
+    "-dirty" is added if linksim or the scripts differ from the commit; results that are
+    being written do not count.
+    """
     checkout = Path(linksim.__file__).resolve().parent.parent
     if not (checkout / ".git").exists():
         return None  # installed, perhaps inside a repository of something else
@@ -107,10 +119,10 @@ def git_commit():
 
 
 def _git(checkout, *arguments):
-    """What git prints, or None if it fails."""
+    """The output of a git command, or None if it fails."""
     try:
         done = subprocess.run(
-            # Locks nothing: killed, it would leave a lock that refuses every commit
+            # If a git that holds a lock is killed, the lock stays and refuses every commit
             ["git", "--no-optional-locks", *arguments],
             cwd=checkout,
             capture_output=True,

@@ -1,8 +1,10 @@
 """Worker processes on Ray, on this machine or on a cluster.
 
-Ray is imported when the first job is handed out, and this module loads neither
-TensorFlow nor Keras: a worker sets what it may use of its machine before it does.
+Ray is imported when the first job is handed out. This module loads neither TensorFlow
+nor Keras, so that a worker can limit their threads and memory before it loads them.
 """
+
+from __future__ import annotations
 
 import contextlib
 import importlib.util
@@ -11,17 +13,20 @@ import os
 import queue
 import socket
 from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import linksim
 from linksim.errors import InvalidInput, WorkerError, check_int
-from linksim.provenance import machine, software
+from linksim.provenance import describe_machine, software
 
-# A worker that died as often before it was ready, or a job that as many workers died
-# of, is not tried again
+# So many deaths in a row end the run, if workers die before they are ready, or end a job,
+# if they die while they work on it
 MAX_DEATHS = 3
 _STARTS_OF_RAY = 3
-# What a worker has from the process that started it: each may change results or speed
+# Variables that a worker inherits from the process that started it, because they may
+# change results or speed
 _ENVIRONMENT = (
     "KERAS_BACKEND",
     "TF_CPP_MIN_LOG_LEVEL",
@@ -31,12 +36,12 @@ _ENVIRONMENT = (
 )
 # Several processes share a GPU: none may take all of its memory
 _GROW = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-# The least that Ray takes; results are small and never lie there
+# The smallest store that Ray accepts: results are small and never go there
 _OBJECT_STORE = 75 * 2**20
 
 
 class InPlace:
-    """What `Pool` is, embedded: a job is done here, when it is waited for.
+    """Does what a `Pool` does, but in this process: `next` does the first waiting job.
 
     Args:
         do: function of a job.
@@ -45,67 +50,74 @@ class InPlace:
     capacity = 1
     workers = None
 
-    def __init__(self, do):
+    def __init__(self, do: Callable[[Any], Any]):
         self._do, self._jobs = do, deque()
 
-    def submit(self, job):
-        """Hand out a job."""
+    def submit(self, job: Any) -> None:
+        """Queue a job."""
         self._jobs.append(job)
 
-    def next(self):
-        """Do the first job; returns it with its result or the exception it ended with."""
+    def next(self) -> tuple[Any, Any]:
+        """Do the first job; return it with its result, or with the exception it raised."""
         job = self._jobs.popleft()
         try:
             return job, self._do(job)
         except Exception as error:
             return job, error
 
-    def close(self):
+    def close(self) -> None:
         """Forget the jobs."""
         self._jobs.clear()
 
 
 class Worker:
-    """What runs in a worker process; `Pool` calls it through Ray.
+    """The object that lives in a worker process; `Pool` calls it through Ray.
 
     Args:
-        environment: variables to set.
-        threads: that TensorFlow may use for one operation.
+        environment: environment variables to set.
+        threads: how many threads TensorFlow may use, for one operation and for
+            operations at the same time.
     """
 
-    def __init__(self, environment, threads):
+    def __init__(self, environment: Mapping[str, str], threads: int):
         os.environ.update(environment)
-        self._threads = threads
+        # TensorFlow reads them when it is loaded, which it is not yet
+        os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+        os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
         self._do = None
 
-    def start(self, expected, make):
-        """Check the software, limit the threads, and get ready for jobs.
+    def start(
+        self, expected: Mapping[str, str], make: Callable[[], Callable[[Any], Any]]
+    ) -> dict[str, Any]:
+        """Check the software and get ready for jobs.
+
+        Args:
+            expected: `linksim.provenance.software()` of the process that starts the run.
+            make: returns the function that does a job.
 
         Returns:
-            Texts that describe this worker's machine, and its process number.
+            `linksim.provenance.describe_machine()`, and the process number as "pid".
 
         Raises:
-            WorkerError: this worker has other software than expected.
+            WorkerError: the software of this worker differs from what is expected.
         """
         check_software(expected)
-        if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-            import tensorflow as tf
-
-            tf.config.threading.set_intra_op_parallelism_threads(self._threads)
-            tf.config.threading.set_inter_op_parallelism_threads(self._threads)
         self._do = make()
-        return {**machine(), "pid": os.getpid()}
+        return {**describe_machine(), "pid": os.getpid()}
 
-    def do(self, job):
+    def do(self, job: Any) -> Any:
         """The result of a job."""
         return self._do(job)
 
 
-def check_software(expected):
-    """Refuse software other than `linksim.provenance.software()` of another process.
+def check_software(expected: Mapping[str, str]) -> None:
+    """Refuse to work if this process has other software than the one that starts the run.
+
+    Args:
+        expected: `linksim.provenance.software()` of that process.
 
     Raises:
-        WorkerError: naming what differs.
+        WorkerError: it differs; the message says in what.
     """
     found = software()
     differing = [
@@ -121,21 +133,23 @@ def check_software(expected):
         )
 
 
-def worker_share(nodes, workers):
-    """CPUs and GPUs of each worker, so that all of them find a place.
+def worker_share(
+    nodes: Sequence[tuple[float, float]], workers: int | None
+) -> tuple[int, int, float]:
+    """How many CPUs and GPUs each worker gets, so that all of them find a place.
 
-    Where there are GPUs, every worker has one or an equal part of one: all then compute
+    If there are GPUs, every worker has one, or an equal part of one, so that all compute
     with the same rounding.
 
     Args:
-        nodes: [(CPUs, GPUs)] of the nodes.
-        workers: their number, or None for one on each CPU, or each GPU if there are any.
+        nodes: (CPUs, GPUs) of each node.
+        workers: their number; None for one per GPU, or one per CPU if there is no GPU.
 
     Returns:
-        Number of workers, CPUs of each, and GPUs of each, 0 or 1 or 1/n.
+        The number of workers, and the CPUs and the GPUs of each; GPUs are 0, 1 or 1/n.
 
     Raises:
-        InvalidInput: more workers than CPUs.
+        InvalidInput: there are more workers than CPUs.
     """
     gpus = sum(int(g) for _, g in nodes)
     if gpus:
@@ -159,12 +173,12 @@ def worker_share(nodes, workers):
     return workers, share, math.floor(1e4 / on_gpu) / 1e4 if gpus else 0.0
 
 
-def check_reachable(address, timeout=10.0):
-    """Refuse an address where nobody listens, which Ray would try for many minutes.
+def check_reachable(address: str | None, timeout: float = 10.0) -> None:
+    """Refuse an address where nobody listens; Ray would go on trying for minutes.
 
     Args:
-        address: of a Ray cluster; without a port ("auto", None) it is left to Ray.
-        timeout: seconds.
+        address: of a Ray cluster. One without a port ("auto", None) is left to Ray.
+        timeout: in seconds.
 
     Raises:
         InvalidInput: no connection.
@@ -179,17 +193,17 @@ def check_reachable(address, timeout=10.0):
 
 
 class _Process:
-    """One life of a worker."""
+    """A worker process; one that replaces a dead one is another `_Process`."""
 
     def __init__(self, actor, deaths):
         self.actor = actor
-        self.deaths = deaths  # of its predecessors in a row, before they were ready
+        self.deaths = deaths  # how many predecessors in a row died before they were ready
         self.ready = self.dead = False
-        self.tickets = []  # jobs it has, the one in work first
+        self.tickets = []  # the jobs it was given; it works on the first
 
 
 class _Ticket:
-    """A job on its way; it may be handed out more than once."""
+    """A job that was submitted; it is handed out again if its worker dies."""
 
     def __init__(self, job):
         self.job = job
@@ -198,25 +212,38 @@ class _Ticket:
 
 
 class Pool:
-    """Workers that do jobs; what a worker had when it died, another one does.
+    """Worker processes that do jobs. The jobs of a worker that dies go to others.
 
-    Every worker is an actor of Ray, a process of its own. Jobs may end in any order.
+    Every worker is a Ray actor, which is a process of its own. Jobs end in any order.
 
     Args:
-        make: picklable function without arguments; each worker calls it once, and it
-            returns a function of a job.
-        workers: their number; None for all CPUs, or GPUs, of the cluster.
+        make: picklable function without arguments that returns a function of a job; each
+            worker calls it once.
+        workers: their number; None for one per GPU of the cluster, or one per CPU if
+            there is no GPU.
         address: of a Ray cluster, such as "10.0.0.1:6379" or "auto"; None starts Ray on
-            this machine alone. A Ray that this process is connected to already is used.
-        jobs_each: jobs that a worker has at once. With 2 the next one is there when it
-            ends one.
-        new_process: every job has a worker process of its own.
+            this machine alone, unless this process is already connected to one.
+        jobs_each: how many jobs a worker is given at once. With 2 it has the next one
+            before it ends one.
+        new_process: whether every job gets a new worker process.
+
+    Attributes:
+        workers: None until the first job is submitted; then what computes, for
+            `linksim.provenance`.
 
     Raises:
         InvalidInput: Ray is not installed, or a value is out of range.
     """
 
-    def __init__(self, make, workers, address=None, *, jobs_each=2, new_process=False):
+    def __init__(
+        self,
+        make: Callable[[], Callable[[Any], Any]],
+        workers: int | None,
+        address: str | None = None,
+        *,
+        jobs_each: int = 2,
+        new_process: bool = False,
+    ):
         if importlib.util.find_spec("ray") is None:
             raise InvalidInput(
                 "workers: they need Ray, which is not installed; install it with "
@@ -231,28 +258,28 @@ class Pool:
         self._processes = []
         self._waiting = deque()  # tickets that no worker has
         self._events = queue.SimpleQueue()  # (process, its ticket or None, future)
-        self._ended = deque()  # (job, outcome) to be fetched
+        self._ended = deque()  # (job, outcome) that `next` returns
         self._connected = self._owned = False
         self._actor_class = None
-        self.workers = None  # once started: what computes, for the provenance
+        self.workers = None
 
     @property
-    def capacity(self):
-        """Jobs worth having out at once."""
+    def capacity(self) -> int:
+        """How many submitted jobs keep all workers busy."""
         return 1 if self._number is None else self._number * self._jobs_each
 
-    def submit(self, job):
+    def submit(self, job: Any) -> None:
         """Hand out a job; the first one starts the workers.
 
         Raises:
-            InvalidInput: no cluster at the address, or it is too small.
+            InvalidInput: there is no cluster at the address, or it is too small.
         """
         self._connect()
         self._waiting.append(_Ticket(job))
         self._give()
 
-    def next(self):
-        """Wait for any job; returns it with its result or the exception it ended with.
+    def next(self) -> tuple[Any, Any]:
+        """Wait until a job ends; return it with its result, or the exception it raised.
 
         Raises:
             WorkerError: a worker has other software, or cannot be started.
@@ -262,8 +289,8 @@ class Pool:
             self._handle(process, ticket, future)
         return self._ended.popleft()
 
-    def close(self):
-        """End the workers, and Ray if it was started here."""
+    def close(self) -> None:
+        """End the workers, and Ray if this pool started it."""
         if not self._connected:
             return
         import ray
@@ -281,7 +308,7 @@ class Pool:
         if self._connected:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # A worker without a GPU sees none
+        # Hides the GPUs from workers that get none
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
         import ray
 
@@ -313,7 +340,7 @@ class Pool:
 
         check_reachable(self._address)
         error = None
-        # Ray gives its own processes half a minute to start; a busy machine takes longer
+        # Ray gives its own processes half a minute to start; a busy machine needs longer
         for _ in range(_STARTS_OF_RAY if self._address is None else 1):
             try:
                 with _this_linksim():
@@ -337,7 +364,7 @@ class Pool:
             "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE,
             "_node_ip_address": "127.0.0.1",
-            # Otherwise 15 below this process: what else runs here would come first
+            # Ray's default niceness is 15, which would let everything else run first
             "_system_config": {"worker_niceness": 0},
         }
 
@@ -351,13 +378,13 @@ class Pool:
     # --- jobs -------------------------------------------------------------------------
 
     def _watch(self, process, ticket, reference):
-        # Called in a thread of Ray's: waiting costs the same for any number of jobs
+        # Ray calls it in a thread, so that waiting costs the same for any number of jobs
         reference.future().add_done_callback(
             lambda future: self._events.put((process, ticket, future))
         )
 
     def _give(self):
-        """Hand waiting jobs to the ready workers that have least to do."""
+        """Hand waiting jobs to the ready workers that have the fewest."""
         ready = [p for p in self._processes if p.ready and len(p.tickets) < self._jobs_each]
         while self._waiting and ready:
             ticket = self._waiting.popleft()
@@ -400,9 +427,9 @@ class Pool:
             self._start(deaths=0)
 
     def _bury(self, process, error):
-        """Replace a worker that died, and hand out again what it had."""
+        """Replace a worker that died, and hand out its jobs again."""
         if process.dead:
-            return  # told once for every job it had
+            return  # every job that it had reports its death
         self._remove(process)
         self.workers["deaths"] += 1
         deaths = 0
@@ -435,12 +462,12 @@ class Pool:
 
         process.dead = True
         self._processes.remove(process)
-        ray.kill(process.actor)  # it may only have been out of reach
+        ray.kill(process.actor)  # it may be alive, and only out of reach
 
 
 @contextlib.contextmanager
 def _this_linksim():
-    """Processes started inside import the linksim that this one has, wherever it lies."""
+    """Processes that are started inside import the same linksim as this one."""
     before = os.environ.get("PYTHONPATH")
     mine = str(Path(linksim.__file__).resolve().parents[1])
     os.environ["PYTHONPATH"] = mine if before is None else f"{mine}{os.pathsep}{before}"
@@ -453,14 +480,14 @@ def _this_linksim():
             os.environ["PYTHONPATH"] = before
 
 
-def share_gpus():
-    """Leave room on the GPUs for workers; to be called before anything computes."""
+def share_gpus() -> None:
+    """Leave memory on the GPUs to workers; call it before anything is computed."""
     for name, value in _GROW.items():
         os.environ.setdefault(name, value)
 
 
-def num_cores():
-    """Cores that this process may use."""
+def num_cores() -> int:
+    """How many cores this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on Linux
@@ -468,7 +495,7 @@ def num_cores():
 
 
 def _deaths():
-    """Ray's exceptions that mean: the worker, or its node, is gone."""
+    """Ray's exceptions for a worker, or a node, that is gone."""
     from ray import exceptions
 
     return (

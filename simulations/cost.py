@@ -68,7 +68,7 @@ def parse_arguments(argv):
 
 def pareto(args, console):
     """Write pareto.json and pareto.png; return lines of Markdown."""
-    from linksim.complexity import detector_costs
+    from linksim.link.costs import detector_costs
     from linksim.link.scenario import scenario_from_dict
 
     results = load_json(args.results)
@@ -216,7 +216,7 @@ def seconds_of(name, system, args):
     """Median seconds of a call, or None if it is refused or takes too long or too much."""
     import keras
 
-    from linksim.complexity import compiled, interleaved_seconds, peak_memory
+    from linksim.complexity import compile_detector, interleaved_seconds, peak_memory
     from linksim.registry import build_detector, create_detector
 
     k, m = system["num_streams"], system["num_bits_per_symbol"]
@@ -225,7 +225,7 @@ def seconds_of(name, system, args):
         detector = create_detector(name, num_streams=k, num_bits_per_symbol=m)
         if isinstance(detector, keras.layers.Layer):
             build_detector(detector, system["num_rx"])  # weights cannot be made by XLA
-        call = compiled(detector)
+        call = compile_detector(detector)
         if hasattr(call, "get_concrete_function"):
             if peak_memory(call.get_concrete_function(*inputs)) > LARGEST_BYTES:
                 return None

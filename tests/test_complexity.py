@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from linksim.complexity import count_flops, detector_costs, measure_latency, peak_memory
+from linksim.complexity import count_flops, measure_latency, peak_memory
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matvec
 from linksim.errors import InvalidInput
+from linksim.link.costs import detector_costs
 from linksim.link.scenario import load_scenario
 from linksim.registry import create_detector, list_detectors
 
@@ -71,7 +72,7 @@ def test_mmse_costs_what_its_steps_do():
 
 
 def test_detnet_is_table_2():
-    """001_199363b04b6b0fc1.txt, Table II: DetNet costs (128 Nt - 2) Nt a layer.
+    """[Mohammad20], Table II: DetNet costs (128 Nt - 2) Nt a layer.
 
     Its 128 Nt^2 are the three products; it leaves out H'H x, the input of every layer.
     """
@@ -196,7 +197,7 @@ def test_every_detector_is_counted(name):
 
 def test_what_cannot_be_counted_is_named():
     reference = create_detector("sdr-cvxpy", num_streams=2, num_bits_per_symbol=2)
-    with pytest.raises(InvalidInput, match="SDRReferenceDetector works eagerly only"):
+    with pytest.raises(InvalidInput, match="SDRReferenceDetector only runs eagerly"):
         count_flops(reference, 4)
     sphere = create_detector("sphere", num_streams=2, num_bits_per_symbol=2)
     with pytest.raises(InvalidInput, match="StatelessWhile, whose cost is not known"):

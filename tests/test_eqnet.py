@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from linksim.detectors.eqnet import EQNetDetector
+from linksim.eqnet.autoencoder import BranchedDecoder, LatentEncoder
 from linksim.errors import InvalidInput
 from linksim.quantization import DeepStreamQuantizer, EQNetQuantizer
-from linksim.quantization.autoencoder import BranchedDecoder, LatentEncoder
 from tests.conftest import draw_system
 
 

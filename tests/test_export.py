@@ -1,97 +1,333 @@
-"""Saving: .keras and weights round trips, SavedModels in a bare TensorFlow process."""
+"""Exports: files with card, test vector and check, and what cannot be exported."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
-import keras
 import numpy as np
+import onnxruntime
 import pytest
-
-from linksim.registry import create_detector, list_detectors
-from tests.conftest import draw_system, slow_but
-
-TRACED = [n for n in list_detectors() if not n.startswith("sionna-") and n != "sdr-cvxpy"]
-QUICK = ["mmse", "ml", "vblast-mmse", "eqnet-l-qr", "oampnet2", "mmnet", "remimo", "hypermimo"]
-OPTIONS = {
-    "kbest": {"k": 16},
-    "amp": {"num_iterations": 8},
-    **dict.fromkeys(
-        ("detnet", "wesnet-hf", "wesnet-l", "l-wesnet", "r-wesnet"), {"num_layers": 3}
-    ),
-    "mmnet": {"num_layers": 3, "num_channels": 2},
-    **dict.fromkeys(
-        ("remimo", "remimo-mf", "remimo-lmmse", "remimo-pic"),
-        {"num_blocks": 2, "state_size": 16},
-    ),
-    "detnet-fc": {"network_options": {"num_layers": 2}, "num_channels": 2},
-    "hypermimo-lr": {"network_options": {"num_layers": 3}},
-}
-
-LOAD = """
-import sys
-import numpy as np
 import tensorflow as tf
-assert "linksim" not in sys.modules and "sionna" not in sys.modules
-data = np.load(sys.argv[1] + ".npz", allow_pickle=False)
-model = tf.saved_model.load(sys.argv[1])
-got = model.serve((data["y"], data["h"], data["no"])).numpy()
-assert got.shape == data["llr"].shape, got.shape
-close = np.isclose(got, data["llr"], rtol=1e-2, atol=1e-2)
-assert close.mean() > 0.99, close.mean()
-print("equal")
-"""
+
+from linksim.errors import InvalidInput
+from linksim.export import (
+    detector_target,
+    export,
+    quantizer_target,
+    receiver_target,
+    target_of,
+)
+from linksim.export.onnx_ops import HANDLERS
+from linksim.link.receiver import create_receiver
+from linksim.link.scenario import load_scenario
+from linksim.names import parse_quantizer
+from linksim.quantization.registry import create_quantizer, list_quantizers
+from linksim.registry import create_detector, list_detectors
+from tests.conftest import draw_system, load_script
+from tests.test_saving import OPTIONS
+
+SCRIPT = Path(__file__).parent.parent / "simulations" / "export.py"
+OURS = [n for n in list_detectors() if not n.startswith("sionna-") and n != "sdr-cvxpy"]
+SIONNA = [n for n in list_detectors() if n.startswith("sionna-")]
+SCENARIO = "rayleigh-4x4-qam16"
 
 
-def functional(name):
-    """y, h, N0 with unknown batch size -> LLRs, as a user would wrap a detector."""
-    inputs = (
-        keras.Input((6,), dtype="complex64", name="y"),
-        keras.Input((6, 4), dtype="complex64", name="h"),
-        keras.Input((), dtype="float32", name="no"),
+def target(name, make=detector_target, **options):
+    """A detector with short networks and without shipped weights, as a target."""
+    scenario = load_scenario(SCENARIO)
+    options = {**OPTIONS.get(name, {}), **options}
+    detector = create_detector(name, num_streams=4, num_bits_per_symbol=4, **options)
+    return make(name, detector, scenario)
+
+
+def run_onnx(folder, inputs):
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    names = [i.name for i in session.get_inputs()]
+    return session.run(None, {name: inputs[name] for name in names})[0]
+
+
+def converted(function, *arrays):
+    """A function of float32 tensors through ONNX."""
+    import tf2onnx
+
+    specs = [tf.TensorSpec([None, *a.shape[1:]], name=f"x{i}") for i, a in enumerate(arrays)]
+    model, _ = tf2onnx.convert.from_function(
+        tf.function(function, autograph=False), specs, opset=18, custom_op_handlers=HANDLERS
     )
-    detector = create_detector(
-        name, num_streams=4, num_bits_per_symbol=4, **OPTIONS.get(name, {})
-    )
-    return keras.Model(inputs, detector(*inputs))
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(None, {f"x{i}": a for i, a in enumerate(arrays)})
 
 
-@pytest.mark.parametrize("name", slow_but(QUICK, TRACED))
-def test_export_and_keras_round_trip(rng, tmp_path, name):
-    _, y, h, no = draw_system(rng, 7, 6, 4, 4, 0.1)
-    model = functional(name)
-    llr = np.asarray(model((y, h, no)))
-    assert llr.shape == (7, 4, 4)
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(np.asarray(again((y, h, no))), llr, rtol=1e-4, atol=1e-4)
-    model.save_weights(tmp_path / "model.weights.h5")
-    model.load_weights(tmp_path / "model.weights.h5")
-
-    path = tmp_path / "saved"
-    model.export(path, verbose=False)
-    np.savez(f"{path}.npz", y=y, h=h, no=no, llr=llr)
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(path)], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.stdout.strip() == "equal", done.stderr[-2000:]
+def test_onnx_inverse_is_accurate(rng):
+    a = rng.normal(size=(20, 8, 6)).astype(np.float32)
+    gram = np.swapaxes(a, 1, 2) @ a
+    # Rows of very different scale, as of streams of different power
+    scale = np.geomspace(1e-3, 1e3, 6, dtype=np.float32)
+    gram = gram * scale * scale[:, None]
+    (got,) = converted(tf.linalg.inv, gram)
+    expected = np.linalg.inv(gram.astype(np.float64))
+    size = np.abs(expected).max(axis=0)
+    assert np.max(np.abs(got - expected) / size) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["mmse", "zf-sic", "amp", "ml", "kbest", "sphere"])
-def test_eager_graph_and_xla_agree(rng, name):
-    import tensorflow as tf
+@pytest.mark.parametrize("rows, columns", [(6, 4), (4, 4)])
+def test_onnx_qr(rng, rows, columns):
+    a = rng.normal(size=(10, rows, columns)).astype(np.float32)
+    a[0, :, 1] = a[0, :, 0]  # rank-deficient
+    a[1] = 0.0
+    a[2, 1:, 0] = 0.0  # nothing to reflect
+    a[3] *= 1e-6
+    q, r = converted(tf.linalg.qr, a)
+    np.testing.assert_allclose(q @ r, a, atol=2e-6 * np.abs(a).max())
+    eye = np.swapaxes(q, 1, 2) @ q
+    np.testing.assert_allclose(eye, np.broadcast_to(np.eye(columns), eye.shape), atol=5e-6)
+    assert not np.any(np.tril(r, -1))
 
-    _, y, h, no = draw_system(rng, 12, 6, 4, 2, 0.1)
-    detector = create_detector(
-        name, num_streams=4, num_bits_per_symbol=2, **OPTIONS.get(name, {})
-    )
-    args = [tf.constant(x) for x in (y, h, no)]
-    unknown = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in args]
-    eager = detector(*args).numpy()
-    for function in (
-        tf.function(lambda *a: detector(*a), autograph=False),
-        tf.function(lambda *a: detector(*a), autograph=False, jit_compile=True),
-        tf.function(lambda *a: detector(*a), autograph=False, input_signature=unknown),
+
+def test_onnx_refuses_what_its_translations_do_not_cover(rng):
+    from linksim.export.write import _write_onnx
+
+    found = target("mf")
+    real = found.onnx["real"]
+    for name, function in (
+        ("FFT", lambda *x: {"llr": tf.math.real(tf.signal.fft(tf.complex(x[0], x[1])))}),
+        ("Qr", lambda *x: {"llr": tf.linalg.qr(x[2], full_matrices=True)[0]}),
     ):
-        got = function(*args)
-        assert got.shape == (12, 4, 2)
-        np.testing.assert_allclose(got.numpy(), eager, rtol=1e-3, atol=1e-3)
+        with pytest.raises(InvalidInput, match=name):
+            _write_onnx(found, {"real": real._replace(function=function)}, None)
+
+
+def test_onnx_takes_any_batch_and_equals_the_layer(rng, tmp_path):
+    found = target("zf-sic")
+    card = export(found, "onnx", tmp_path / "out")
+    assert card["signatures"]["real"]["inputs"][0]["shape"] == ["B", 4]
+    signature = found.signatures["serving_default"]
+    for size in (1, 5, 64):
+        part = {k: a[:size] for k, a in found.arrays.items()}
+        got = run_onnx(tmp_path / "out", part)
+        expected = signature.function(*(tf.constant(part[t.name]) for t in signature.inputs))
+        np.testing.assert_allclose(got, expected["llr"], rtol=1e-3, atol=1e-3)
+
+
+def test_one_savedmodel_serves_any_number_of_users(rng, tmp_path):
+    found = target("remimo-lmmse")
+    card = export(found, "savedmodel", tmp_path / "out")
+    for signature in card["signatures"].values():
+        assert signature["inputs"][-2]["shape"] == ["B", 4, "K"]
+        assert signature["outputs"][0]["shape"] == ["B", "K", 4]
+    assert (
+        "and K, the number of users, from 1 to 4" in (tmp_path / "out" / "card.md").read_text()
+    )
+    loaded = tf.saved_model.load(tmp_path / "out" / "savedmodel")
+    detector = found.layers[0]
+    for users in (1, 3):
+        _, y, h, no = draw_system(rng, 6, 4, users, 4, 0.2)
+        expected = np.asarray(detector(y, h, no))
+        serve = loaded.signatures["serving_default"]
+        got = serve(y=tf.constant(y), h=tf.constant(h), no=tf.constant(no))
+        np.testing.assert_allclose(got["llr"], expected, rtol=1e-3, atol=1e-3)
+        parts = {"y_real": y.real, "y_imag": y.imag, "h_real": h.real, "h_imag": h.imag}
+        got = loaded.signatures["real"](no=tf.constant(no), **parts)
+        np.testing.assert_allclose(got["llr"], expected, rtol=1e-3, atol=1e-3)
+    # Other detectors have one number of streams, and so has an ONNX file
+    assert target("mmse").signatures["serving_default"].inputs[1].shape == (None, 4, 4)
+    assert found.onnx["real"].inputs[2].shape == (None, 4, 4)
+
+
+def test_whole_receiver_as_savedmodel(tmp_path):
+    scenario = load_scenario("rayleigh-2x2-qam64")
+    folder = tmp_path / "out"
+    card = export(target_of("mmse+max-mi:3", scenario, receiver=True), "savedmodel", folder)
+    assert card["models"] and card["weights_sha256"] and card["num_weights"] > 0
+    assert list(card["signatures"]) == ["serving_default", "real"]
+    assert len(card["checked"]) == 2 and "0 of 1296 decided bits" in card["test_vector"]
+    on_disk = json.loads((folder / "card.json").read_text())
+    assert on_disk == json.loads(json.dumps(card))  # tuples are lists there
+    text = (folder / "card.md").read_text()
+    assert card["weights_sha256"] in text and "`bits`" in text
+    # What it decides is what was sent, and its signatures are what the card says
+    vector = np.load(folder / "test_vector.npz", allow_pickle=False)
+    np.testing.assert_array_equal(vector["bits"], vector["sent_bits"])
+    model = tf.saved_model.load(str(folder / "savedmodel"))
+    for name, signature in card["signatures"].items():
+        one = {t["name"]: tf.constant(vector[t["name"]][:1]) for t in signature["inputs"]}
+        bits = model.signatures[name](**one)["bits"].numpy()
+        np.testing.assert_array_equal(bits, vector["bits"][:1])
+
+
+def test_receiver_as_onnx(tmp_path):
+    """With a 5G code, whose filler bits are known, and one loop for all codewords."""
+    found = target_of("mmse", load_scenario("cdl-c-4x4-qam16-ls"), receiver=True)
+    card = export(found, "onnx", tmp_path / "out")
+    assert "all iterations" in card["notes"][0]
+    assert card["tolerance"] == {"atol": 0.0, "rtol": 0.0}
+    flipped = {k: a.copy() for k, a in found.arrays.items()}
+    flipped["y_real"], flipped["y_imag"] = -flipped["y_real"], -flipped["y_imag"]
+    assert np.any(run_onnx(tmp_path / "out", flipped) != found.arrays["sent_bits"])
+    # The check finds a model that is not the one of the vector
+    path = tmp_path / "out" / "test_vector.npz"
+    vector = dict(np.load(path, allow_pickle=False))
+    vector["bits"][0, 0] = 1 - vector["bits"][0, 0]
+    np.savez(path, **vector)
+    check = [sys.executable, "-I", "check.py"]
+    done = subprocess.run(check, cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.returncode == 1 and "DIFFERENT" in done.stdout
+
+
+def test_an_export_that_differs_is_no_export(tmp_path):
+    found = target("mf")
+    (real,) = found.onnx.values()
+    found.onnx = {
+        "real": real._replace(function=lambda *x: {"llr": 1.1 * real.function(*x)["llr"]})
+    }
+    with pytest.raises(RuntimeError, match="DIFFERENT"):
+        export(found, "onnx", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_test_vectors_are_not_a_matter_of_rounding():
+    from linksim.export.write import _steady_arrays
+
+    found = target("zf")
+    # A channel whose streams cannot be told apart: zero forcing amplifies rounding
+    found.arrays["h"][3, :, 1] = found.arrays["h"][3, :, 0] * (1 + 1e-6)
+    steady = _steady_arrays(found)
+    assert 48 <= len(steady["y"]) < 64
+    kept = {h.tobytes() for h in steady["h"]}
+    assert found.arrays["h"][3].tobytes() not in kept and len(kept) == len(steady["y_real"])
+    found.signatures["serving_default"] = found.signatures["serving_default"]._replace(
+        function=lambda y, h, no: {"llr": tf.sin(1e9 * tf.math.real(y))}
+    )
+    with pytest.raises(RuntimeError, match="rounding"):
+        _steady_arrays(found)
+
+
+def test_folders(tmp_path):
+    found = target("mf")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(InvalidInput, match="something else"):
+        export(found, "onnx", tmp_path / "mine")
+    first = export(found, "onnx", tmp_path / "out")
+    export(found, "onnx", tmp_path / "out")
+    aside = json.loads((tmp_path / "out.1.old" / "card.json").read_text())
+    assert aside == json.loads(json.dumps(first))
+
+
+def test_quantizer_as_onnx(tmp_path):
+    found = target_of("eqnet-mi:6-6-6-5-5-5", load_scenario("rayleigh-2x2-qam64"))
+    assert list(found.signatures) == ["serving_default", "quantize", "dequantize"]
+    card = export(found, "onnx", tmp_path / "out")
+    assert list(card["models"]) == ["eqnet-mi/rayleigh-2x2-qam64"]
+
+
+def test_what_cannot_be_exported_says_so(tmp_path):
+    scenario = load_scenario(SCENARIO)
+    with pytest.raises(InvalidInput, match="cvxpy.*`sdr`"):
+        target_of("sdr-cvxpy", scenario)
+    lmmse = target_of("sionna-lmmse", scenario)
+    with pytest.raises(InvalidInput, match="complex numbers.*`mmse`"):
+        export(lmmse, "onnx", tmp_path / "out")
+    with pytest.raises(InvalidInput, match="no Keras layers"):
+        export(lmmse, "keras", tmp_path / "out")
+    with pytest.raises(InvalidInput, match="receiver"):
+        target_of("max-mi:3", scenario, receiver=True)
+    with pytest.raises(InvalidInput, match="format"):
+        export(lmmse, "tflite", tmp_path / "out")
+    assert parse_quantizer("eqnet@some:6-5") == ("eqnet", "some", (6, 5))
+    with pytest.raises(InvalidInput, match="quantizer"):
+        parse_quantizer("latent:6")
+
+
+def test_command_line(capsys, tmp_path):
+    script = load_script(SCRIPT)
+    args = ["--scenario", SCENARIO, "--output", str(tmp_path / "out"), "--format", "onnx"]
+    assert script.main(["mf", *args]) == 0
+    assert "equal" in capsys.readouterr().out and (tmp_path / "out" / "card.md").exists()
+    for name in ("no-such", "uniform:x", "sdr-cvxpy", "mmse@x"):
+        assert script.main([name, *args]) == 2
+        assert "export.py: " in capsys.readouterr().err
+
+
+# --- all of them -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["savedmodel", "keras", "onnx"])
+@pytest.mark.parametrize("name", OURS)
+def test_every_detector_in_every_format(tmp_path, name, format):
+    card = export(target(name), format, tmp_path / "out")
+    assert len(card["checked"]) == len(card["signatures"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIONNA)
+def test_sionnas_detectors_as_savedmodel(tmp_path, name):
+    assert len(export(target(name), "savedmodel", tmp_path / "out")["checked"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["savedmodel", "keras", "onnx"])
+@pytest.mark.parametrize("name", list_quantizers())
+@pytest.mark.parametrize("bits", [4, "none"])
+def test_every_quantizer_in_every_format(rng, tmp_path, name, format, bits):
+    if (
+        bits == "none"
+        and not create_quantizer(name, num_streams=4, num_bits_per_symbol=4).trained_weights
+    ):
+        pytest.skip("no networks: nothing is left without quantization")
+    scenario = load_scenario("rayleigh-2x2-qam64" if name == "eqnet-mi" else SCENARIO)
+    system = scenario.system
+    args = {
+        "num_streams": system.num_streams,
+        "num_bits_per_symbol": system.num_bits_per_symbol,
+    }
+    layer = create_quantizer(name, **args, bits=4)
+    layer.fit(rng.normal(0, 5, (4096, *args.values())).astype(np.float32))
+    if bits == "none":
+        from linksim.quantization.base import Unquantized
+
+        layer = Unquantized(layer)
+    card = export(quantizer_target(name, layer, scenario), format, tmp_path / "out")
+    assert len(card["checked"]) == len(card["signatures"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["savedmodel", "keras", "onnx"])
+@pytest.mark.parametrize("name", ["ep+max-mi:3", "ml+eqnet-mi:none", "eqnet-p", "oampnet2"])
+def test_receivers_of_a_scenario(tmp_path, name, format):
+    """With shipped weights and the 802.11n code, its interleaver included."""
+    scenario = load_scenario("rayleigh-2x2-qam64")
+    found = create_receiver(name, scenario)
+    options = {"quantizer": found.quantizer, "weights": found.weights}
+    made = receiver_target(name, found.detector, scenario, **options)
+    export(made, format, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "format, packages",
+    [("savedmodel", ("tensorflow",)), ("onnx", ("onnxruntime", "numpy"))],
+)
+def test_exports_load_where_nothing_else_is_installed(tmp_path, format, packages):
+    """In a virtual environment made for it, which takes a package registry."""
+    import importlib.metadata
+    import venv
+
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in packages]
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *pinned], check=True)
+    scenario = load_scenario("rayleigh-2x2-qam64")
+    for name, receiver in (
+        ("oampnet2", False),
+        ("ml+max-mi:3", True),
+        ("eqnet-mi:6", False),
+    ):
+        folder = tmp_path / name
+        export(target_of(name, scenario, receiver=receiver), format, folder)
+        check = [python, "-I", "check.py"]
+        done = subprocess.run(check, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+        assert "equal" in done.stdout and "DIFFERENT" not in done.stdout

@@ -19,7 +19,7 @@ from linksim.quantization import (
     bit_mutual_information,
     load_quantizer_file,
 )
-from linksim.quantization.base import QUANTIZERS, register
+from linksim.quantization.base import QUANTIZER_CLASSES, register
 from linksim.quantization.scalar import optimal_partition
 
 BOTH = [UniformQuantizer, MaxMutualInformationQuantizer]
@@ -591,7 +591,7 @@ def test_edited_files_are_refused(rng, tmp_path, change):
 def test_unknown_class_in_a_file_is_refused(rng, tmp_path, monkeypatch):
     path = tmp_path / "quantizer.npz"
     UniformQuantizer(2, 2, 3).fit(draw_llrs(rng, 300)).save(path)
-    monkeypatch.delitem(QUANTIZERS, "UniformQuantizer")
+    monkeypatch.delitem(QUANTIZER_CLASSES, "UniformQuantizer")
     with pytest.raises(ResultFileError, match="UniformQuantizer.*expected one of"):
         load_quantizer_file(path)
 

@@ -14,7 +14,7 @@ from linksim.errors import InvalidInput, ResultFileError
 from linksim.files import load_json
 from linksim.montecarlo.output import write_results
 from linksim.report import build_page, read_runs, write_report
-from linksim.report.tables import measured_costs
+from linksim.report.cells import measured_costs
 from tests.conftest import load_script
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,16 +1,21 @@
-"""What a detector costs: floating-point operations, parameters, wall-clock time and
-memory."""
+"""What a detector costs: floating-point operations, parameters, time and memory.
 
-from linksim.complexity.costs import compiled, detector_costs
+The functions here take a detector or a TensorFlow function; `linksim.link.costs` takes
+the names of a scenario's receivers.
+"""
+
 from linksim.complexity.flops import Complexity, count_flops
-from linksim.complexity.latency import interleaved_seconds, measure_latency
+from linksim.complexity.latency import (
+    compile_detector,
+    interleaved_seconds,
+    measure_latency,
+)
 from linksim.complexity.memory import peak_memory
 
 __all__ = [
     "Complexity",
-    "compiled",
+    "compile_detector",
     "count_flops",
-    "detector_costs",
     "interleaved_seconds",
     "measure_latency",
     "peak_memory",

@@ -1,7 +1,11 @@
-"""Floating-point operations of a layer, counted from its TensorFlow graph."""
+"""Floating-point operations of a detector, counted from its TensorFlow graph."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,56 +15,53 @@ from linksim.errors import InvalidInput, check_int
 
 @dataclass(frozen=True)
 class Complexity:
-    """Cost of one vector, M received values.
+    """Cost of detecting one vector of M received values.
 
     Attributes:
-        flops: real additions, multiplications and divisions, and evaluations of exp,
-            log, sqrt and the like, 1 each. Comparisons, rounding, selections, changes of sign
-            and moves of data are free.
-        by_operation: {TensorFlow operation: its flops}.
-        parameters: numbers in the layer's weights.
+        flops: number of real floating-point operations. An addition, a multiplication, a
+            division, and an evaluation of exp, log, sqrt and the like count as 1 each;
+            comparisons, rounding, selections, changes of sign and moves of data are free.
+        by_operation: {type of a TensorFlow operation: its share of `flops`}.
+        parameters: how many numbers the detector's weights hold.
     """
 
     flops: int
-    by_operation: dict
+    by_operation: Mapping[str, int]
     parameters: int
 
 
-def count_flops(detector, num_rx):
-    """Count what a detector does for one vector.
+def count_flops(detector: Any, num_rx: int) -> Complexity:
+    """Count the floating-point operations of a detector for one vector.
 
-    The layer is traced for a batch of one. Operations that do not depend on the input,
-    such as those on weights alone, are done once for any number of vectors and not
-    counted. A matrix product of (m, n) and (n, l) costs 2mnl - ml
-    (001_199363b04b6b0fc1.txt, Table I); complex arithmetic costs 6 for a product and 2
-    for a sum. Factorisations cost their leading terms: 2 n^3 for an inverse (LU),
-    n^3/3 for a Cholesky factor, 4 m n^2 - 4 n^3/3 for Q and R.
+    The detector is traced for a batch of one. Operations that do not depend on the input,
+    such as those on weights alone, are not counted: they are done once for any number of
+    vectors. The product of matrices (m, n) and (n, l) costs 2mnl - ml [Mohammad20],
+    Table I. A complex product costs 6 and a complex sum 2. Factorisations cost their
+    leading terms: 2 n^3 for an inverse (LU), n^3/3 for a Cholesky factor,
+    4 m n^2 - 4 n^3/3 for Q and R.
 
     Args:
-        detector: a `Detector`.
-        num_rx: M, receive antennas.
-
-    Returns:
-        A `Complexity`.
+        detector: a detector of the registry.
+        num_rx: M, the number of receive antennas.
 
     Raises:
-        InvalidInput: the layer cannot be traced (`sdr-cvxpy`), it has a loop, whose
-            number of passes is not in the graph (`sdr`, `sphere`), or an operation whose
-            cost is not known here (`sionna-...`).
+        InvalidInput: the detector cannot be traced (`sdr-cvxpy`); it has a loop, and the
+            graph does not say how often it runs (`sdr`, `sphere`); or the cost of one of
+            its operations is not known here (`sionna-...`).
     """
     import tensorflow as tf
 
     check_int("num_rx", num_rx)
     name = type(detector).__name__
     if detector.eager_only:
-        raise InvalidInput(f"detector: {name} works eagerly only, it has no graph to count")
+        raise InvalidInput(f"detector: {name} only runs eagerly, it has no graph to count")
     streams = detector.num_streams
     signature = [
         tf.TensorSpec([1, num_rx], tf.complex64),
         tf.TensorSpec([1, num_rx, streams], tf.complex64),
         tf.TensorSpec([1], tf.float32),
     ]
-    # Weights are created outside of the graph that is counted
+    # The first call creates the weights, which the counted graph must not do
     detector(*[np.ones(s.shape, s.dtype.as_numpy_dtype) for s in signature])
     function = tf.function(lambda *args: detector(*args), autograph=False)
     graph = function.get_concrete_function(*signature).graph
@@ -198,6 +199,6 @@ _FREE = {
     *("OnesLike", "Fill", "MatrixDiagV3", "MatrixDiagPartV3", "MatrixSetDiagV3"),
     *("MatrixBandPart", "ReverseV2", "ConjugateTranspose", "CheckNumerics"),
     *("TensorScatterUpdate", "InvertPermutation"),
-    # What `into_range` does, but for vectors of ordinary scale, is not done
+    # In `into_range`, which works only on vectors of extreme scale
     *("If", "StatelessIf"),
 }

@@ -1,12 +1,16 @@
 """What is in a TensorFlow graph."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 
-def used_operations(graph):
-    """Operations that the outputs depend on, in an order in which they can run.
+def used_operations(graph: Any) -> list[Any]:
+    """The operations that the outputs of a graph depend on, in an order in which they can run.
 
-    TensorFlow runs no others, but for those with side effects.
+    TensorFlow runs no others, except those with side effects.
     """
     waiting, used = [t.op for t in graph.outputs], set()
     while waiting:
@@ -17,15 +21,15 @@ def used_operations(graph):
     return [op for op in graph.get_operations() if op.name in used]
 
 
-def called_graphs(op):
-    """Graphs of the functions that an operation calls: bodies of loops, branches, calls."""
+def called_graphs(op: Any) -> list[Any]:
+    """The graphs of the functions that an operation calls, such as the body of a loop."""
     names = []
     for attribute in op.node_def.attr.values():
         if attribute.HasField("func"):
             names.append(attribute.func.name)
         names += [function.name for function in attribute.list.func]
     functions = [op.graph._get_function(name) for name in names]
-    # Those traced here keep their graph; others come from a loaded SavedModel
+    # Functions that were traced here have a graph, those of a loaded SavedModel do not
     return [
         getattr(f, "graph", None) or function_def_to_graph(f.cached_definition)
         for f in functions

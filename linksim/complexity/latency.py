@@ -1,17 +1,41 @@
-"""Wall-clock time of functions, interleaved so that they share the machine's moods."""
+"""Wall-clock time of functions, measured in turn so that all see the same load."""
+
+from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from linksim.errors import InvalidInput, check_int
 
 
-def interleaved_seconds(functions, repeats):
-    """Seconds of every call.
+def compile_detector(detector: Any) -> Callable[..., Any]:
+    """A function that calls a detector in the mode that is faster on a CPU.
 
-    Every repeat calls all functions once, in turn; the first call of each, which may
-    compile, does not count. A call ends when its result is in the host's memory.
+    Args:
+        detector: a detector of the registry. It says itself whether XLA is faster
+            (`xla_on_cpu`), and whether it cannot be traced at all (`eager_only`); then
+            it is returned as it is.
+    """
+    import tensorflow as tf
+
+    if detector.eager_only:
+        return detector
+    return tf.function(
+        lambda *args: detector(*args), autograph=False, jit_compile=detector.xla_on_cpu
+    )
+
+
+def interleaved_seconds(
+    functions: Mapping[str, Callable[[], Any]], repeats: int
+) -> dict[str, np.ndarray]:
+    """Time every call of several functions.
+
+    Every repeat calls all functions once, in turn, so that a busy machine slows all of
+    them. The first call of each may compile and is not counted. A call ends when its
+    result is in the host's memory.
 
     Args:
         functions: {name: function without arguments}; each returns an array, a tensor,
@@ -19,7 +43,10 @@ def interleaved_seconds(functions, repeats):
         repeats: calls of each function.
 
     Returns:
-        {name: float64 [repeats]}.
+        {name: seconds of each call, float64 [repeats]}.
+
+    Raises:
+        InvalidInput: there is no function, or `repeats` is not a positive integer.
     """
     check_int("repeats", repeats)
     if not functions:
@@ -35,18 +62,20 @@ def interleaved_seconds(functions, repeats):
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def measure_latency(functions, inputs, repeats=30):
-    """Times of calls with the same inputs, from `interleaved_seconds`.
+def measure_latency(
+    functions: Mapping[str, Callable[..., Any]], inputs: Sequence[Any], repeats: int = 30
+) -> dict[str, dict[str, float]]:
+    """Median and quartiles of the time of calls with the same inputs.
 
     Args:
         functions: {name: function}.
-        inputs: the arguments.
-        repeats: calls of each function.
+        inputs: the arguments of each call.
+        repeats: calls of each function; see `interleaved_seconds`.
 
     Returns:
         {name: {"median_ms", "low_ms", "high_ms"}}, the median and the quartiles.
     """
-    # The default argument keeps each function, which a closure would not
+    # The default argument binds each function; a closure would only see the last
     calls = {name: lambda f=f: f(*inputs) for name, f in functions.items()}
     quantiles = {"median_ms": 0.5, "low_ms": 0.25, "high_ms": 0.75}
     return {

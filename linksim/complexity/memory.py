@@ -1,37 +1,40 @@
 """How much memory a compiled function needs, read from its TensorFlow graph."""
 
+from __future__ import annotations
+
 import math
 from collections import defaultdict
+from typing import Any
 
 from linksim.complexity.graphs import called_graphs, used_operations
 from linksim.errors import InvalidInput
 
-# Their output is their first input under another shape
+# Operations whose output shares the memory of their first input
 _VIEWS = ("Reshape", "Identity", "Squeeze", "ExpandDims", "StopGradient")
 
 
-def peak_memory(function):
-    """Bytes of all tensors that are alive at once, at most.
+def peak_memory(function: Any) -> int:
+    """The most bytes of tensors that are alive at once while a function runs.
 
-    Operations run in the order of the graph, and a tensor is alive until the last one
-    that uses it. Constants and weights count where they are read. What XLA fuses is not
-    stored, and TensorFlow computes some results in place of their inputs, so that both
-    need less. The program, its compiled code and what an allocator keeps come on top:
-    measured in processes, the draw of CDL channels gained 0.8 of this number, a function
-    of a few large tensors 1.3.
+    Operations run in the order of the graph, and a tensor is alive until the last
+    operation that uses it. Constants and weights count where they are read.
+
+    The process may need less, because XLA does not store what it fuses, and TensorFlow
+    writes some results over their inputs. It may need more for the program, its compiled
+    code and what the allocator keeps. In measurements, a process grew by 0.8 times this
+    number for the draw of CDL channels, and by 1.3 times for a few large tensors.
 
     Args:
-        function: a `tf.types.experimental.ConcreteFunction`, all of whose shapes are
-            known.
+        function: a `tf.types.experimental.ConcreteFunction` with fixed shapes.
 
     Raises:
-        InvalidInput: a tensor whose shape depends on its values.
+        InvalidInput: the shape of a tensor is unknown before the function runs.
     """
     return _peak(function.graph, given=())
 
 
 def _peak(graph, given):
-    """Of one graph, with the tensors `given` to it counted where they were made."""
+    """The peak of one graph without the tensors `given` to it, which its caller counts."""
     operations = used_operations(graph)
     owner = _owners(operations)
     sizes = {ref: _num_bytes(ref.deref()) for ref in set(owner.values()) - set(given)}
@@ -46,7 +49,7 @@ def _peak(graph, given):
 
 
 def _owners(operations):
-    """For every tensor the one whose memory it is."""
+    """{tensor: the tensor whose memory it uses}, by reference."""
     owner = {}
     for op in operations:
         for tensor in op.outputs:
@@ -56,7 +59,7 @@ def _owners(operations):
 
 
 def _last_uses(graph, operations, owner):
-    """{position: tensors that nothing after this operation uses}."""
+    """{position of an operation: the tensors that nothing uses after it}."""
     last = {}
     for i, op in enumerate(operations):
         for tensor in (*op.inputs, *op.outputs):
@@ -75,6 +78,6 @@ def _num_bytes(tensor):
     if not tensor.shape.is_fully_defined():
         raise InvalidInput(
             f"function: {tensor.op.type} {tensor.name} has shape {tensor.shape}, "
-            "expected known shapes"
+            "expected fixed shapes"
         )
     return math.prod(tensor.shape.as_list()) * tensor.dtype.size

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from linksim.backend import concrete
 from linksim.constellation import (
     DEMAPPING_METHODS,
     pam_logits_to_llrs,
@@ -371,14 +372,6 @@ def check_column_rank(detector, num_rx, who):
             f"{who}: {num_rx} receive antennas for {detector.num_streams} streams; "
             "this detector needs at least as many antennas as streams"
         )
-
-
-def concrete(x):
-    """The value of `x` as a NumPy array, or None while a graph is traced."""
-    try:
-        return np.asarray(ops.convert_to_numpy(x))
-    except Exception:  # each backend refuses a symbolic tensor in its own way
-        return None
 
 
 def _compatible(shape, expected):

@@ -19,9 +19,9 @@ from linksim.detectors.base import Detector
 from linksim.detectors.linear import mmse_estimate
 from linksim.detectors.real import interleaved_qr, matched_filter
 from linksim.detectors.sic import successive_cancellation
+from linksim.eqnet.autoencoder import BranchedDecoder, default_latent_dim
+from linksim.eqnet.codebook import ScalarCodebook
 from linksim.errors import InvalidInput, check_choice, check_int
-from linksim.quantization.autoencoder import BranchedDecoder, default_latent_dim
-from linksim.quantization.codebook import ScalarCodebook
 
 FEATURES = ("raw", "qr", "sic")
 # Real parts beyond this are cut where they enter the network: zero forcing through

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from linksim.backend import concrete
 from linksim.constellation import nearest_pam
-from linksim.detectors.base import Detector, concrete
+from linksim.detectors.base import Detector
 from linksim.detectors.real import diagonal, matched_filter, matvec
 from linksim.errors import InvalidInput, check_int
 

@@ -1,6 +1,6 @@
-"""Detectors, quantizers and receivers for use without linksim.
+"""Export detectors, quantizers and receivers for use without linksim.
 
-`target_of` says what is exported, `export` writes it.
+`target_of` makes a target from a name, and `export` writes a target to a folder.
 """
 
 from linksim.export.targets import (

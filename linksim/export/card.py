@@ -1,13 +1,19 @@
-"""The card of an export: what it is, for programs and for people."""
+"""The card of an export, which describes it for programs and for people."""
+
+from __future__ import annotations
 
 import importlib.metadata
 import json
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import linksim
+from linksim.export.targets import Signature, Target
 from linksim.files import arrays_hash, write_atomically
 
 _PACKAGES = {
@@ -15,18 +21,24 @@ _PACKAGES = {
     "keras": ("tensorflow", "keras", "sionna"),
     "onnx": ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime"),
 }
-_LLR_CONVENTION = "log p(b=1)/p(b=0), natural logarithm, as Sionna has it"
+_LLR_CONVENTION = "log p(b=1)/p(b=0), natural logarithm, the sign that Sionna uses"
 
 
-def make_card(target, format, file, signatures, tolerance):
-    """What there is to know about an export, as a dictionary.
+def make_export_card(
+    target: Target,
+    format: str,
+    file: str,
+    signatures: Mapping[str, Signature],
+    tolerance: Mapping[str, float],
+) -> dict[str, Any]:
+    """All that a user needs to know about an export, as a dictionary for JSON.
 
     Args:
-        target: the `Target`.
-        format: of `FORMATS`.
-        file: name of the file or folder with the model.
+        target: what is exported.
+        format: one of `linksim.export.FORMATS`.
+        file: name of the file or folder that holds the model.
         signatures: {name: `Signature`}, those that the file has.
-        tolerance: {"atol": ..., "rtol": ...}.
+        tolerance: {"atol", "rtol"} that the check allows.
     """
     arrays = {
         f"w{i}": np.asarray(weight)
@@ -48,8 +60,8 @@ def make_card(target, format, file, signatures, tolerance):
             for name, signature in signatures.items()
         },
         "llr_convention": _LLR_CONVENTION,
-        "bit_labels": "of QAM symbols: Gray, TS 38.211; bit 0 of a symbol comes first",
-        "noise": "white: coloured noise is to be whitened before",
+        "bit_labels": "Gray labels of TS 38.211; bit 0 of a symbol comes first",
+        "noise": "white; whiten coloured noise before the call",
         "notes": _notes(target, format),
         "models": target.weights,
         "num_weights": int(sum(a.size for a in arrays.values())),
@@ -66,35 +78,68 @@ def make_card(target, format, file, signatures, tolerance):
 
 
 def _notes(target, format):
-    """What an export does otherwise than a simulation."""
+    """Where an export behaves differently from a simulation."""
     if target.what == "receiver" and format == "onnx":
-        return ["LDPC: all iterations for every codeword, also where its parity checks hold."]
+        return [
+            "The LDPC decoder runs all iterations for every codeword, even after its parity "
+            "checks hold."
+        ]
     return []
 
 
 def _described(tensor):
-    # The batch comes first; what is unknown behind it is the number of users
+    # The first axis is the batch; any other one of unknown size is the number of users
     unknown = ["B", *(len(tensor.shape) - 1) * ["K"]]
     shape = [name if size is None else size for name, size in zip(unknown, tensor.shape)]
     return {**tensor._asdict(), "shape": shape}
 
 
-def write_card(card, folder):
+def write_export_card(card: dict[str, Any], folder: Path) -> None:
     """Write `card.json` and `card.md`."""
     write_atomically(folder / "card.json", json.dumps(card, indent=1) + "\n")
-    write_atomically(folder / "card.md", card_text(card))
+    write_atomically(folder / "card.md", export_card_text(card))
 
 
 _FORMATS = {
-    "savedmodel": "a TensorFlow SavedModel; TensorFlow alone loads it",
+    "savedmodel": "a TensorFlow SavedModel, which needs only TensorFlow to load",
     "keras": "a Keras file of linksim's layers; `linksim.export.load_keras_model` loads it",
-    "onnx": "an ONNX file of one graph with real inputs; onnxruntime runs it",
+    "onnx": "an ONNX file of one graph with real inputs, which onnxruntime runs",
 }
 
 
-def card_text(card):
+def export_card_text(card: dict[str, Any]) -> str:
     """The card as Markdown."""
     system = card["scenario"]["system"]
+    notes = "".join(f"\n**Note.** {note}\n" for note in card["notes"])
+    checked = "\n".join(f"    {line}" for line in card["checked"])
+    served = any("K" in t["shape"] for s in card["signatures"].values() for t in s["inputs"])
+    users = (
+        f", and K, the number of users, from 1 to {system['num_streams']}" if served else ""
+    )
+    return f"""# {card["export"]}: {card["what"]} for {card["scenario"]["name"]}
+
+`{card["file"]}` is {_FORMATS[card["format"]]}.
+It is for {system["num_streams"]} streams of {system["num_bits_per_symbol"]} bits per symbol and
+{system["num_rx"]} receive antennas. B, the batch size, may be any number{users}.
+
+| signature | | name | shape | type | meaning |
+|---|---|---|---|---|---|
+{_signature_rows(card)}
+
+**LLRs** are {card["llr_convention"]}. **Bit labels** are the {card["bit_labels"]}.
+**Noise** is {card["noise"]}.
+{notes}
+**Weights.** {_weights_text(card)}
+
+**Test vector.** `test_vector.npz` holds every input and output by name: {card["test_vector"]}.
+`python check.py` checks that the model {_tolerance_text(card)}. It printed when the export was
+made:
+
+{checked}
+"""
+
+
+def _signature_rows(card):
     rows = []
     for name, signature in card["signatures"].items():
         for kind in ("inputs", "outputs"):
@@ -105,37 +150,21 @@ def card_text(card):
                     f"| `{name}` | {kind[:-1]} | `{t['name']}` | [{shape}] | {t['dtype']} "
                     f"| {meaning} |"
                 )
-    rows = "\n".join(rows)
+    return "\n".join(rows)
+
+
+def _weights_text(card):
     models = ", ".join(f"`{m}` ({sha[:12]})" for m, sha in card["models"].items())
     weights = "No weights."
     if card["weights_sha256"]:
         weights = f"{card['num_weights']} numbers, SHA-256 `{card['weights_sha256']}`."
     if models:
-        weights += f" Of the models {models}."
+        weights += f" They come from {models}."
+    return weights
+
+
+def _tolerance_text(card):
     tolerance = card["tolerance"]
-    exact = tolerance["atol"] == tolerance["rtol"] == 0
-    near = "exactly" if exact else "to {atol:g} + {rtol:g} of the value".format(**tolerance)
-    notes = "".join(f"\n**Note.** {note}\n" for note in card["notes"])
-    checked = "\n".join(f"    {line}" for line in card["checked"])
-    served = any("K" in t["shape"] for s in card["signatures"].values() for t in s["inputs"])
-    users = f", and K, the users, from 1 to {system['num_streams']}" if served else ""
-    return f"""# {card["export"]}: {card["what"]} for {card["scenario"]["name"]}
-
-`{card["file"]}` is {_FORMATS[card["format"]]}.
-{system["num_streams"]} streams of {system["num_bits_per_symbol"]} bits,
-{system["num_rx"]} receive antennas; B, the batch, may be any number{users}.
-
-| signature | | name | shape | type | meaning |
-|---|---|---|---|---|---|
-{rows}
-
-**LLRs** are {card["llr_convention"]}. Bit labels {card["bit_labels"]}.
-**Noise** is {card["noise"]}.
-{notes}
-**Weights.** {weights}
-
-**Test vector.** `test_vector.npz` holds every input and output by name: {card["test_vector"]}.
-`python check.py` compares the model with it, {near}. When it was made:
-
-{checked}
-"""
+    if tolerance["atol"] == tolerance["rtol"] == 0:
+        return "gives exactly these outputs"
+    return "gives these outputs to within {atol:g} + {rtol:g} |value|".format(**tolerance)

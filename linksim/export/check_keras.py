@@ -2,8 +2,8 @@
 
     python check.py
 
-needs linksim, whose layers the file is made of. Prints the largest difference of each
-output.
+It needs linksim, because the file is made of its layers. It prints the largest difference
+of each output.
 """
 
 import json

@@ -2,7 +2,7 @@
 
     python check.py
 
-needs onnxruntime and NumPy alone. Prints the largest difference of each output.
+It needs only onnxruntime and NumPy. It prints the largest difference of each output.
 """
 
 import json

@@ -2,7 +2,7 @@
 
     python check.py
 
-needs TensorFlow and NumPy alone. Prints the largest difference of each signature.
+It needs only TensorFlow and NumPy. It prints the largest difference of each output.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""What tf2onnx does not translate of linksim's graphs, in terms of ONNX operations.
+"""Translations of those TensorFlow operations that tf2onnx cannot translate.
 
-ONNX has no linear algebra beyond products. An inverse and a QR decomposition are written
-here as loops over the columns, each step of which works on the whole batch; the other
-translations are special cases, and are refused where they would not hold.
+ONNX has no linear algebra beyond products. Here an inverse and a QR decomposition are
+loops over the columns, in which every step works on the whole batch. The other
+translations hold for special cases only, and refuse the rest.
 
-Each function is a handler of tf2onnx (`custom_op_handlers`): it gets the graph and the
-TensorFlow node to replace.
+Each translation is a handler of tf2onnx (`custom_op_handlers`), a function of the graph
+and the node to replace.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from linksim.errors import InvalidInput
 
 
 class _Graph:
-    """Short names for the nodes of a graph of tf2onnx."""
+    """Makes nodes of a tf2onnx graph by the names of their operations: `graph.Add(x, y)`."""
 
     def __init__(self, graph):
         self.graph = graph
@@ -33,7 +33,7 @@ class _Graph:
         return self.graph.make_const(name, np.asarray(value)).output[0]
 
     def replace(self, node, *results):
-        """Let `results` take the place of the outputs of a node."""
+        """Remove a node and give its outputs the values of `results`."""
         outputs = list(node.output)
         shapes = [self.graph.get_shape(name) for name in outputs]
         dtypes = [self.graph.get_dtype(name) for name in outputs]
@@ -44,7 +44,10 @@ class _Graph:
             )
 
     def for_each(self, count, step, state):
-        """`state = step(graph, i, state)` for i = 0..count-1, float32 of a fixed shape."""
+        """Loop `state = step(graph, i, state)` for i from 0 to count - 1.
+
+        The state is float32 and keeps its shape.
+        """
         body = self.graph.create_new_graph_with_same_config()
         body.parent_graph = self.graph
         i, go_on, before = (utils.make_name(name) for name in ("i", "go_on", "state"))
@@ -77,17 +80,18 @@ def _float(value):
 def _matrix_shape(graph, node, op):
     shape = graph.get_shape(node.input[0])
     if graph.get_dtype(node.input[0]) != TensorProto.FLOAT or not shape or len(shape) != 3:
-        raise InvalidInput(f"onnx: {op} is translated for float32 [B, I, J] only")
+        raise InvalidInput(f"onnx: {op} is only translated for float32 [B, I, J]")
     if min(shape[1:]) < 1:
         raise InvalidInput(f"onnx: {op} of matrices of unknown size {shape[1:]}")
     return shape[1:]
 
 
 def _matrix_inverse(graph, node, name, args):
-    """Gauss-Jordan elimination without pivots, after scaling to a unit diagonal.
+    """Gauss-Jordan elimination without pivoting, after scaling to a unit diagonal.
 
-    For symmetric positive definite matrices, which `regularized_inverse` alone makes.
-    One step on column k is the product of two vectors: A - (A e - e)(e'A + e')/A_kk.
+    That is stable because the matrices are symmetric and positive definite: only
+    `regularized_inverse` inverts matrices. With e the unit vector k, the step on column k
+    is A - (A e - e)(e'A + e')/A_kk.
     """
     if node.get_attr_value("adjoint", False):
         raise InvalidInput("onnx: the inverse of an adjoint is not translated")
@@ -111,9 +115,9 @@ def _matrix_inverse(graph, node, name, args):
 
 
 def _qr(graph, node, name, args):
-    """Householder reflections of [A, I]; Q has as many columns as A."""
+    """Householder reflections, applied to [A, I]; Q has as many columns as A."""
     if node.get_attr_value("full_matrices", False):
-        raise InvalidInput("onnx: a QR decomposition with the whole of Q is not translated")
+        raise InvalidInput("onnx: a QR decomposition with full matrices is not translated")
     rows, columns = _matrix_shape(graph, node, "Qr")
     if rows < columns:
         raise InvalidInput("onnx: a QR decomposition of a wide matrix is not translated")
@@ -129,7 +133,7 @@ def _qr(graph, node, name, args):
         x = body.Mul(x, body.Gather(body.const(from_diagonal), k, axis=1))
         first = body.Gather(x, k, axis=1)
         norm = body.Sqrt(body.MatMul(body.Transpose(x, perm=[0, 2, 1]), x))
-        # Away from `first`, so that nothing cancels
+        # The sign opposite to that of `first`, so that nothing cancels
         target = body.Where(body.Less(first, _float(0)), norm, body.Neg(norm))
         v = body.Sub(x, body.Mul(target, body.Gather(body.const(eye), k, axis=1)))
         vt = body.Transpose(v, perm=[0, 2, 1])
@@ -146,9 +150,9 @@ def _qr(graph, node, name, args):
 
 
 def _one_hot(graph, node, name, args):
-    """By comparison: of any rank and type, and zero for indices out of range."""
+    """A comparison with all indices, for any rank and type; indices out of range give zeros."""
     if node.get_attr_value("axis", -1) != -1:
-        raise InvalidInput("onnx: one_hot is translated along a new last axis only")
+        raise InvalidInput("onnx: one_hot is only translated along a new last axis")
     new = _Graph(graph)
     indices, depth, on, off = node.input
     depth = int(node.inputs[1].get_tensor_value())
@@ -160,24 +164,26 @@ def _one_hot(graph, node, name, args):
 
 
 def _bitcast(graph, node, name, args):
-    """Only as the test for negative zeros in Keras' argmin and argmax: they are taken as
-    zeros, which changes nothing but the choice between equal values."""
+    """The test for negative zeros in Keras' argmin and argmax, as a test of the sign.
+
+    Negative zeros then pass for zeros, which only changes the choice between equal values.
+    """
     users = graph.find_output_consumers(node.output[0])
     if graph.get_dtype(node.input[0]) != TensorProto.FLOAT or any(
         user.type != "BitwiseAnd" for user in users
     ):
-        raise InvalidInput("onnx: Bitcast is translated as a test of the sign only")
+        raise InvalidInput("onnx: Bitcast is only translated as a test of the sign")
     new = _Graph(graph)
     sign = new.Cast(new.Sign(node.input[0]), to=graph.get_dtype(node.output[0]))
     new.replace(node, sign)
 
 
 def _update_slice(graph, node, name, args):
-    """Of whole rows, `x[start : start + n] = update`."""
+    """`x[start : start + n] = update`, for whole rows."""
     whole, update, start = node.input
     shape, rows = graph.get_shape(whole), graph.get_shape(update)
     if not rows or rows[0] < 1 or shape[1:] != rows[1:]:
-        raise InvalidInput("onnx: an update of a slice is translated for whole rows only")
+        raise InvalidInput("onnx: an update of a slice is only translated for whole rows")
     new = _Graph(graph)
     first = new.Slice(new.Cast(start, to=TensorProto.INT64), _ints(0), _ints(1))
     index = new.Unsqueeze(new.Add(first, np.arange(rows[0], dtype=np.int64)), _ints(-1))
@@ -185,12 +191,14 @@ def _update_slice(graph, node, name, args):
 
 
 def _diagonal(graph, node, name, args):
-    """The main diagonal of square matrices; tf2onnx's own form of any diagonal is some
-    hundred nodes, and takes more than a second to make."""
+    """The main diagonal of square matrices.
+
+    tf2onnx can translate any diagonal, but to a hundred nodes, in more than a second.
+    """
     rows, columns = _matrix_shape(graph, node, "MatrixDiagPart")
     offset = node.inputs[1].get_tensor_value() if len(node.inputs) > 1 else 0
     if rows != columns or np.any(offset):
-        raise InvalidInput("onnx: the main diagonal of square matrices alone is translated")
+        raise InvalidInput("onnx: only the main diagonal of square matrices is translated")
     new = _Graph(graph)
     flat = new.Reshape(node.input[0], _ints(-1, rows * rows))
     new.replace(node, new.Gather(flat, _ints(*range(0, rows * rows, rows + 1)), axis=1))

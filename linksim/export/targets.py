@@ -1,9 +1,13 @@
-"""What can be exported: a detector, a quantizer or a whole receiver, and its signatures."""
+"""What can be exported: a detector, a quantizer or a whole receiver, with its signatures."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from linksim.detectors.base import Detector
@@ -11,36 +15,38 @@ from linksim.errors import InvalidInput
 from linksim.link.decoder_layer import BitDecoder
 from linksim.link.link import Link
 from linksim.link.receiver import create_quantizer_for, create_receiver
+from linksim.link.scenario import Scenario
 from linksim.names import names_quantizer, parse_quantizer
 from linksim.quantization.base import LLRQuantizer
 from linksim.registry import build_detector, create_detector
 
-# Vectors and blocks of a test vector
+# How many vectors, or blocks, a test vector holds
 _NUM_VECTORS, _NUM_BLOCKS = 64, 4
 
 _LLR = "LLR log p(b=1)/p(b=0), natural logarithm"
 _NO_MEANING = "noise variance N0 = E|n|^2 per receive antenna, linear, in the units of |y|^2"
 
 
-class Tensor(NamedTuple):
-    """An input or output of a signature. The leading axis, the batch, is None."""
+class NamedTensor(NamedTuple):
+    """An input or output of a signature; an axis of unknown size, as the batch, is None."""
 
     name: str
-    shape: tuple
+    shape: tuple[int | None, ...]
     dtype: str
     meaning: str
 
     @property
-    def spec(self):
+    def spec(self) -> tf.TensorSpec:
+        """The same for TensorFlow."""
         return tf.TensorSpec(self.shape, self.dtype, name=self.name)
 
 
 class Signature(NamedTuple):
-    """A function of the inputs, in order, that returns {name of an output: tensor}."""
+    """A function of the inputs, in their order, that returns {name of an output: tensor}."""
 
-    inputs: tuple
-    outputs: tuple
-    function: object
+    inputs: tuple[NamedTensor, ...]
+    outputs: tuple[NamedTensor, ...]
+    function: Callable[..., dict[str, Any]]
 
 
 @dataclass
@@ -48,47 +54,45 @@ class Target:
     """Something to export.
 
     Attributes:
-        name: as it was asked for.
+        name: the name under which it was requested.
         what: "detector", "quantizer" or "receiver".
-        scenario: the `Scenario`.
+        scenario: the `Scenario` it is for.
         signatures: {name: `Signature`}; "serving_default" is the first.
-        onnx: {name: `Signature`}, the one that an ONNX file has.
+        onnx: {name: `Signature`}, the only one that an ONNX file has.
         layers: Keras layers whose weights the functions use.
-        weights: {"<model>/<configuration>": SHA-256} of shipped weights in use.
+        weights: {"<model>/<configuration>": SHA-256} of the trained weights in use.
         arrays: inputs of the test vector, {name: NumPy array}.
-        origin: one sentence: where these come from.
-        keras_model: function without arguments that gives a Keras model with the
-            inputs and outputs of "serving_default", or None.
-        refusals: {format: why there is none}.
+        origin: where these inputs come from, for the card.
+        keras_model: function without arguments that returns a Keras model with the
+            inputs and outputs of "serving_default".
+        refusals: {format: why the target cannot be written in it}.
     """
 
     name: str
     what: str
-    scenario: object
-    signatures: dict
-    onnx: dict
-    layers: list
-    weights: dict
-    arrays: dict
+    scenario: Scenario
+    signatures: dict[str, Signature]
+    onnx: dict[str, Signature]
+    layers: list[keras.layers.Layer]
+    weights: dict[str, str]
+    arrays: dict[str, np.ndarray]
     origin: str
-    keras_model: object = None
-    refusals: dict = field(default_factory=dict)
+    keras_model: Callable[[], keras.Model]
+    refusals: dict[str, str] = field(default_factory=dict)
 
 
-def target_of(name, scenario, receiver=False):
-    """What a name stands for in a scenario.
+def target_of(name: str, scenario: Scenario, receiver: bool = False) -> Target:
+    """The target that a name stands for in a scenario.
 
     Args:
-        name: `DETECTOR[...][+QUANTIZER[...]]`, as `parse_receiver` reads it, or a
-            quantizer alone, `QUANTIZER[@MODEL][:BITS]`.
+        name: a receiver, `DETECTOR[...][+QUANTIZER[...]]`, or a quantizer alone,
+            `QUANTIZER[@MODEL][:BITS]`.
         scenario: the `Scenario`.
-        receiver: the whole receiver behind the detector, down to decided bits.
-
-    Returns:
-        A `Target`.
+        receiver: whether to export the whole receiver, from received vectors to decided
+            bits; otherwise the LLRs are the output.
 
     Raises:
-        InvalidInput: unknown names, no weights that fit, or nothing that could be
+        InvalidInput: a name is unknown, no weights fit, or the detector cannot be
             exported (`sdr-cvxpy`).
     """
     if names_quantizer(name):
@@ -102,50 +106,72 @@ def target_of(name, scenario, receiver=False):
     return make(name, found.detector, scenario, **options)
 
 
-def detector_target(name, detector, scenario, quantizer=None, weights=None):
-    """Export a detector, perhaps with a quantizer of its LLRs.
+def detector_target(
+    name: str,
+    detector: Any,
+    scenario: Scenario,
+    quantizer: keras.layers.Layer | None = None,
+    weights: dict[str, str] | None = None,
+) -> Target:
+    """The target of a detector, perhaps with a quantizer of its LLRs.
 
     Args:
-        name: what it is called in the card.
+        name: what the card calls it.
         detector: a `Detector`, or a Sionna detector of the registry.
         scenario: the `Scenario` it is for.
-        quantizer: layer called with the LLRs, or None.
-        weights: hashes of shipped weights, for the card.
+        quantizer: a layer that is called with the LLRs, or None.
+        weights: {"<model>/<configuration>": SHA-256} of trained weights, for the card.
+
+    Raises:
+        InvalidInput: the detector cannot be exported (`sdr-cvxpy`).
     """
     meaning = _LLR if quantizer is None else f"{_LLR}, after quantization"
-    output = Tensor("llr", (None, *_llr_shape(scenario.system)), "float32", meaning)
-    any_users = quantizer is None and getattr(detector, "any_num_streams", False)
+    output = NamedTensor("llr", (None, *_llr_shape(scenario.system)), "float32", meaning)
+    # Sionna's detectors have the number of streams that they were made for
+    any_users = isinstance(detector, Detector) and detector.any_num_streams
+    any_users = any_users and quantizer is None
     parts = _Parts(name, detector, quantizer, scenario, any_users=any_users)
     return _detecting_target("detector", parts, output, weights)
 
 
-def receiver_target(name, detector, scenario, quantizer=None, weights=None):
-    """Export a detector, perhaps a quantizer, the deinterleaver and the decoder.
+def receiver_target(
+    name: str,
+    detector: Any,
+    scenario: Scenario,
+    quantizer: keras.layers.Layer | None = None,
+    weights: dict[str, str] | None = None,
+) -> Target:
+    """The target of a detector, perhaps a quantizer, the deinterleaver and the decoder.
 
-    In an ONNX file every codeword has all iterations: the loops that end for each when
-    its parity checks hold are too much for the converter.
+    The decoder stops for each codeword as soon as its parity checks hold. The converter
+    to ONNX cannot translate such loops, so an ONNX file runs all iterations.
 
-    Arguments are those of `detector_target`.
+    Arguments and errors are those of `detector_target`.
     """
     decoder = BitDecoder(scenario)
     meaning = "decided information bits, 0 or 1"
-    output = Tensor("bits", (None, decoder.link.num_info_bits), "float32", meaning)
+    output = NamedTensor("bits", (None, decoder.link.num_info_bits), "float32", meaning)
     parts = _Parts(name, detector, quantizer, scenario, decoder)
     return _detecting_target("receiver", parts, output, weights)
 
 
-def quantizer_target(name, quantizer, scenario, weights=None):
-    """Export an LLR quantizer: all of it, and in a SavedModel also its two halves.
+def quantizer_target(
+    name: str,
+    quantizer: keras.layers.Layer,
+    scenario: Scenario,
+    weights: dict[str, str] | None = None,
+) -> Target:
+    """The target of an LLR quantizer; a SavedModel also has its two halves.
 
     Args:
-        name: what it is called in the card.
+        name: what the card calls it.
         quantizer: an `LLRQuantizer`, or `Unquantized` with one.
-        scenario: the `Scenario` whose LLRs it gets.
-        weights: hashes of shipped weights, for the card.
+        scenario: the `Scenario` whose LLRs it is for.
+        weights: {"<model>/<configuration>": SHA-256} of trained weights, for the card.
     """
     shape = (None, *_llr_shape(scenario.system))
-    llr = Tensor("llr", shape, "float32", _LLR)
-    quantized = Tensor("quantized_llr", shape, "float32", f"{_LLR}, after quantization")
+    llr = NamedTensor("llr", shape, "float32", _LLR)
+    quantized = NamedTensor("quantized_llr", shape, "float32", f"{_LLR}, after quantization")
     whole = Signature((llr,), (quantized,), lambda llr: {"quantized_llr": quantizer(llr)})
     signatures = {"serving_default": whole}
     link = Link(scenario)
@@ -154,7 +180,7 @@ def quantizer_target(name, quantizer, scenario, weights=None):
     arrays = {"llr": llrs.numpy()}
     if isinstance(quantizer, LLRQuantizer):
         cells = (None, quantizer.num_components)
-        index = Tensor("index", cells, "int32", "cell of each component, from 0")
+        index = NamedTensor("index", cells, "int32", "cell of each component, from 0")
         signatures["quantize"] = Signature(
             (llr,), (index,), lambda llr: {"index": quantizer.quantize_llrs(llr)}
         )
@@ -184,12 +210,12 @@ def quantizer_target(name, quantizer, scenario, weights=None):
 
 
 def _detecting_target(what, parts, output, weights):
-    """The target of a detector and of what follows it."""
+    """The target of a detector and what follows it."""
     name, detector, scenario = parts.name, parts.detector, parts.scenario
     if detector.eager_only:
         raise InvalidInput(
-            f"{name}: cannot be exported, it has no graph: each vector is a call of cvxpy. "
-            "All other detectors can, `sdr`, which solves the same problem, among them"
+            f"{name}: cannot be exported, because it calls cvxpy for each vector and has no "
+            "graph. Export `sdr` instead, which solves the same problem"
         )
     ours = isinstance(detector, Detector)
     if ours and not detector.built:
@@ -204,9 +230,9 @@ def _detecting_target(what, parts, output, weights):
         output = output._replace(shape=(None, None, *output.shape[2:]))
     refusals = {}
     if not ours:
-        why = "Sionna's detectors are {}; linksim's, such as `mmse`, can be exported"
-        refusals["keras"] = why.format("no Keras layers")
-        refusals["onnx"] = why.format("written in complex numbers, which ONNX has not")
+        why = "Sionna's detectors {}; linksim's, such as `mmse`, can be exported"
+        refusals["keras"] = why.format("are no Keras layers")
+        refusals["onnx"] = why.format("use complex numbers, which ONNX does not have")
     arrays, origin = _draw(Link(scenario), receiver=what == "receiver")
     return Target(
         name=name,
@@ -230,15 +256,15 @@ class _Parts(NamedTuple):
     """A detector and what follows it, as functions of the inputs."""
 
     name: str
-    detector: object
-    quantizer: object
-    scenario: object
-    decoder: object = None  # None: LLRs are the result
+    detector: Any
+    quantizer: keras.layers.Layer | None
+    scenario: Scenario
+    decoder: Any = None  # without one, the LLRs are the output
     any_users: bool = False  # `h` may have fewer columns than `num_streams`
 
     @property
     def lead(self):
-        """Axes between the batch and those of a vector."""
+        """The axes between the batch and those of a vector."""
         return () if self.decoder is None else (self.decoder.link.num_uses,)
 
     def by_complex(self, y, h, no):
@@ -279,14 +305,16 @@ def _llr_shape(system):
 def _complex_inputs(system, lead, any_users=False):
     m, k = system.num_rx, None if any_users else system.num_streams
     return (
-        Tensor("y", (None, *lead, m), "complex64", "received vectors y = H x + n"),
-        Tensor("h", (None, *lead, m, k), "complex64", "channel matrices, for E|x_k|^2 = 1"),
-        Tensor("no", (None, *lead), "float32", _NO_MEANING),
+        NamedTensor("y", (None, *lead, m), "complex64", "received vectors y = H x + n"),
+        NamedTensor(
+            "h", (None, *lead, m, k), "complex64", "channel matrices, for E|x_k|^2 = 1"
+        ),
+        NamedTensor("no", (None, *lead), "float32", _NO_MEANING),
     )
 
 
 def _real_inputs(inputs):
-    """The same with each complex one as its real and imaginary part."""
+    """The same inputs, with the real and the imaginary part instead of each complex one."""
     parts = []
     for t in inputs:
         if t.dtype != "complex64":
@@ -294,15 +322,16 @@ def _real_inputs(inputs):
             continue
         for part in ("real", "imag"):
             meaning = f"{'real' if part == 'real' else 'imaginary'} part of the {t.meaning}"
-            parts.append(Tensor(f"{t.name}_{part}", t.shape, "float32", meaning))
+            parts.append(NamedTensor(f"{t.name}_{part}", t.shape, "float32", meaning))
     return tuple(parts)
 
 
 def _draw(link, receiver):
-    """Inputs for a test vector, and what they are.
+    """Inputs for a test vector, and a text that says where they come from.
 
-    A receiver gets blocks at the highest SNR of the scenario: belief propagation that does
-    not converge amplifies rounding. Detectors get vectors at the middle one.
+    A receiver gets blocks at the highest SNR of the scenario, because belief propagation
+    amplifies rounding errors where it does not converge. Detectors get vectors at the
+    middle SNR.
     """
     points = link.scenario.snr.points
     snr_db = points[-1] if receiver else points[len(points) // 2]

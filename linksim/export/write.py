@@ -1,4 +1,6 @@
-"""Write an export, and check it where linksim is not."""
+"""Write an export, and check it in a process that cannot import linksim."""
+
+from __future__ import annotations
 
 import importlib
 import io
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,20 +20,21 @@ import tensorflow as tf
 
 import linksim
 from linksim.errors import InvalidInput, check_choice
-from linksim.export.card import make_card, write_card
+from linksim.export.card import make_export_card, write_export_card
+from linksim.export.targets import Target
 from linksim.files import set_aside, write_atomically
 
 FORMATS = {"savedmodel": "savedmodel", "keras": "model.keras", "onnx": "model.onnx"}
 OPSET = 18
 
-# LLRs of other kernels and in another order of operations. EP's hardly ever agree better:
-# it subtracts reciprocals of nearly equal variances. Bits have to be equal.
+# How closely LLRs have to agree when other kernels compute them in another order. EP needs
+# all of it, because it subtracts reciprocals of nearly equal variances. Bits have to be equal.
 _TOLERANCE = {"savedmodel": 1e-3, "keras": 1e-2, "onnx": 1e-2}
 
-# Rounding of the inputs, and how often it is tried, for vectors that it does not change
+# Size of the rounding errors that `_steady_arrays` adds to the inputs, and how often
 _ROUNDING, _TRIALS = 2.0**-23, 8
 
-# What the process that checks a format may not import
+# Packages that the process which checks a format must not import
 _FORBIDDEN = {
     "savedmodel": ("linksim", "sionna"),
     "keras": (),
@@ -42,31 +46,32 @@ forbidden = set(sys.argv[2].split(","))
 class Guard:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in forbidden:
-            raise ImportError(f"{name}: this check does without it")
+            raise ImportError(f"{name}: must not be needed here")
 sys.meta_path.insert(0, Guard())
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
-def export(target, format, folder):
-    """Write a target with card, test vector and `check.py`, and check it.
+def export(target: Target, format: str, folder: str | Path) -> dict[str, Any]:
+    """Write a target with its card, a test vector and `check.py`, and check it.
 
-    The check loads the model in another process, which cannot import linksim, and
-    compares it with what the layers in this process give. The folder appears when all
-    of it is right; an earlier export there is set aside.
+    The check loads the model in another process and compares its outputs with those of
+    the layers in this process. That process cannot import linksim, unless the format
+    needs it ("keras"). The folder appears only when the check has passed; an earlier
+    export in it is set aside.
 
     Args:
-        target: a `Target`, see `target_of`.
+        target: see `target_of`.
         format: "savedmodel", "keras" or "onnx".
-        folder: where to; created.
+        folder: where to write it; it is created.
 
     Returns:
-        The card, a dictionary.
+        The card.
 
     Raises:
-        InvalidInput: the target has no such format, the folder holds something else, or
-            a package is missing.
-        RuntimeError: the exported model is not what was exported.
+        InvalidInput: the target cannot be written in this format, the folder holds
+            something else, or a package is missing.
+        RuntimeError: the outputs of the exported model differ.
     """
     check_choice("format", format, FORMATS)
     if format in target.refusals:
@@ -102,7 +107,7 @@ def _write_all(target, format, folder):
     vector = _test_vector(target, signatures, inputs)
     error = 0.0 if bits else _TOLERANCE[format]
     file = FORMATS[format]
-    card = make_card(target, format, file, signatures, {"atol": error, "rtol": error})
+    card = make_export_card(target, format, file, signatures, {"atol": error, "rtol": error})
     card["test_vector"] += _remark(target, inputs, vector)
     writers = {"savedmodel": _write_savedmodel, "keras": _write_keras, "onnx": _write_onnx}
     writers[format](target, signatures, folder / file)
@@ -112,14 +117,14 @@ def _write_all(target, format, folder):
     program = Path(__file__).with_name(f"check_{format}.py").read_text(encoding="utf-8")
     write_atomically(folder / "check.py", program)
     card["checked"] = []
-    write_card(card, folder)
+    write_export_card(card, folder)
     card["checked"] = _check(target.name, format, folder)
-    write_card(card, folder)
+    write_export_card(card, folder)
     return card
 
 
 def _remark(target, inputs, vector):
-    """What to know about a test vector, beyond where it comes from."""
+    """What to say about a test vector beyond where it comes from."""
     if target.what == "receiver":
         wrong = int(np.sum(vector["bits"] != vector["sent_bits"]))
         return f"; {wrong} of {vector['bits'].size} decided bits are wrong"
@@ -127,16 +132,16 @@ def _remark(target, inputs, vector):
     if kept == drawn:
         return ""
     return (
-        f"; {drawn - kept} of them left out, where rounding of the inputs alone changes the "
-        "outputs by more than 1e-2 (ties, decisions)"
+        f"; without {drawn - kept} of them, where rounding the inputs changes the outputs "
+        "by more than 1e-2 (ties, decisions)"
     )
 
 
 def _steady_arrays(target):
-    """Inputs of those vectors whose outputs are not a matter of rounding.
+    """The inputs of those vectors whose outputs do not depend on rounding.
 
-    A decision or the end of a list can be a tie, and a channel nearly singular: other
-    kernels then rightly give other LLRs.
+    Where a decision or the end of a list is a tie, or a channel is nearly singular, other
+    kernels rightly give other LLRs.
     """
     signature = target.signatures["serving_default"]
     inputs = [target.arrays[t.name] for t in signature.inputs]
@@ -152,18 +157,18 @@ def _steady_arrays(target):
             steady &= near.reshape(len(steady), -1).all(axis=1)
     if np.sum(steady) < len(steady) / 4:
         raise RuntimeError(
-            f"{target.name}: rounding of the inputs changes the outputs of "
-            f"{np.sum(~steady)} of {len(steady)} vectors; there is nothing to check with"
+            f"{target.name}: rounding the inputs changes the outputs of {np.sum(~steady)} of "
+            f"{len(steady)} vectors, so too few are left to check the export with"
         )
     return {name: a[steady] for name, a in target.arrays.items()}
 
 
 def _test_vector(target, signatures, given):
-    """Every input and output by name, the outputs computed by the layers themselves."""
+    """All inputs and outputs by name; the layers themselves compute the outputs."""
     arrays = {}
     for signature in signatures.values():
         arrays.update({t.name: given[t.name] for t in signature.inputs})
-    # Complex inputs are those of the layer's own call; "real" has to agree
+    # "real" has the outputs of "serving_default", which is the layer's own call
     for name in [n for n in target.signatures if n != "real"]:
         signature = target.signatures[name]
         inputs = [tf.constant(given[t.name]) for t in signature.inputs]
@@ -178,9 +183,9 @@ def _test_vector(target, signatures, given):
 
 
 def _check(name, format, folder):
-    """Lines of `check.py` in a process of its own."""
+    """Run `check.py` in a process of its own; return the lines it prints."""
     forbidden = _FORBIDDEN[format]
-    # Isolated from the environment, unless it is linksim that has to be found
+    # The process ignores its environment, unless it has to find linksim
     options, checkout = ["-I"] if forbidden else [], Path(linksim.__file__).parent.parent
     done = subprocess.run(
         [sys.executable, *options, "-c", _GUARD, "check.py", ",".join(forbidden)],
@@ -200,7 +205,7 @@ def _check(name, format, folder):
 
 def _write_savedmodel(target, signatures, path):
     module = tf.Module()
-    # What the functions use has to hang on the module
+    # TensorFlow saves only variables that are attributes of the module
     module.weights = [w.value for layer in target.layers for w in layer.weights]
     functions = {
         name: tf.function(
@@ -218,11 +223,11 @@ def _write_keras(target, signatures, path):
     target.keras_model().save(path)
 
 
-def load_keras_model(path):
-    """A Keras file of linksim's layers, loaded in safe mode.
+def load_keras_model(path: str | Path) -> keras.Model:
+    """Load a Keras file of linksim's layers, in safe mode.
 
     Returns:
-        A `keras.Model`, called with the inputs of its card in a list.
+        A model that is called with a list of the inputs on its card.
     """
     # Importing a module registers its layers
     import linksim.detectors
@@ -248,7 +253,7 @@ def _write_onnx(target, signatures, path):
         ) from None
     (signature,) = signatures.values()
     function = tf.function(signature.function, autograph=False)
-    # It reports operations that it cannot translate and goes on; the check below does not
+    # tf2onnx only logs operations that it cannot translate; they are refused below
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     model, _ = tf2onnx.convert.from_function(
         function,
@@ -260,7 +265,7 @@ def _write_onnx(target, signatures, path):
     foreign += sorted({i.name for i in model.graph.input} - {t.name for t in signature.inputs})
     if foreign:
         raise InvalidInput(
-            f"format: {target.name} has no ONNX form: no translation of {', '.join(foreign)}"
+            f"format: {target.name} has no ONNX form: ONNX cannot express {', '.join(foreign)}"
         )
     _match_loop_inputs(model.graph, onnx)
     onnx.checker.check_model(model)
@@ -268,13 +273,14 @@ def _write_onnx(target, signatures, path):
 
 
 def _match_loop_inputs(graph, onnx):
-    """tf2onnx makes the limit of a loop int64, also where the body gets it as int32."""
+    """Cast the inputs of loops: tf2onnx makes a loop's limit int64 even if the body takes
+    int32."""
     constants = {c.name: c.data_type for c in graph.initializer}
     casts = []
     for node in graph.node:
         if node.op_type != "Loop":
             continue
-        # A loop's inputs are its limit, its condition and the body's from the third on
+        # The first two inputs are the limit and the condition; the body takes the others too
         for i, inner in enumerate(node.attribute[0].g.input[2:], start=2):
             wanted = inner.type.tensor_type.elem_type
             if constants.get(node.input[i], wanted) != wanted:

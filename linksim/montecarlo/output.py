@@ -1,12 +1,17 @@
-"""Results for people: files, tables and figures."""
+"""Results as files, tables and figures for people to read."""
+
+from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from linksim.errors import check_choice
 from linksim.files import save_json, write_atomically
 from linksim.link.scenario import scenario_from_dict
 from linksim.snr import SNR_DEFINITIONS
@@ -14,17 +19,26 @@ from linksim.snr import SNR_DEFINITIONS
 RATES = {"bler": "Block error rate", "ber": "Bit error rate", "ser": "Symbol error rate"}
 
 
-def write_results(results, folder, rates=("bler", "ber")):
-    """Write `results.json`, `results.csv` and a figure of each rate, as `bler.png`.
+def write_results(
+    results: dict[str, Any], folder: str | Path, rates: Iterable[str] = ("bler", "ber")
+) -> None:
+    """Write `results.json`, `results.csv` and a figure of each rate, such as `bler.png`.
 
-    Every file is replaced in one step. `linksim.files.load_json` reads `results.json` and
-    checks it.
+    Files that are there already are replaced, each in one step. `linksim.files.load_json`
+    reads `results.json` and checks it.
 
     Args:
-        results: what `linksim.simulate` returns.
-        folder: created if missing.
-        rates: some of "bler", "ber" and "ser".
+        results: what `linksim.simulate` returned.
+        folder: where to write them; it is created if it is missing.
+        rates: the rates to plot, some of "bler", "ber" and "ser".
+
+    Raises:
+        InvalidInput: a rate is unknown.
+        ResultFileError: a file cannot be written.
     """
+    rates = tuple(rates)
+    for rate in rates:
+        check_choice("rates", rate, RATES)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_json(folder / "results.json", results)
@@ -33,8 +47,8 @@ def write_results(results, folder, rates=("bler", "ber")):
         plot(results, rate, folder / f"{rate}.png")
 
 
-def to_csv(records):
-    """The records as CSV text, one row each."""
+def to_csv(records: Sequence[dict[str, Any]]) -> str:
+    """The records of results as CSV text, one row for each."""
     text = io.StringIO()
     if records:
         writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
@@ -43,10 +57,14 @@ def to_csv(records):
     return text.getvalue()
 
 
-def rate_tables(results, rate="bler", width=100):
-    """Rich tables with a row per SNR point and a column per detector.
+def rate_tables(results: dict[str, Any], rate: str = "bler", width: int = 100) -> list[Table]:
+    """Tables for the terminal, with a row per SNR point and a column per detector.
 
-    As many detectors stand side by side as fit into `width` characters.
+    Args:
+        results: what `linksim.simulate` returned.
+        rate: "bler", "ber" or "ser".
+        width: of the terminal, in characters; detectors that do not fit beside the others
+            get a further table.
     """
     records = results["records"]
     detectors = list(dict.fromkeys(r["detector"] for r in records))
@@ -68,7 +86,7 @@ def rate_tables(results, rate="bler", width=100):
 
 
 def _cell(record, rate):
-    """'1.2e-02 0.9..1.5': the bounds in units of the same power of ten."""
+    """A rate and its interval as '1.2e-02 0.9..1.5', where the bounds are times 1e-02 too."""
     if record is None:
         return ""
     value, low, high = (record[k] for k in (rate, f"{rate}_low", f"{rate}_high"))
@@ -78,14 +96,14 @@ def _cell(record, rate):
     return f"{value:.1e} {low / unit:.1f}..{high / unit:.1f}"
 
 
-def gap_table(results):
-    """A rich table of the dB gaps to the reference, or None."""
+def gap_table(results: dict[str, Any]) -> Table | None:
+    """A table for the terminal of the gaps in dB to the reference; None without gaps."""
     gaps = results["gaps"]
     if not gaps:
         return None
     table = Table(
         title=f"SNR needed beyond {gaps[0]['reference']} at BLER "
-        f"{gaps[0]['target_bler']:g} (negative: better)",
+        f"{gaps[0]['target_bler']:g} (negative is better)",
         title_justify="left",
     )
     for column in ("detector", "gap (dB)", "95 % interval"):
@@ -101,8 +119,8 @@ def gap_table(results):
     return table
 
 
-def plot(results, rate, path):
-    """Curves of one rate with their intervals, log axis, as a PNG file."""
+def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
+    """Write a PNG file with the curves of one rate and their intervals, on a log axis."""
     from matplotlib.ticker import MaxNLocator
 
     from linksim.figures import new_figure, save_figure
@@ -134,21 +152,23 @@ def plot(results, rate, path):
     axes.set_ylim(max(lowest / 3, 1e-9), 1.3)
     axes.set_xlabel(SNR_DEFINITIONS[scenario["snr"]["definition"]].label)
     axes.set_ylabel(RATES[rate])
-    # Over the whole figure: a long legend leaves the axes too narrow for it
+    # Centred on the whole figure: beside a long legend the axes are too narrow for it
     figure.suptitle(scenario_from_dict(scenario).description, fontsize=11)
-    if axes.containers:  # some curve has a point above zero
+    if axes.containers:  # there is a point above zero
         figure.legend(loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)
 
 
-def error_bars(records, rate):
-    """Lengths of the intervals of positive rates below and above them, for a log axis.
+def error_bars(
+    records: Iterable[dict[str, Any]], rate: str
+) -> tuple[list[float], list[float]]:
+    """How far the intervals of positive rates reach below and above them, on a log axis.
 
     Returns:
-        Two lists.
+        The lengths below, and the lengths above.
     """
-    # An interval that reaches down to zero has no place on a log axis: it is drawn
-    # to a decade below its point
+    # A log axis has no zero: an interval that reaches down to it ends a decade below its
+    # point
     below = [r[rate] - max(r[f"{rate}_low"], r[rate] / 10) for r in records]
     return below, [r[f"{rate}_high"] - r[rate] for r in records]
 
@@ -167,10 +187,10 @@ _MARKERS = "osD^vP*X<>"
 _LINES = ("-", "--", ":", "-.")
 
 
-def curve_style(index):
-    """Colour, marker and line of the curve number `index`."""
-    # Colour, marker and dash change at different rates: curves that share one
-    # differ in the others, also in grey
+def curve_style(index: int) -> dict[str, str]:
+    """The "color", "marker" and "linestyle" of curve number `index`, as Matplotlib's."""
+    # They repeat after different numbers of curves, so curves that share one of them
+    # differ in another, also in print without colours
     return {
         "color": _COLOURS[index % len(_COLOURS)],
         "marker": _MARKERS[index % len(_MARKERS)],

@@ -1,32 +1,38 @@
-"""The contract of every LLR quantizer: transform, scalar quantizers, inverse.
+"""The contract of every LLR quantizer: a transform, scalar quantizers, the inverse.
 
-The LLRs of one channel use, [K, m], become D real components; each component has
-its own scalar quantizer and its own number of bits; the levels are transformed
-back. Per-LLR quantizers have the identity as transform and D = K m; EQ-Net
-(004_979a1825df3dec03.txt, Section IV) has an autoencoder and D = 3 K.
+The LLRs of one channel use, [K, m], are transformed to D real components. Each component
+has its own scalar quantizer with its own number of bits, and the levels are transformed
+back. A quantizer of single LLRs has the identity as its transform, and D = K m; EQ-Net
+[Arvinte20], Section IV, has an autoencoder, and D = 3 K.
 """
 
+from __future__ import annotations
+
 import hashlib
+import importlib
 import json
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 from keras import ops
 
+from linksim.backend import Tensor, concrete
 from linksim.constellation import pam_num_bits
-from linksim.detectors.base import concrete
+from linksim.eqnet.codebook import ScalarCodebook
 from linksim.errors import InvalidInput, ResultFileError, check_int
 from linksim.files import load_arrays, save_arrays
-from linksim.quantization.codebook import ScalarCodebook
 
 FILE_FORMAT = "linksim-quantizer-1"
 
-#: Quantizers that `load_quantizer_file` knows, by class name; see `register`.
-QUANTIZERS = {}
+#: {class name: class} of the quantizers that `load_quantizer_file` knows; see `register`.
+QUANTIZER_CLASSES: dict[str, type[LLRQuantizer]] = {}
+_BUILT_IN = ("linksim.quantization.eqnet", "linksim.quantization.scalar")
 
 _FIT_CHUNK = 2**16
 _MAGIC = b"LSLQ"
@@ -35,10 +41,12 @@ _DIGEST_BYTES = 16
 # Settings of a layer that do not change what it computes
 _NOT_IDENTITY = ("name", "trainable", "dtype")
 
+_Class = TypeVar("_Class", bound=type)
 
-def register(cls):
-    """Class decorator: lets Keras and `load_quantizer_file` find a quantizer."""
-    QUANTIZERS[cls.__name__] = cls
+
+def register(cls: _Class) -> _Class:
+    """Class decorator that lets Keras and `load_quantizer_file` find a quantizer."""
+    QUANTIZER_CLASSES[cls.__name__] = cls
     return keras.saving.register_keras_serializable("linksim")(cls)
 
 
@@ -58,20 +66,26 @@ class LLRQuantizer(keras.layers.Layer):
 
     Raises:
         InvalidInput: (a `ValueError`) for a wrong rank, shape or dtype; when called
-            eagerly also for NaN or inf, and before `fit`. In a graph, NaN falls in
+            eagerly also for NaN or inf, and before `fit`. In a graph, NaN falls into
             the lowest cell, and a quantizer without a codebook returns NaN.
 
-    A subclass implements `fit_component`, and `num_components`, `encode` and
-    `decode` where it transforms the LLRs. The constructor reads `num_components`:
-    what it depends on, other than `num_streams` and `num_bits_per_symbol`, is set
-    before `super().__init__`. Further weights are made in `__init__` or `build`,
-    layers built there, and `@register` stands above the class.
+    A subclass has `@register` above it and implements `fit_component`. If it transforms
+    the LLRs, it also implements `num_components`, `encode` and `decode`. The constructor
+    reads `num_components`, so what this depends on, other than `num_streams` and
+    `num_bits_per_symbol`, is set before `super().__init__`. A subclass makes its weights
+    and builds its layers in `__init__` or in `build`.
 
-    Keras has its own `quantize` (of the weights of a layer), so the two halves of
-    `call` are named `quantize_llrs` and `dequantize`.
+    The two halves of `call` are `quantize_llrs` and `dequantize`, because every Keras
+    layer already has a method `quantize`, which quantizes its weights.
     """
 
-    def __init__(self, num_streams, num_bits_per_symbol, bits=3, **kwargs):
+    def __init__(
+        self,
+        num_streams: int,
+        num_bits_per_symbol: int,
+        bits: int | Sequence[int] = 3,
+        **kwargs: Any,
+    ):
         # Without autocast a policy of lower precision does not round the LLRs
         super().__init__(autocast=False, **kwargs)
         check_int("num_streams", num_streams)
@@ -87,11 +101,11 @@ class LLRQuantizer(keras.layers.Layer):
     # --- what a subclass provides -------------------------------------------
 
     @property
-    def num_components(self):
+    def num_components(self) -> int:
         """D, the number of real components of one channel use."""
         return self.num_streams * self.num_bits_per_symbol
 
-    def encode(self, llrs):
+    def encode(self, llrs: Tensor) -> Tensor:
         """Components float32 [..., D] of LLRs float32 [..., K, m].
 
         `quantize_llrs` and `fit` call it with one leading dimension.
@@ -99,7 +113,7 @@ class LLRQuantizer(keras.layers.Layer):
         lead = tuple(ops.shape(llrs)[:-2])
         return ops.reshape(llrs, lead + (self.num_components,))
 
-    def decode(self, components):
+    def decode(self, components: Tensor) -> Tensor:
         """LLRs float32 [..., K, m] of components float32 [..., D].
 
         `dequantize` calls it with one leading dimension.
@@ -107,34 +121,36 @@ class LLRQuantizer(keras.layers.Layer):
         lead = tuple(ops.shape(components)[:-1])
         return ops.reshape(components, lead + self._llr_shape)
 
-    def fit_component(self, samples, bits, index):
-        """Scalar quantizer of one component.
+    def fit_component(
+        self, samples: np.ndarray, bits: int, index: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Fit the scalar quantizer of one component.
 
         Args:
-            samples: NumPy float32 [N], N >= 2^bits, finite.
-            bits: its number of bits.
-            index: which component it is, 0..D-1.
+            samples: float32 [N], N >= 2^bits, finite.
+            bits: number of bits of the component.
+            index: which component it is, 0 to D - 1.
 
         Returns:
-            NumPy thresholds [2^bits - 1], ascending, and levels [2^bits].
+            Thresholds [2^bits - 1] in ascending order, and levels [2^bits].
         """
         raise NotImplementedError
 
     @property
-    def trained_weights(self):
-        """Weights of the transform, as opposed to those of the codebook."""
+    def trained_weights(self) -> list[Any]:
+        """The weights of the transform, without those of the codebook."""
         return []
 
     # --- rates ----------------------------------------------------------------
 
     @property
-    def bits_per_use(self):
-        """Bits that store the LLRs of one channel use."""
+    def bits_per_use(self) -> int:
+        """How many bits store the LLRs of one channel use."""
         return sum(self.bits)
 
     @property
-    def bits_per_llr(self):
-        """Stored bits per LLR: `bits_per_use / (K m)`."""
+    def bits_per_llr(self) -> float:
+        """Stored bits per LLR, which is `bits_per_use / (K m)`."""
         return self.bits_per_use / (self.num_streams * self.num_bits_per_symbol)
 
     @property
@@ -144,33 +160,38 @@ class LLRQuantizer(keras.layers.Layer):
     # --- codebook -------------------------------------------------------------
 
     @property
-    def is_fitted(self):
+    def is_fitted(self) -> bool:
         """Whether there is a codebook."""
         return bool(ops.convert_to_numpy(self.codebook.fitted) > 0)
 
     @property
-    def thresholds(self):
-        """Of all components, float32 [D, 2^max(bits) - 1], padded at the end."""
+    def thresholds(self) -> Tensor:
+        """Thresholds of all components, float32 [D, 2^max(bits) - 1]; rows of components
+        with fewer bits are padded at the end."""
         return self.codebook.thresholds
 
     @property
-    def levels(self):
-        """Of all components, float32 [D, 2^max(bits)], padded at the end."""
+    def levels(self) -> Tensor:
+        """Levels of all components, float32 [D, 2^max(bits)]; rows of components with
+        fewer bits are padded at the end."""
         return self.codebook.levels
 
-    def fit(self, llrs):
-        """Fit the scalar quantizers to LLRs; other weights are left as they are.
+    def fit(self, llrs: Tensor) -> LLRQuantizer:
+        """Fit the scalar quantizers to LLRs; other weights stay as they are.
 
         Args:
-            llrs: floating point [..., K, m], NumPy array or tensor, finite; at least
-                2^max(bits) channel uses, in practice some hundred times more.
+            llrs: floating point [..., K, m], NumPy array or tensor, finite. It needs at
+                least 2^max(bits) channel uses, and a good fit some hundred times more.
 
         Returns:
             The quantizer itself.
+
+        Raises:
+            InvalidInput: a shape, dtype or value is wrong, or there are too few.
         """
         samples = self._fit_samples(llrs)
         self._ensure_built()
-        # In chunks: an encoder may need many times the memory of its input
+        # In chunks, because an encoder may need many times the memory of its input
         components = np.concatenate(
             [
                 ops.convert_to_numpy(self.encode(samples[i : i + _FIT_CHUNK]))
@@ -197,29 +218,34 @@ class LLRQuantizer(keras.layers.Layer):
             )
         return samples
 
-    def set_codebook(self, thresholds, levels):
+    def set_codebook(
+        self, thresholds: Sequence[Sequence[float]], levels: Sequence[Sequence[float]]
+    ) -> LLRQuantizer:
         """Set thresholds and levels.
 
         Args:
-            thresholds: for each of the D components 2^bits - 1 finite numbers,
-                ascending (equal ones leave the cell between them empty).
+            thresholds: for each of the D components 2^bits - 1 finite numbers in
+                ascending order; the cell between equal ones stays empty.
             levels: for each component 2^bits finite numbers.
 
         Returns:
             The quantizer itself.
+
+        Raises:
+            InvalidInput: a number of rows, a shape or a value is wrong.
         """
         self.codebook.set(thresholds, levels)
         return self
 
     # --- calls ----------------------------------------------------------------
 
-    def call(self, llrs):
+    def call(self, llrs: Tensor) -> Tensor:
         return self.dequantize(self.quantize_llrs(llrs))
 
-    def quantize_llrs(self, llrs):
+    def quantize_llrs(self, llrs: Tensor) -> Tensor:
         """Cell indices int32 [..., D] of LLRs float32 [..., K, m].
 
-        The index is the number of thresholds strictly below the component.
+        An index is the number of thresholds strictly below the component.
         """
         llrs = self._checked_llrs(llrs)
         self._ensure_built()
@@ -229,7 +255,7 @@ class LLRQuantizer(keras.layers.Layer):
         index = self.codebook.cells(components)
         return ops.reshape(index, lead + (self.num_components,))
 
-    def dequantize(self, indices):
+    def dequantize(self, indices: Tensor) -> Tensor:
         """LLRs float32 [..., K, m] of cell indices int32 [..., D]."""
         self._ensure_built()
         self.codebook.check_fitted()
@@ -245,15 +271,17 @@ class LLRQuantizer(keras.layers.Layer):
 
     # --- storage --------------------------------------------------------------
 
-    def pack(self, indices):
-        """Bytes of cell indices: `bits[d]` bits each, most significant first.
+    def pack(self, indices: Tensor) -> bytes:
+        """Pack cell indices, component d into `bits[d]` bits, the most significant first.
 
         Args:
             indices: integers [..., D], NumPy array or tensor.
 
         Returns:
-            bytes, ceil(uses * bits_per_use / 8) of them; the last is filled with
-            zero bits.
+            ceil(uses * bits_per_use / 8) bytes; the last is filled up with zero bits.
+
+        Raises:
+            InvalidInput: a shape or dtype is wrong, or an index out of range.
         """
         indices = ops.convert_to_numpy(self._checked_indices(indices))
         indices = indices.reshape(-1, self.num_components)
@@ -261,12 +289,12 @@ class LLRQuantizer(keras.layers.Layer):
         bits = (indices[:, component] >> shift) & 1
         return np.packbits(bits.astype(np.uint8)).tobytes()
 
-    def unpack(self, data, num_uses):
-        """Inverse of `pack`: NumPy int32 [num_uses, D].
+    def unpack(self, data: bytes, num_uses: int) -> np.ndarray:
+        """The indices that `pack` packed, int32 [num_uses, D].
 
         Raises:
-            InvalidInput: if `data` is not exactly as long as `pack` makes it, or its
-                filling bits are not zero.
+            InvalidInput: `data` is not exactly as long as `pack` makes it, or the bits
+                that fill up its last byte are not zero.
         """
         check_int("num_uses", num_uses, minimum=0)
         if not isinstance(data, (bytes, bytearray, memoryview)):
@@ -294,12 +322,12 @@ class LLRQuantizer(keras.layers.Layer):
         shift = np.concatenate([np.arange(b - 1, -1, -1) for b in self.bits])
         return component, shift.astype(np.int32)
 
-    def store(self, llrs):
-        """Quantized LLRs as bytes, for instance for a HARQ buffer.
+    def store(self, llrs: Tensor) -> bytes:
+        """Quantize LLRs and pack them into bytes, for instance for a HARQ buffer.
 
-        A header holds the leading shape and a hash of the quantizer, so that other
-        quantizers refuse the bytes; a checksum finds damage. Both together take
-        26 bytes, and 8 for each leading dimension.
+        A header holds the leading shape and a hash of the quantizer, so that another
+        quantizer refuses the bytes, and a checksum reveals damage. Both together take
+        26 bytes and another 8 for each leading dimension.
 
         Args:
             llrs: float32 [..., K, m].
@@ -311,11 +339,11 @@ class LLRQuantizer(keras.layers.Layer):
         data = header + self.pack(indices)
         return data + struct.pack(">I", zlib.crc32(data))
 
-    def restore(self, data):
-        """LLRs of `store`: NumPy float32 [..., K, m], equal to those of `call`.
+    def restore(self, data: bytes) -> np.ndarray:
+        """The LLRs in the bytes of `store`, float32 [..., K, m]; `call` returns the same.
 
         Raises:
-            InvalidInput: if the bytes are damaged, or from another quantizer.
+            InvalidInput: the bytes are damaged, or another quantizer made them.
         """
         self.codebook.check_fitted()
         lead, packed = self._read_header(data)
@@ -354,11 +382,11 @@ class LLRQuantizer(keras.layers.Layer):
         config = self.get_config()
         return {k: v for k, v in config.items() if k not in _NOT_IDENTITY}
 
-    def save(self, path):
-        """Write configuration and all weights to one .npz file, in one step.
+    def save(self, path: str | Path) -> None:
+        """Write the configuration and all weights to one `.npz` file, in one step.
 
-        An existing file is replaced. `load_quantizer_file` reads it on every
-        backend, without pickle.
+        An existing file is replaced. `load_quantizer_file` reads the file with every
+        backend, and without pickle.
         """
         self._ensure_built()
         arrays = [np.asarray(ops.convert_to_numpy(w)) for w in self.weights]
@@ -395,7 +423,7 @@ class LLRQuantizer(keras.layers.Layer):
     def _checked_llrs(self, llrs):
         if not hasattr(llrs, "dtype"):
             llrs = ops.convert_to_tensor(llrs)
-        # Before the conversion, which makes float32 of float64 on JAX
+        # Checked before the conversion, which JAX would use to turn float64 into float32
         self._check_llr_spec(llrs)
         llrs = ops.convert_to_tensor(llrs)
         value = concrete(llrs)
@@ -428,7 +456,7 @@ class LLRQuantizer(keras.layers.Layer):
         self._check_llr_spec(llrs)
         return keras.KerasTensor(llrs.shape, dtype="float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_streams": self.num_streams,
@@ -439,13 +467,15 @@ class LLRQuantizer(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("linksim")
 class Unquantized(keras.layers.Layer):
-    """The transform of a quantizer and its inverse, without quantization between them.
+    """The transform of a quantizer and its inverse, without quantization in between.
+
+    It is called with LLRs, as the quantizer is.
 
     Args:
-        quantizer: the `LLRQuantizer`; called as it is, with LLRs.
+        quantizer: the `LLRQuantizer`.
     """
 
-    def __init__(self, quantizer, **kwargs):
+    def __init__(self, quantizer: LLRQuantizer, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.quantizer = quantizer
 
@@ -469,12 +499,12 @@ class Unquantized(keras.layers.Layer):
         return cls(quantizer, **config)
 
 
-def load_quantizer_file(path):
-    """The quantizer that `LLRQuantizer.save` wrote to a file.
+def load_quantizer_file(path: str | Path) -> LLRQuantizer:
+    """Read the quantizer that `LLRQuantizer.save` wrote to a file.
 
     Raises:
-        InvalidInput: if there is no such file.
-        ResultFileError: if the file is damaged, edited, or something else.
+        InvalidInput: there is no such file.
+        ResultFileError: the file is damaged, edited, or something else.
     """
     path = Path(path)
     if not path.is_file():
@@ -490,17 +520,19 @@ def load_quantizer_file(path):
         raise ResultFileError(
             f"{path}: not a quantizer file of linksim, or damaged ({error!r})"
         ) from None
-    # The hash of `load_arrays` leaves out the configuration
+    # The hash that `load_arrays` checks does not cover the configuration
     if known != (FILE_FORMAT, _sha256(name, config, arrays).hexdigest()):
         raise ResultFileError(
             f"{path}: its checksum is wrong; it was edited, or written by another version"
         )
-    if name not in QUANTIZERS:
+    for module in _BUILT_IN:  # importing a module registers its classes
+        importlib.import_module(module)
+    if name not in QUANTIZER_CLASSES:
         raise ResultFileError(
-            f"{path}: holds a {name!r}, expected one of: {', '.join(sorted(QUANTIZERS))}"
+            f"{path}: holds a {name!r}, expected one of: {', '.join(sorted(QUANTIZER_CLASSES))}"
         )
     try:
-        quantizer = QUANTIZERS[name].from_config(config)
+        quantizer = QUANTIZER_CLASSES[name].from_config(config)
     except (TypeError, ValueError) as error:
         raise ResultFileError(f"{path}: {name} refuses its settings: {error}") from None
     quantizer._ensure_built()

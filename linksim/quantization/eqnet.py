@@ -1,9 +1,14 @@
-"""Learned quantizers of LLRs: EQ-Net's, and the per-stream one it is compared with."""
+"""Learned quantizers of LLRs: EQ-Net's, and the one per stream that it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from keras import ops
 
-from linksim.quantization.autoencoder import (
+from linksim.eqnet.autoencoder import (
     BranchedDecoder,
     LatentEncoder,
     default_latent_dim,
@@ -11,15 +16,19 @@ from linksim.quantization.autoencoder import (
 from linksim.quantization.base import LLRQuantizer, register
 
 
-def kmeans_codebook(samples, bits, seed=0):
-    """Scalar codebook of 2^bits levels by k-means++ (SciPy).
+def kmeans_codebook(
+    samples: np.ndarray, bits: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """A scalar codebook of 2^bits levels, fitted by k-means.
 
     Args:
-        samples: float [n].
-        bits: of the codebook.
+        samples: floating point [N].
+        bits: number of bits.
+        seed: of the random initial levels (k-means++).
 
     Returns:
-        thresholds [2^bits - 1] halfway between levels, and levels [2^bits], ascending.
+        Thresholds [2^bits - 1], halfway between the levels, and levels [2^bits], float64
+        in ascending order.
     """
     from scipy.cluster.vq import kmeans2
 
@@ -37,21 +46,28 @@ def kmeans_codebook(samples, bits, seed=0):
 
 @register
 class EQNetQuantizer(LLRQuantizer):
-    """EQ-Net's quantizer: the latents of f_Q, each by a scalar k-means codebook.
+    """EQ-Net's quantizer: scalar k-means codebooks for the latents of an autoencoder.
 
-    Paper: 004_979a1825df3dec03.txt, Sections IV and V-A. All LLRs of a channel use
-    are quantized together: D latents of `bits` bits each.
+    [Arvinte20], Sections IV and V-A. All LLRs of a channel use are quantized together, as
+    D latents.
 
     Args:
-        num_streams: K.
+        num_streams: K, the number of streams.
         num_bits_per_symbol: m.
-        bits: of every latent, or D numbers.
+        bits: bits per latent, one integer for all or D integers.
         latent_dim: D; default 3 K.
-        width: of f_Q's layers and of each branch of g; default 4 K m.
+        width: units of each hidden layer of the encoder and of each branch of the
+            decoder; default 4 K m.
     """
 
     def __init__(
-        self, num_streams, num_bits_per_symbol, bits=6, latent_dim=None, width=None, **kwargs
+        self,
+        num_streams: int,
+        num_bits_per_symbol: int,
+        bits: int | Sequence[int] = 6,
+        latent_dim: int | None = None,
+        width: int | None = None,
+        **kwargs: Any,
     ):
         self._latent_dim = latent_dim or default_latent_dim(self._coded_streams(num_streams))
         self._width = width
@@ -65,7 +81,7 @@ class EQNetQuantizer(LLRQuantizer):
 
     @staticmethod
     def _coded_streams(num_streams):
-        """Streams that one pass of the networks sees."""
+        """How many streams the networks see at once."""
         return num_streams
 
     @property
@@ -95,12 +111,17 @@ class EQNetQuantizer(LLRQuantizer):
 
 @register
 class DeepStreamQuantizer(EQNetQuantizer):
-    """The deep quantizer of a single stream, applied to every stream.
+    """The deep quantizer of single streams, applied to every stream [Arvinte19].
 
-    Arvinte, Vishwanath and Tewfik (Globecom Workshops 2019), reference [14] of EQ-Net,
-    extended to MIMO as there (Section V-C): the LLRs of each stream are quantized on
-    their own, in three latents, by one network for all streams. `latent_dim` and
-    `width` are per stream; `bits` are of each latent of a stream.
+    It is extended to MIMO as in [Arvinte20], Section V-C: one network quantizes the LLRs
+    of each stream by themselves.
+
+    Args:
+        num_streams: K, the number of streams.
+        num_bits_per_symbol: m.
+        bits: bits per latent, one integer for all or one for each latent of each stream.
+        latent_dim: latents of one stream; default 3.
+        width: units of each hidden layer; default 4 m.
     """
 
     @staticmethod

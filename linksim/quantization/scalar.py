@@ -1,14 +1,20 @@
 """Quantizers of single LLRs: uniform, and of maximum mutual information."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from keras import ops
 from scipy.special import expit, log_expit, logsumexp, rel_entr
 
+from linksim.backend import Tensor
 from linksim.errors import InvalidInput, check_real
 from linksim.quantization.base import LLRQuantizer, register
 
 NUM_BINS = 1024
-# Exact dynamic programming up to here: its time grows with 2^bits
+# With more bits dynamic programming takes too long: its time grows with 2^bits
 MAX_DP_BITS = 8
 _NUM_CLIPS = 32
 _CLIP_SAMPLES = 2**16
@@ -19,14 +25,23 @@ class UniformQuantizer(LLRQuantizer):
     """Uniform midrise quantizer of each LLR on [-clip, clip].
 
     Args:
-        clip: a number, the same for all LLRs; it needs no `fit`. None: `fit` picks
-            the clip of each LLR position that has the least mean squared error on
-            the samples, out of 32 between the median and twice the largest
-            magnitude.
-        num_streams, num_bits_per_symbol, bits: see `LLRQuantizer`.
+        num_streams: K, the number of streams.
+        num_bits_per_symbol: m.
+        bits: bits per LLR, one integer for all or K m integers.
+        clip: a number, the same for all LLRs, which needs no `fit`; or None, and `fit`
+            picks a clip for each LLR position. It takes the one with the least mean
+            squared error on the samples, out of 32 between the median and twice the
+            largest magnitude.
     """
 
-    def __init__(self, num_streams, num_bits_per_symbol, bits=3, clip=None, **kwargs):
+    def __init__(
+        self,
+        num_streams: int,
+        num_bits_per_symbol: int,
+        bits: int | Sequence[int] = 3,
+        clip: float | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(num_streams, num_bits_per_symbol, bits, **kwargs)
         self.clip = clip
         if clip is not None:
@@ -49,11 +64,11 @@ def _uniform_codebook(clip, bits):
 
 
 def _best_clip(samples, bits):
-    # A stride, so that samples sorted by SNR are thinned evenly
+    # A stride thins samples that are sorted by SNR evenly
     samples = samples[:: max(1, len(samples) // _CLIP_SAMPLES)].astype(np.float64)
     magnitude = np.abs(samples)
     largest = max(magnitude.max(), 1e-6)
-    # One bit needs a clip of twice the mean magnitude, many bits the largest one
+    # One bit needs a clip of twice the mean magnitude, many bits need the largest magnitude
     smallest = max(np.median(magnitude), 1e-3 * largest)
     clips = np.geomspace(smallest, 2 * largest, _NUM_CLIPS)
 
@@ -69,20 +84,19 @@ def _best_clip(samples, bits):
 class MaxMutualInformationQuantizer(LLRQuantizer):
     """Quantizer of each LLR with the largest mutual information I(b; index).
 
-    Reference [13] of EQ-Net (004_979a1825df3dec03.txt, Section V-C), Winkelbauer and
-    Matz, "On quantization of log-likelihood ratios for maximum mutual information",
-    2015. LLRs say how likely the bits are, so `fit` needs no bits: in a cell,
-    p(b=1) is the mean of sigmoid(LLR). Its level is the LLR of the cell,
-    log p(b=1|cell)/p(b=0|cell). The LLRs have to be those of the bits: max-log or
-    mismatched ones are better calibrated first.
+    [Winkelbauer15], with which [Arvinte20], Section V-C, compares EQ-Net. LLRs say how
+    likely the bits are, so `fit` needs no bits: in a cell, p(b=1) is the mean of
+    sigmoid(LLR). The level is the LLR of the cell, log p(b=1|cell)/p(b=0|cell). This
+    holds for exact LLRs; max-log or mismatched ones should be calibrated first.
 
-    The samples of a component are collected in up to 1024 bins; the partition of the
-    bins is optimal, by dynamic programming (Kurkoski and Yagi, "Quantization of
-    binary-input discrete memoryless channels", 2014). With more than 8 bits, each
-    of 256 optimal cells is divided into cells of equal width.
+    The samples of a component are collected in up to 1024 bins. Dynamic programming finds
+    the optimal partition of the bins [Kurkoski14]. With more than 8 bits, each of 256
+    optimal cells is divided into cells of equal width.
 
     Args:
-        num_streams, num_bits_per_symbol, bits: see `LLRQuantizer`.
+        num_streams: K, the number of streams.
+        num_bits_per_symbol: m.
+        bits: bits per LLR, one integer for all or K m integers.
     """
 
     def fit_component(self, samples, bits, index):
@@ -98,21 +112,21 @@ class MaxMutualInformationQuantizer(LLRQuantizer):
         return thresholds, _cell_llrs(values, counts, thresholds)
 
 
-def optimal_partition(mass1, mass0, num_cells):
-    """Contiguous cells of bins that keep the most information on a bit.
+def optimal_partition(mass1: np.ndarray, mass0: np.ndarray, num_cells: int) -> np.ndarray:
+    """Contiguous cells of bins that keep the most information on a bit [Kurkoski14].
 
     Args:
-        mass1: [N], probabilities (up to a factor) of b = 1 and each bin, the bins
-            sorted by LLR.
-        mass0: [N], the same for b = 0.
-        num_cells: how many cells; with fewer bins each bin is a cell.
+        mass1: float [N], the joint probability of b = 1 and each bin, up to a common
+            factor; the bins are sorted by LLR.
+        mass0: float [N], the same for b = 0.
+        num_cells: number of cells; if there are fewer bins, each bin is a cell.
 
     Returns:
-        int [min(num_cells, N)], the first bin of each cell, ascending.
+        The first bin of each cell in ascending order, int [min(num_cells, N)].
     """
     bins = len(mass1)
     num_cells = min(num_cells, bins)
-    # cost[j, i]: p(cell) H(b|cell) of the cell of the bins i..j-1
+    # cost[j, i] is p(cell) H(b|cell) of the cell of the bins i to j-1
     total1, total0 = (np.concatenate([[0.0], np.cumsum(x)]) for x in (mass1, mass0))
     p1 = np.maximum(total1[:, None] - total1, 0.0)
     p0 = np.maximum(total0[:, None] - total0, 0.0)
@@ -134,10 +148,10 @@ def optimal_partition(mass1, mass0, num_cells):
 
 
 def _bin_starts(values, counts):
-    """First of the sorted distinct values of each bin.
+    """The index of the first value of each bin; `values` are distinct and sorted.
 
-    Half of the bins follow the samples, half their uncertainty: at a high SNR nearly
-    all samples are large, and what matters is among the few that are not.
+    Half of the weight follows the number of samples, half their uncertainty, because at a
+    high SNR nearly all samples are large and only the few small ones matter.
     """
     if len(values) <= NUM_BINS:
         return np.arange(len(values))
@@ -149,7 +163,7 @@ def _bin_starts(values, counts):
 
 
 def _bin_masses(values, counts, starts):
-    """Sums of p(b=1) and of p(b=0) in each bin, over the number of samples."""
+    """The joint probabilities of b = 1 and each bin, and of b = 0 and each bin."""
     values = values.astype(np.float64)
     share = counts / counts.sum()
     mass1 = np.add.reduceat(share * expit(values), starts)
@@ -158,13 +172,14 @@ def _bin_masses(values, counts, starts):
 
 
 def _midpoints(left, right):
-    """Thresholds between float32 values: `left` is not above, `right` is."""
+    """Thresholds between float32 values; `left` falls below them, or on them, and `right`
+    above."""
     middle = left / np.float32(2) + right / np.float32(2)
     return np.where((middle >= left) & (middle < right), middle, left)
 
 
 def _fill(thresholds, size, largest):
-    """Empty cells at the end where there are fewer distinct values than cells."""
+    """Append thresholds of empty cells if there are fewer distinct values than cells."""
     last = thresholds[-1] if len(thresholds) else largest
     return np.concatenate([thresholds, np.full(size - len(thresholds), last)])
 
@@ -172,15 +187,15 @@ def _fill(thresholds, size, largest):
 def _subdivide(thresholds, values, parts):
     edges = np.concatenate([values[:1], thresholds, values[-1:]]).astype(np.float64)
     inner = np.linspace(edges[:-1], edges[1:], parts, endpoint=False, axis=1)
-    # float32 rounding may not change the order of the thresholds
+    # Rounding to float32 must not change the order of the thresholds
     return np.maximum.accumulate(inner.reshape(-1)[1:].astype(np.float32))
 
 
 def _cell_llrs(values, counts, thresholds):
-    """LLR of each cell, float64 [len(thresholds) + 1]; finite.
+    """The LLR of each cell, float64 [len(thresholds) + 1], finite.
 
-    Summed in the logarithmic domain: p(b=0) of a large LLR is no floating point
-    number. An empty cell has its middle threshold.
+    The sums are in the logarithmic domain, because p(b=0) of a large LLR underflows. The
+    level of an empty cell is its middle.
     """
     edges = np.searchsorted(values, thresholds, side="right")
     edges = np.concatenate([[0], edges, [len(values)]])
@@ -195,19 +210,23 @@ def _cell_llrs(values, counts, thresholds):
     return levels
 
 
-def bit_mutual_information(llrs, indices=None):
-    """Bits of information on each coded bit, with bits that are equally likely.
+def bit_mutual_information(llrs: Tensor, indices: Tensor | None = None) -> np.ndarray:
+    """Mutual information of each coded bit with its LLR or its index, in bits.
 
-    Without `indices`, what the LLRs hold: 1 - E[h2(sigmoid(L))]. With them, what is
-    left in the cell index of a per-LLR quantizer, I(b; index); the difference is the
-    loss of the quantizer, whatever levels it has.
+    The bits are taken to be equally likely. Without `indices` it is the information in the
+    LLRs, 1 - E[h2(sigmoid(L))]. With `indices` it is what the cell index of a quantizer of
+    single LLRs keeps, I(b; index). The difference is the loss of the quantizer, and does
+    not depend on its levels.
 
     Args:
-        llrs: float [..., K, m], exact LLRs, before quantization.
-        indices: int [..., K, m], or [..., K * m] as `quantize_llrs` gives them.
+        llrs: floating point [..., K, m], exact LLRs before quantization.
+        indices: integers [..., K, m], or [..., K * m] as `quantize_llrs` returns them.
 
     Returns:
-        float64 NumPy [K, m].
+        float64 [K, m].
+
+    Raises:
+        InvalidInput: a shape, dtype or value is wrong.
     """
     llrs = np.asarray(ops.convert_to_numpy(llrs))
     if llrs.ndim < 2 or llrs.dtype.kind != "f" or not llrs.size:

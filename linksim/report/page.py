@@ -1,10 +1,13 @@
-"""Runs as one HTML page that needs nothing else."""
+"""One or several runs as one HTML page that needs nothing else."""
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import os
 import platform
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jinja2
@@ -14,24 +17,32 @@ import linksim
 from linksim.errors import check_choice, check_int
 from linksim.files import write_atomically
 from linksim.montecarlo.output import RATES
-from linksim.report import figure, tables
-from linksim.report.runs import read_runs
+from linksim.report import cells, curves
+from linksim.report.runs import ReportRun, read_runs
 from linksim.snr import SNR_DEFINITIONS
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def write_report(paths, output, *, rate="bler", repeats=0):
-    """Write the page of result files.
+def write_report(
+    paths: Iterable[str | Path], output: str | Path, *, rate: str = "bler", repeats: int = 0
+) -> None:
+    """Write an HTML page with the curves, gaps, costs and provenance of runs.
+
+    The page holds its scripts, styles and data, so it can be mailed and opened offline.
 
     Args:
-        paths: `results.json` files, or the folders they lie in.
-        output: the HTML file, replaced in one step; its folder is created.
-        rate, repeats: of `build_page`.
+        paths: `results.json` files as `linksim.write_results` writes them, or the folders
+            that hold them.
+        output: the HTML file, which is replaced in one step; its folder is created.
+        rate: the rate that the page shows first, "bler", "ber" or "ser".
+        repeats: how often to call each detector to time it on this machine; with 0 the
+            page has only the times of the runs.
 
     Raises:
-        InvalidInput: no path, the same twice, an unknown rate.
-        ResultFileError: unreadable, damaged, edited or foreign file.
+        InvalidInput: there is no path, a path is given twice, or the rate is unknown.
+        ResultFileError: a result file is unreadable, damaged, edited or something else,
+            or the page cannot be written.
     """
     output = Path(output)
     text = build_page(read_runs(paths), rate=rate, repeats=repeats)
@@ -39,32 +50,26 @@ def write_report(paths, output, *, rate="bler", repeats=0):
     write_atomically(output, text)
 
 
-def build_page(runs, *, rate="bler", repeats=0):
-    """The text of the page.
+def build_page(runs: Sequence[ReportRun], *, rate: str = "bler", repeats: int = 0) -> str:
+    """The HTML text of a page; `write_report` describes the arguments.
 
-    Floating-point operations are counted here, from the detectors of this version.
+    The floating-point operations are counted now, with the detectors of this version.
 
-    Args:
-        runs: list of `Run`.
-        rate: shown first, "bler", "ber" or "ser".
-        repeats: calls of each detector to take its time on this machine; 0 shows the
-            time of the runs alone.
-
-    Returns:
-        HTML with scripts, styles and data inside; it makes no request.
+    Raises:
+        InvalidInput: the rate is unknown, or `repeats` is negative.
     """
     check_choice("rate", rate, RATES)
     check_int("repeats", repeats, minimum=0)
     definition = runs[0].definition
     definitions = [d for d in SNR_DEFINITIONS if any(d in run.snr_db for run in runs)]
-    costs = [tables.measured_costs(run, repeats) for run in runs]
+    costs = [cells.measured_costs(run, repeats) for run in runs]
     shown = [_run(run, cost, definition) for run, cost in zip(runs, costs)]
     data = {
-        "figure": json.loads(figure.curves(runs, rate, definition).to_json()),
+        "figure": json.loads(curves.curve_figure(runs, rate, definition).to_json()),
         "rate": rate,
         "rates": {
             name: {"label": RATES[name], "range": span}
-            for name, span in figure.rate_ranges(runs).items()
+            for name, span in curves.rate_ranges(runs).items()
         },
         "definition": definition,
         "definitions": {
@@ -92,8 +97,8 @@ def build_page(runs, *, rate="bler", repeats=0):
             definition_source=SNR_DEFINITIONS[definition].source,
             rate=rate,
             definition=definition,
-            styles=figure.style_of(runs),
-            dashes=figure.run_dashes(runs),
+            styles=curves.style_of(runs),
+            dashes=curves.run_dashes(runs),
             runs=shown,
             machine=f"{platform.machine()}, {os.cpu_count()} cores" if repeats else None,
         )
@@ -111,12 +116,12 @@ def _environment():
 
 
 def _run(run, costs, definition):
-    """What the page shows of a run beside its curves."""
-    first = tables.first_point(run)
-    # JSON has no keys that are numbers
-    points = {f"{snr:g}": tables.point_cells(run, snr) for snr in tables.points_of(run)}
-    crossings = {name: tables.crossing_cells(run, name) for name in run.snr_db}
-    gaps, cost = tables.gap_cells(run), tables.cost_cells(run, costs)
+    """What the page shows of a run besides its curves."""
+    first = cells.first_point(run)
+    # Keys are texts, because JSON turns numbers into texts
+    points = {f"{snr:g}": cells.point_cells(run, snr) for snr in cells.points_of(run)}
+    crossings = {name: cells.crossing_cells(run, name) for name in run.snr_db}
+    gaps, cost = cells.gap_cells(run), cells.cost_cells(run, costs)
     at_start = crossings.get(definition) or crossings[run.definition]
     rows = {
         name: {
@@ -140,16 +145,16 @@ def _run(run, costs, definition):
         "first": None if first is None else f"{first:g}",
         "crossings": _plain(crossings),
         "points": _plain(points),
-        "target": f"{tables.target_of(run):g}",
-        "reference": tables.reference_of(run),
+        "target": f"{cells.target_bler_of(run):g}",
+        "reference": cells.reference_of(run),
         "rows": rows,
-        "provenance": tables.provenance_rows(run),
-        "scenario": tables.scenario_text(run),
+        "provenance": cells.provenance_rows(run),
+        "scenario": cells.scenario_text(run),
     }
 
 
-def _plain(cells):
-    """Nested dictionaries of cells, for JSON."""
-    if isinstance(cells, tables.Cell):
-        return dataclasses.asdict(cells)
-    return {key: _plain(value) for key, value in cells.items()}
+def _plain(value):
+    """Nested dictionaries with every cell as a dictionary, for JSON."""
+    if isinstance(value, cells.Cell):
+        return dataclasses.asdict(value)
+    return {key: _plain(part) for key, part in value.items()}

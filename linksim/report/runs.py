@@ -1,8 +1,12 @@
-"""Runs to report: result files that are checked, labelled, and put on common SNR axes."""
+"""The runs of a page: result files, checked, labelled and converted to common SNR axes."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.files import load_json
@@ -10,7 +14,7 @@ from linksim.link.scenario import Scenario, scenario_from_dict
 from linksim.montecarlo.output import RATES
 from linksim.snr import SNR_DEFINITIONS, no_to_snr_db
 
-# Rate: what is counted, and its errors
+# {rate: (key of the number counted, key of the number of errors)}
 COUNTS = {
     "bler": ("blocks", "block_errors"),
     "ber": ("bits", "bit_errors"),
@@ -19,54 +23,54 @@ COUNTS = {
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run.
+class ReportRun:
+    """One run on a page.
 
     Attributes:
-        label: what tells it from the others of a page.
-        path: of its `results.json`.
+        label: its name on the page; no other run of the page has the same.
+        path: its `results.json`.
         results: what `linksim.simulate` returned.
         scenario: the `Scenario`.
-        snr_db: {SNR definition: {"snr_db" of a record: SNR in dB}}, the run's own
-            definition among them.
+        snr_db: {SNR definition: {"snr_db" of a record: SNR in dB by that definition}};
+            the run's own definition is among them.
         note: why there are no other definitions, or "".
     """
 
     label: str
     path: Path
-    results: dict
+    results: dict[str, Any]
     scenario: Scenario
-    snr_db: dict
+    snr_db: dict[str, dict[float, float]]
     note: str
 
     @property
-    def definition(self):
+    def definition(self) -> str:
         """The SNR definition of the run."""
         return self.scenario.snr.definition
 
     @property
-    def detectors(self):
-        """Names, in the order of the records."""
+    def detectors(self) -> list[str]:
+        """Names of the detectors, in the order of the records."""
         return list(dict.fromkeys(r["detector"] for r in self.results["records"]))
 
-    def records(self, detector):
-        """Records of a detector, ascending in SNR."""
+    def records(self, detector: str) -> list[dict[str, Any]]:
+        """The records of a detector, in ascending order of the SNR."""
         mine = [r for r in self.results["records"] if r["detector"] == detector]
         return sorted(mine, key=lambda r: r["snr_db"])
 
 
-def read_runs(paths):
-    """Read result files.
+def read_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
+    """Read and check result files.
 
     Args:
-        paths: of `results.json` files, or of the folders they lie in.
+        paths: `results.json` files, or the folders that hold them.
 
     Returns:
-        A `Run` each, with labels that differ.
+        One run for each file.
 
     Raises:
-        InvalidInput: no path, or the same file twice.
-        ResultFileError: unreadable, damaged, edited or foreign file.
+        InvalidInput: there is no path, or a file is given twice.
+        ResultFileError: a file is unreadable, damaged, edited or something else.
     """
     files = [Path(p) / "results.json" if Path(p).is_dir() else Path(p) for p in paths]
     if not files:
@@ -81,7 +85,7 @@ def read_runs(paths):
     runs = []
     for label, (file, results, scenario) in zip(labels, loaded):
         snr_db, note = _snr_axes(scenario, results["records"])
-        runs.append(Run(label, file, results, scenario, snr_db, note))
+        runs.append(ReportRun(label, file, results, scenario, snr_db, note))
     return runs
 
 
@@ -89,7 +93,7 @@ def _read(file):
     results = load_json(file)
     if "label" in results and "scenario" not in results:
         raise ResultFileError(
-            f"{file}: a sweep over {results['label']!r}; expected results over SNR"
+            f"{file}: a sweep over {results['label']!r}, expected results over SNR"
         )
     for key, kind in (
         ("scenario", dict),
@@ -119,7 +123,7 @@ _GAP_KEYS = {"detector", "reference", "target_bler", "gap_db", "gap_db_low", "ga
 
 
 def _check_record(file, record):
-    """Refuse a record whose rates are not those of its counts."""
+    """Refuse a record whose rates do not follow from its counts."""
     if not isinstance(record, dict) or not isinstance(record.get("detector"), str):
         raise ResultFileError(
             f"{file}: got the record {record!r}, expected one with a detector"
@@ -147,7 +151,7 @@ def _check_record(file, record):
 
 
 def _labels(files, names):
-    """Scenario names; where they repeat, with the end of the path that differs."""
+    """The names of the scenarios; where one repeats, the ends of the paths instead."""
     labels = []
     for file, name in zip(files, names):
         same = [f for f, n in zip(files, names) if n == name and f != file]
@@ -155,31 +159,36 @@ def _labels(files, names):
         depth = 2  # the folder and the file
         while any(f.resolve().parts[-depth:] == parts[-depth:] for f in same):
             depth += 1
-        # results.json itself says nothing
+        # The name results.json tells nothing
         end = parts[-depth:-1] if file.name == "results.json" else parts[-depth:]
         labels.append("/".join(end) if same else name)
     return labels
 
 
 def _snr_axes(scenario, records):
-    """SNR of the points in each definition that they can be converted to."""
-    # Loads Sionna
+    """The SNR of the points by each definition to which they can be converted, and why
+    there are no others."""
+    # Here and not above, because it loads Sionna
     from linksim.link.link import Link
 
     own = scenario.snr.definition
     points = sorted({(r["snr_db"], r["no"]) for r in records})
     axes = {own: {snr: snr for snr, _ in points}}
     if SNR_DEFINITIONS[own].per_realization:
-        return axes, "N0 differs from channel to channel: there is no other SNR of a point."
+        return axes, (
+            "N0 differs from channel to channel, so a point has no SNR by another definition."
+        )
     try:
         link = Link(scenario)
         same = all(math.isclose(link.no(snr), no, rel_tol=1e-6) for snr, no in points)
     except InvalidInput as error:
-        return axes, f"The link cannot be built here ({error}): no other SNR definitions."
+        return axes, (
+            f"There are no other SNR definitions, because the link cannot be built here: {error}."
+        )
     if not same:
-        return (
-            axes,
-            "This version takes another N0 for these points: no other SNR definitions.",
+        return axes, (
+            "There are no other SNR definitions, because this version takes another N0 for "
+            "these points."
         )
     for name, definition in SNR_DEFINITIONS.items():
         if name != own and not definition.per_realization:

@@ -268,10 +268,10 @@ def gaps_text(folder, figure, target_ser=TARGET_SER, detectors=()):
 
 def load_results(folder, figure):
     """The results of a simulated figure, or None if it was not made yet."""
-    return load_json(folder / figure / "results.json")
+    return load_json_if_made(folder / figure / "results.json")
 
 
-def load_json(file):
+def load_json_if_made(file):
     """What a JSON file holds, or None if it was not made yet."""
     return files.load_json(file) if file.exists() else None
 

@@ -263,7 +263,7 @@ def gaps_of(folder, figure, key="gaps"):
 
 def theorem_errors(seed):
     """Largest LLR difference of the exact representations, relative to 1 + |llr|."""
-    from linksim.quantization.theorems import (
+    from linksim.detectors.representations import (
         ml_llrs,
         ml_representation,
         zf_sic_llrs,

@@ -15,7 +15,7 @@ from common import (
     HIGH_RATE_CODE,
     chosen,
     gaps_text,
-    load_json,
+    load_json_if_made,
     run_paper,
     simulate_figure,
     simulate_sweep,
@@ -120,7 +120,7 @@ def claims(name, args, console):
         lines += gaps_text(args.output, f"fig5/{panel}")
     for figure in MOBILITY:
         for panel, snr_db in SWEEPS.items():
-            data = load_json(args.output / figure / panel / "results.json")
+            data = load_json_if_made(args.output / figure / panel / "results.json")
             if data is None:
                 continue
             for rate in ("ser", "bler"):

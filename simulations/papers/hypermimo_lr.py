@@ -15,7 +15,7 @@ from common import (
     HIGH_RATE_CODE,
     chosen,
     gaps_text,
-    load_json,
+    load_json_if_made,
     load_results,
     rate_text,
     run_paper,
@@ -121,7 +121,9 @@ def claims(name, args, console):
     lines += _ranking(args.output, "general")
     for panel in PANELS:
         for sweep, snr_db in SWEEPS.items():
-            data = load_json(args.output / "fig4bc" / f"{panel}-{sweep}" / "results.json")
+            data = load_json_if_made(
+                args.output / "fig4bc" / f"{panel}-{sweep}" / "results.json"
+            )
             if data is None:
                 continue
             for rate in ("ser", "bler"):

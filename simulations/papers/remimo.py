@@ -17,7 +17,7 @@ from common import (
     available,
     curve_of,
     gap_text,
-    load_json,
+    load_json_if_made,
     load_results,
     run_paper,
     simulate_figure,
@@ -533,7 +533,7 @@ def _gap_tables(folder, figure):
 
 
 def _information_text(folder):
-    data = load_json(folder / "information.json")
+    data = load_json_if_made(folder / "information.json")
     if data is None:
         return []
     lines = ["", "## Mutual information", ""]
@@ -575,7 +575,7 @@ def _published_gaps(folder, target=2e-3):
 
 
 def _attention_text(folder):
-    data = load_json(folder / "fig13.json")
+    data = load_json_if_made(folder / "fig13.json")
     if data is None:
         return []
     lines = ["", "## R6: attention (Fig. 13)", ""]
@@ -594,7 +594,7 @@ def _attention_text(folder):
 
 
 def _latency_text(folder):
-    data = load_json(folder / "fig14.json")
+    data = load_json_if_made(folder / "fig14.json")
     if data is None:
         return []
     lines = ["", f"## R7: time of a call of {data['batch_size']} vectors (Fig. 14)", ""]

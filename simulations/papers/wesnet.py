@@ -18,7 +18,7 @@ from common import (
     chosen,
     gap_text,
     gaps_text,
-    load_json,
+    load_json_if_made,
     load_results,
     run_paper,
     simulate_figure,
@@ -420,7 +420,7 @@ SOFT_BATCHES = 5
 
 def soft_output(name, args, console):
     """What a decoder could get from the LLRs: soft_output.json."""
-    data = load_json(args.output / "soft_output.json") or {}
+    data = load_json_if_made(args.output / "soft_output.json") or {}
     for panel in chosen(args, SCENARIOS):
         scenario = scenario_of(panel)
         wanted = ["mmse", "ep", "ml"] if panel in ("20x10", "8x8") else ["mmse", "ep"]
@@ -536,11 +536,11 @@ def claims(name, args, console):
         for panel, (detectors, _) in panels.items():
             figure = f"{simulation}/{panel}"
             lines += gaps_text(args.output, figure, detectors=detectors)
-    for panel, rows in (load_json(args.output / "soft_output.json") or {}).items():
+    for panel, rows in (load_json_if_made(args.output / "soft_output.json") or {}).items():
         lines += ["", f"## {panel}: rates of the LLRs, bits per coded bit", ""]
         lines += rates_table(rows)
-    lines += _complexity_text(load_json(args.output / "complexity.json"))
-    lines += _latency_text(load_json(args.output / "latency.json"))
+    lines += _complexity_text(load_json_if_made(args.output / "complexity.json"))
+    lines += _latency_text(load_json_if_made(args.output / "latency.json"))
     write_atomically(args.output / "claims.md", "\n".join(lines) + "\n")
     console.print(f"{args.output}/claims.md")
 

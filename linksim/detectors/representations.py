@@ -1,14 +1,17 @@
-"""Exact low-dimensional representations of ZF-SIC and ML solutions.
+"""Exact low-dimensional representations of what ZF-SIC and ML detectors compute.
 
-EQ-Net (004_979a1825df3dec03.txt), Theorems 1 and 2 with Appendices A and B: the LLRs
-of one channel use are a function of 3 K (ZF-SIC) or K (K + 2) (ML) real numbers,
-whatever the modulation and the number of antennas. The noise variance is no further
-number: everything is divided by sqrt(N0).
+[Arvinte20], Theorems 1 and 2 with Appendices A and B: the LLRs of one channel use are a
+function of 3 K (ZF-SIC) or K (K + 2) (ML) real numbers, whatever the modulation and the
+number of antennas. The noise variance needs no number of its own, because everything is
+divided by sqrt(N0).
 """
+
+from __future__ import annotations
 
 import numpy as np
 from keras import ops
 
+from linksim.backend import Tensor
 from linksim.constellation import pam_logits_to_llrs, pam_num_bits, pam_points
 from linksim.detectors.base import Detector
 from linksim.detectors.ml import MaximumLikelihoodDetector
@@ -17,35 +20,39 @@ from linksim.detectors.sic import ZFSICDetector, successive_residuals
 from linksim.errors import InvalidInput, check_int
 
 
-def zf_sic_dimension(num_streams):
-    """d_ZF-SIC = 3 K (Theorem 1)."""
+def zf_sic_dimension(num_streams: int) -> int:
+    """How many reals determine the LLRs of ZF-SIC: 3 K ([Arvinte20], Theorem 1)."""
     check_int("num_streams", num_streams)
     return 3 * num_streams
 
 
-def ml_dimension(num_streams):
-    """d_ML = K (K + 2) (Theorem 2)."""
+def ml_dimension(num_streams: int) -> int:
+    """How many reals determine the LLRs of ML: K (K + 2) ([Arvinte20], Theorem 2)."""
     check_int("num_streams", num_streams)
     return num_streams * (num_streams + 2)
 
 
-def zf_sic_representation(y, h, no, num_bits_per_symbol):
-    """What determines the LLRs of ZF-SIC (Appendix A).
+def zf_sic_representation(
+    y: Tensor, h: Tensor, no: Tensor, num_bits_per_symbol: int
+) -> Tensor:
+    """The reals that determine the LLRs of ZF-SIC ([Arvinte20], Appendix A).
 
-    Of each stream: the observation after interference cancellation, real and
-    imaginary part (zero for BPSK), and the diagonal entry of R, all over sqrt(N0).
+    For each stream these are the real and the imaginary part (zero for BPSK) of the
+    observation after interference cancellation, and the diagonal entry of R, all divided
+    by sqrt(N0).
 
     Args:
         y: complex64 [..., M].
         h: complex64 [..., M, K], M >= K.
         no: float32 [...], N0, or a noise covariance; see `Detector`.
-        num_bits_per_symbol: m, because cancelling takes decisions.
+        num_bits_per_symbol: m; it matters because symbols are decided before they are
+            cancelled.
 
     Returns:
-        float32 [..., 3 K]; the three numbers of a stream are neighbours.
+        float32 [..., 3 K]; the three numbers of a stream stand next to each other.
 
     Raises:
-        InvalidInput: as a detector does.
+        InvalidInput: for the inputs that `Detector` refuses.
     """
     detector = ZFSICDetector(_num_streams(h), num_bits_per_symbol)
     y, h, no, lead = detector._to_real(y, h, no)
@@ -63,8 +70,8 @@ def zf_sic_representation(y, h, no, num_bits_per_symbol):
     return ops.reshape(z, lead + (len(columns),))
 
 
-def zf_sic_llrs(z, num_bits_per_symbol):
-    """The LLRs of the "zf-sic" detector, g(z) of Theorem 1.
+def zf_sic_llrs(z: Tensor, num_bits_per_symbol: int) -> Tensor:
+    """The LLRs of the "zf-sic" detector, g(z) of [Arvinte20], Theorem 1.
 
     Args:
         z: float32 [..., 3 K] of `zf_sic_representation`.
@@ -72,6 +79,9 @@ def zf_sic_llrs(z, num_bits_per_symbol):
 
     Returns:
         float32 [..., K, m].
+
+    Raises:
+        InvalidInput: the shape of `z` or `num_bits_per_symbol` is wrong.
     """
     pam_num_bits(num_bits_per_symbol)
     z = ops.convert_to_tensor(z)
@@ -89,8 +99,10 @@ def zf_sic_llrs(z, num_bits_per_symbol):
     return pam_logits_to_llrs(logits, num_bits_per_symbol)
 
 
-def ml_representation(y, h, no):
-    """What determines the exact LLRs (Appendix B): the complex QR decomposition.
+def ml_representation(y: Tensor, h: Tensor, no: Tensor) -> Tensor:
+    """The reals that determine the exact LLRs ([Arvinte20], Appendix B).
+
+    They are the entries of the complex QR decomposition, divided by sqrt(N0).
 
     Args:
         y: complex64 [..., M].
@@ -98,15 +110,15 @@ def ml_representation(y, h, no):
         no: float32 [...], N0, or a noise covariance; see `Detector`.
 
     Returns:
-        float32 [..., K (K + 2)]: Re Q'y, Im Q'y and the diagonal of R (K each), then
-        real and imaginary parts of the entries above the diagonal, row by row
-        (K (K - 1)/2 each), all over sqrt(N0).
+        float32 [..., K (K + 2)]: Re Q'y, Im Q'y and the diagonal of R (K each), then the
+        real and the imaginary parts of the entries above the diagonal, row by row
+        (K (K - 1)/2 each).
 
     Raises:
-        InvalidInput: as a detector does.
+        InvalidInput: for the inputs that `Detector` refuses.
     """
     num_streams = _num_streams(h)
-    # Any complex modulation has the same real system
+    # The real system is the same for every complex modulation
     y, h, no, lead = Detector(num_streams, 2)._to_real(y, h, no)
     y, r = _scaled_qr(y, h, no, num_streams, is_real=False)
     # Interleaved order: a complex entry a + jb is the block [[a, -b], [b, a]]
@@ -120,8 +132,8 @@ def ml_representation(y, h, no):
     return ops.reshape(z, lead + (ml_dimension(num_streams),))
 
 
-def ml_llrs(z, num_streams, num_bits_per_symbol):
-    """The LLRs of the "ml" detector, g(z) of Theorem 2.
+def ml_llrs(z: Tensor, num_streams: int, num_bits_per_symbol: int) -> Tensor:
+    """The LLRs of the "ml" detector, g(z) of [Arvinte20], Theorem 2.
 
     Args:
         z: float32 [..., K (K + 2)] of `ml_representation`.
@@ -130,6 +142,9 @@ def ml_llrs(z, num_streams, num_bits_per_symbol):
 
     Returns:
         float32 [..., K, m].
+
+    Raises:
+        InvalidInput: the shape of `z` or another argument is wrong.
     """
     detector = MaximumLikelihoodDetector(num_streams, num_bits_per_symbol)
     z = ops.convert_to_tensor(z)
@@ -162,10 +177,10 @@ def _num_streams(h):
 
 
 def _scaled_qr(y, h, no, num_streams, is_real):
-    """`Q'y` and R over sqrt(N0), interleaved, the diagonal of R not negative.
+    """`Q'y` and R divided by sqrt(N0), in interleaved order.
 
-    That choice of signs makes R unique: the two real dimensions of a stream have the
-    same diagonal entry, which is the real one of the complex decomposition.
+    The diagonal of R is made non-negative, which makes R unique. The two real dimensions
+    of a stream then have the same diagonal entry, that of the complex decomposition.
     """
     y, r = interleaved_qr(y, h, num_streams, is_real)
     diagonal = ops.diagonal(r, axis1=-2, axis2=-1)
@@ -174,7 +189,7 @@ def _scaled_qr(y, h, no, num_streams, is_real):
 
 
 def _upper_triangle(diagonal, above):
-    """Matrices [B, K, K] of diagonals [B, K] and the entries above [B, K(K-1)/2]."""
+    """Matrices [B, K, K] with diagonals [B, K] and the entries above them [B, K(K-1)/2]."""
     size = diagonal.shape[-1]
     entries = ops.concatenate([diagonal, above, ops.zeros_like(diagonal[:, :1])], axis=-1)
     source = np.full((size, size), entries.shape[-1] - 1)

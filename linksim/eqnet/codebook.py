@@ -1,15 +1,20 @@
-"""Scalar quantizers of D components, with a number of bits each."""
+"""Scalar quantizers of D components, each with its own number of bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from linksim.detectors.base import concrete
+from linksim.backend import Tensor, concrete
 from linksim.errors import InvalidInput
 
 MAX_BITS = 12
-# Stands in the table where a component has fewer bits than the longest: finite,
-# and above every component
+# Fills the rows of components with fewer bits than the longest row: a finite threshold
+# that no component exceeds
 _PADDING = np.float32(3e38)
 
 
@@ -18,18 +23,28 @@ class ScalarCodebook(keras.layers.Layer):
     """Thresholds and levels of D scalar quantizers.
 
     Args:
-        num_components: D.
-        bits: per component, 1 to 12: one integer for all, or D integers.
-        owner: name that stands in front of error messages.
+        num_components: D, the number of components.
+        bits: bits per component, 1 to 12: one integer for all, or D integers.
+        owner: the name that error messages begin with.
 
     Call arguments:
         components: float32 [..., D].
 
     Returns:
-        float32 [..., D], the level of the cell that each component falls in.
+        float32 [..., D], the level of the cell that each component falls into.
+
+    Raises:
+        InvalidInput: `bits` has another length or is out of range; or, when called, there
+            is no codebook yet.
     """
 
-    def __init__(self, num_components, bits, owner="ScalarCodebook", **kwargs):
+    def __init__(
+        self,
+        num_components: int,
+        bits: int | Sequence[int],
+        owner: str = "ScalarCodebook",
+        **kwargs: Any,
+    ):
         # Without autocast a policy of lower precision does not round the levels
         super().__init__(autocast=False, **kwargs)
         self.num_components = num_components
@@ -37,11 +52,11 @@ class ScalarCodebook(keras.layers.Layer):
         self._owner = owner
         cells = 2 ** max(self.bits)
         self.thresholds = self._table("thresholds", (num_components, cells - 1), "zeros")
-        # NaN, not zero: a graph that runs without a codebook must not look right
+        # NaN rather than zero, so that a graph without a codebook gives no plausible LLRs
         unset = keras.initializers.Constant(float("nan"))
         self.levels = self._table("levels", (num_components, cells), unset)
         self.fitted = self._table("fitted", (), "zeros")
-        # Where the rows of the components start in the flattened tables
+        # Where each component's row begins in the flattened tables
         rows = np.arange(num_components, dtype=np.int32)
         self._threshold_rows = rows * (cells - 1)
         self._level_rows = rows * cells
@@ -58,16 +73,18 @@ class ScalarCodebook(keras.layers.Layer):
             autocast=False,
         )
 
-    def set(self, thresholds, levels):
+    def set(
+        self, thresholds: Sequence[Sequence[float]], levels: Sequence[Sequence[float]]
+    ) -> None:
         """Set thresholds and levels.
 
         Args:
-            thresholds: for each of the D components 2^bits - 1 finite numbers,
-                ascending (equal ones leave the cell between them empty).
+            thresholds: for each of the D components 2^bits - 1 finite numbers in
+                ascending order; the cell between equal ones stays empty.
             levels: for each component 2^bits finite numbers.
 
         Raises:
-            InvalidInput: other shapes or values.
+            InvalidInput: a number of rows, a shape or a value is wrong.
         """
         cells = 2 ** max(self.bits)
         tables = []
@@ -98,8 +115,8 @@ class ScalarCodebook(keras.layers.Layer):
             raise self._error(name, "NaN or inf", "finite numbers")
         return row
 
-    def check_fitted(self):
-        """Raise `InvalidInput`, where that is known, if there is no codebook."""
+    def check_fitted(self) -> None:
+        """Raise `InvalidInput` if there is no codebook; a traced graph cannot know that."""
         fitted = concrete(self.fitted)
         if fitted is not None and not fitted:
             raise InvalidInput(
@@ -107,11 +124,14 @@ class ScalarCodebook(keras.layers.Layer):
                 "`set_codebook`, or load one"
             )
 
-    def cells(self, components):
-        """int32 [..., D]: the number of thresholds strictly below each component."""
+    def cells(self, components: Tensor) -> Tensor:
+        """The cells of components float32 [..., D], int32 [..., D].
+
+        A cell's index is the number of thresholds strictly below the component.
+        """
         self.check_fitted()
         thresholds = ops.reshape(self.thresholds, (-1,))
-        # Binary search: memory does not grow with the number of levels
+        # A binary search needs no more memory for more levels
         index = ops.zeros_like(components, dtype="int32")
         for bit in reversed(range(max(self.bits))):
             probe = index + 2**bit
@@ -120,18 +140,18 @@ class ScalarCodebook(keras.layers.Layer):
             index = ops.where(below, probe, index)
         return ops.minimum(index, self.last_cells)
 
-    def values(self, cells):
-        """float32 [..., D]: the levels of cells int32 [..., D]."""
+    def values(self, cells: Tensor) -> Tensor:
+        """The levels of cells int32 [..., D], float32 [..., D]."""
         self.check_fitted()
         return ops.take(ops.reshape(self.levels, (-1,)), cells + self._level_rows, axis=0)
 
-    def call(self, components):
+    def call(self, components: Tensor) -> Tensor:
         return self.values(self.cells(components))
 
     def _error(self, name, got, expected):
         return InvalidInput(f"{self._owner}: {name}: got {got}, expected {expected}")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_components": self.num_components,
@@ -140,8 +160,17 @@ class ScalarCodebook(keras.layers.Layer):
         }
 
 
-def bits_per_component(bits, num_components):
-    """D checked integers of one integer or D."""
+def bits_per_component(bits: int | Sequence[int], num_components: int) -> tuple[int, ...]:
+    """One number of bits for each of D components.
+
+    Args:
+        bits: one integer for all components, or D integers.
+        num_components: D.
+
+    Raises:
+        InvalidInput: there are neither one nor D numbers, or one is not an integer from 1
+            to 12.
+    """
     if isinstance(bits, np.ndarray):
         bits = bits.tolist()
     if not isinstance(bits, (list, tuple)):

@@ -1,32 +1,36 @@
-"""EQ-Net's autoencoder of LLRs: quantization encoder f_Q and branched decoder g.
+"""EQ-Net's autoencoder of LLRs: the encoder f_Q and the branched decoder g.
 
-Paper: 004_979a1825df3dec03.txt, Section IV-A, V-A and Fig. 4.
+[Arvinte20], Sections IV-A and V-A, Fig. 4.
 """
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
+from linksim.backend import Tensor
 from linksim.errors import check_int
 
 
-def default_latent_dim(num_streams):
-    """3 K: the dimension of a ZF-SIC solution (Theorem 1)."""
+def default_latent_dim(num_streams: int) -> int:
+    """3 K, the number of reals that determine the LLRs of ZF-SIC ([Arvinte20], Theorem 1)."""
     return 3 * num_streams
 
 
 class _LLRNetwork(keras.layers.Layer):
-    """Sizes that both halves of the autoencoder share."""
+    """What the encoder and the decoder have in common: their sizes."""
 
     def __init__(
         self,
-        num_streams,
-        num_bits_per_symbol,
-        latent_dim=None,
-        width=None,
-        num_hidden=5,
-        **kwargs,
+        num_streams: int,
+        num_bits_per_symbol: int,
+        latent_dim: int | None = None,
+        width: int | None = None,
+        num_hidden: int = 5,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_streams = num_streams
@@ -39,7 +43,7 @@ class _LLRNetwork(keras.layers.Layer):
             check_int(name, getattr(self, name))
         check_int("num_hidden", num_hidden, minimum=0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_streams": self.num_streams,
@@ -52,23 +56,27 @@ class _LLRNetwork(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("linksim")
 class LatentEncoder(_LLRNetwork):
-    """f_Q: LLRs of a channel use to a latent vector in (-1, 1).
+    """f_Q, which maps the LLRs of one channel use to a latent vector in (-1, 1).
 
-    `tanh(llr/2)`, then `num_hidden` dense layers of ReLU, then tanh.
+    It takes tanh(llr/2), then has `num_hidden` dense layers with ReLU and a last one with
+    tanh.
 
     Args:
-        num_streams: K.
+        num_streams: K, the number of streams.
         num_bits_per_symbol: m.
-        latent_dim: D, the bottleneck; default 3 K.
-        width: of the hidden layers; default 4 K m.
-        num_hidden: hidden layers; the paper's text says six layers in all, its code
-            has five hidden ones and the output.
+        latent_dim: D, the size of the latent vector; default 3 K.
+        width: units of each hidden layer; default 4 K m.
+        num_hidden: number of hidden layers. The paper's text says six layers in all; its
+            code has five hidden layers and the last one.
 
     Call arguments:
         llr: float32 [..., K, m].
 
     Returns:
         float32 [..., D].
+
+    Raises:
+        InvalidInput: a size is not a positive integer.
     """
 
     def __init__(self, *args, **kwargs):
@@ -83,7 +91,7 @@ class LatentEncoder(_LLRNetwork):
             layer.build((None, size))
             size = layer.units
 
-    def call(self, llr):
+    def call(self, llr: Tensor) -> Tensor:
         lead = tuple(ops.shape(llr)[:-2])
         x = ops.tanh(ops.reshape(llr, (-1, self.num_llrs)) / 2.0)
         for layer in self.dense:
@@ -96,29 +104,35 @@ class LatentEncoder(_LLRNetwork):
 
 @keras.saving.register_keras_serializable("linksim")
 class BranchedDecoder(_LLRNetwork):
-    """g: a latent vector to the LLRs, one small network per LLR.
+    """g, which maps a latent vector to the LLRs, with a small network for each LLR.
 
-    Every branch sees the whole latent vector and ends in tanh, which stands for
-    tanh(llr/2): its argument is half the LLR, and that is what is returned,
-    doubled. All branches of a layer are one batched product.
+    Every branch sees the whole latent vector. In the paper it ends in a tanh that stands
+    for tanh(llr/2); here the argument of that tanh is returned, times two, which is the
+    LLR itself. The same layer of all branches is computed as one batched product.
 
     Args:
-        num_streams, num_bits_per_symbol, latent_dim, width, num_hidden: as those
-            of `LatentEncoder`; the widths are per branch.
+        num_streams: K, the number of streams.
+        num_bits_per_symbol: m.
+        latent_dim: D, the size of the latent vector; default 3 K.
+        width: units of each hidden layer of a branch; default 4 K m.
+        num_hidden: number of hidden layers of a branch.
 
     Call arguments:
         z: float32 [..., D].
 
     Returns:
         LLRs, float32 [..., K, m].
+
+    Raises:
+        InvalidInput: a size is not a positive integer.
     """
 
     def build(self, input_shape=None):
         sizes = [self.latent_dim] + [self.width] * self.num_hidden + [1]
         self._kernels, self._biases = [], []
         for index, (rows, columns) in enumerate(zip(sizes, sizes[1:])):
-            # Glorot's limit of one branch; Keras would count the branches as taps
-            # of a convolution
+            # Glorot's limit for one branch: Keras' own initializer would take the first
+            # axis for the taps of a convolution
             limit = math.sqrt(6.0 / (rows + columns))
             self._kernels.append(
                 self.add_weight(
@@ -135,7 +149,7 @@ class BranchedDecoder(_LLRNetwork):
                 )
             )
 
-    def call(self, z):
+    def call(self, z: Tensor) -> Tensor:
         lead = tuple(ops.shape(z)[:-1])
         x = ops.reshape(z, (-1, self.latent_dim))[None]  # [1, B, D]
         x = ops.broadcast_to(x, (self.num_llrs,) + tuple(ops.shape(x)[1:]))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from linksim.detectors import MaximumLikelihoodDetector, ZFSICDetector
+from linksim.detectors import representations as t
 from linksim.errors import InvalidInput
-from linksim.quantization import theorems as t
 from tests.conftest import draw_system
 
 CASES = [

@@ -1,16 +1,19 @@
-"""The curves of a page as a Plotly figure: one trace per run, detector and rate."""
+"""The curves of a page as a Plotly figure with a trace per run, detector and rate."""
+
+from __future__ import annotations
 
 import html
 import itertools
 import math
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
 from linksim.montecarlo.output import RATES, curve_style, error_bars
-from linksim.report.runs import COUNTS
+from linksim.report.runs import COUNTS, ReportRun
 from linksim.snr import SNR_DEFINITIONS
 
-# Matplotlib's names, of `curve_style`, in Plotly's words, and a letter that looks alike
+# Matplotlib's markers, as `curve_style` gives them: Plotly's name, and a similar character
 _SYMBOLS = {
     "o": ("circle", "●"),
     "s": ("square", "■"),
@@ -27,10 +30,11 @@ _DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 _RUN_DASHES = (*_DASHES.values(), "longdash", "longdashdot")
 
 
-def style_of(runs):
-    """{detector: `{"color", "symbol", "glyph", "dash"}`} of all runs.
+def style_of(runs: Sequence[ReportRun]) -> dict[str, dict[str, str]]:
+    """How the curves look: {detector: {"color", "symbol", "glyph", "dash"}}.
 
-    A detector looks the same in every run; with one run, as in its PNG files.
+    A detector looks the same in every run. If there is one run, it looks as in the PNG
+    files of `linksim.write_results`.
     """
     names = dict.fromkeys(itertools.chain.from_iterable(run.detectors for run in runs))
     styles = {}
@@ -47,27 +51,25 @@ def style_of(runs):
     return styles
 
 
-def run_dashes(runs):
-    """The dash of each run's curves; None with one run, whose detectors have their own."""
+def run_dashes(runs: Sequence[ReportRun]) -> list[str | None]:
+    """The dash of each run's curves; None for a single run, whose detectors have their own."""
     if len(runs) == 1:
         return [None]
     return [_RUN_DASHES[i % len(_RUN_DASHES)] for i in range(len(runs))]
 
 
-def curves(runs, rate, definition):
-    """The figure, with a rate and an SNR definition shown.
+def curve_figure(runs: Sequence[ReportRun], rate: str, definition: str) -> go.Figure:
+    """The figure with the curves of all rates, of which one is visible.
 
-    Every trace has `meta`: `run` (its index), `detector`, `rate` and `definitions`, the
-    x values of each SNR definition that the run can be shown in. Points without an
-    error are traces of their own: arrows at the upper end of the interval.
+    Every trace has a `meta` for the script of the page: the index of its `run`, its
+    `detector` and `rate`, and in `definitions` its x values by each SNR definition that
+    the run has. Points without an error are in traces of their own, as arrows at the
+    upper end of the interval.
 
     Args:
-        runs: list of `Run`.
-        rate: "bler", "ber" or "ser".
-        definition: a key of `SNR_DEFINITIONS`.
-
-    Returns:
-        A `plotly.graph_objects.Figure`.
+        runs: the runs of the page.
+        rate: the visible rate, "bler", "ber" or "ser".
+        definition: the SNR definition of the x axis, a key of `SNR_DEFINITIONS`.
     """
     styles, dashes = style_of(runs), run_dashes(runs)
     figure = go.Figure()
@@ -109,7 +111,7 @@ def _trace(where, meta, records, kind, style, bars):
         "name": html.escape(detector),
         "meta": meta,
         "text": [_hover(r, rate) for r in records],
-        # The extra box of Plotly would be cut off on a phone
+        # Without Plotly's extra box, which a phone would cut off
         "hovertemplate": f"<b>{html.escape(detector)}</b>{html.escape(where)}<br>"
         "%{x:.4~g} dB · %{text}<extra></extra>",
         "hoverlabel": {"bordercolor": style["color"]},
@@ -140,7 +142,7 @@ def _trace(where, meta, records, kind, style, bars):
 
 
 def _hover(record, rate):
-    """Rate, interval and counts of a point."""
+    """The text with the rate, the interval and the counts of a point."""
     total, errors = COUNTS[rate]
     low, high = record[f"{rate}_low"], record[f"{rate}_high"]
     value = f"{record[rate]:.3g} [{low:.2g}, {high:.2g}]" if record[rate] else f"< {high:.2g}"
@@ -154,8 +156,8 @@ def _hover(record, rate):
     return "<br>".join(lines)
 
 
-def rate_ranges(runs):
-    """{rate: exponents of ten between which the axis goes}."""
+def rate_ranges(runs: Sequence[ReportRun]) -> dict[str, list[float]]:
+    """{rate: the range of its axis, in exponents of ten}."""
     ranges = {}
     for rate in RATES:
         values = [r[rate] or r[f"{rate}_high"] for run in runs for r in run.results["records"]]

@@ -1,15 +1,20 @@
-"""The tables of a page: gaps, costs and provenance, as texts and numbers to sort by."""
+"""The cells of a page's tables: gaps, costs and provenance."""
+
+from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from linksim.errors import InvalidInput
 from linksim.montecarlo.statistics import crossing
+from linksim.report.runs import ReportRun
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A text, a smaller one beside it, and what the column is sorted by."""
+    """A text, a smaller one beside it, and the number by which the column is sorted."""
 
     text: str
     detail: str = ""
@@ -19,20 +24,20 @@ class Cell:
 NOTHING = Cell("–")
 
 
-def target_of(run):
-    """The BLER that gaps are taken at."""
+def target_bler_of(run: ReportRun) -> float:
+    """The BLER at which gaps are measured."""
     gaps = run.results["gaps"]
     return gaps[0]["target_bler"] if gaps else run.scenario.run.gap_bler
 
 
-def reference_of(run):
+def reference_of(run: ReportRun) -> str | None:
     """The detector that gaps are measured against, or None."""
     gaps = run.results["gaps"]
     return gaps[0]["reference"] if gaps else None
 
 
-def gap_cells(run):
-    """{detector: `Cell`} of the gaps in dB."""
+def gap_cells(run: ReportRun) -> dict[str, Cell]:
+    """{detector: cell of its gap in dB}."""
     cells = {name: NOTHING for name in run.detectors}
     if reference_of(run) in cells:
         cells[reference_of(run)] = Cell("0", "reference", 0.0)
@@ -47,19 +52,20 @@ def gap_cells(run):
     return cells
 
 
-def crossing_cells(run, definition):
-    """{detector: `Cell`} of the SNR in dB at which the target BLER is reached."""
+def crossing_cells(run: ReportRun, definition: str) -> dict[str, Cell]:
+    """{detector: cell of the SNR in dB at which it reaches the target BLER}."""
     axis, cells = run.snr_db[definition], {}
     for name in run.detectors:
         records = run.records(name)
         snr = [axis[r["snr_db"]] for r in records]
-        found = crossing(snr, [r["bler"] for r in records], target_of(run))
+        found = crossing(snr, [r["bler"] for r in records], target_bler_of(run))
         cells[name] = NOTHING if found is None else Cell(f"{found:.2f}", "", found)
     return cells
 
 
-def point_cells(run, snr_db):
-    """{detector: {"bler", "ms": `Cell`}} at one point: its BLER and time of a block."""
+def point_cells(run: ReportRun, snr_db: float) -> dict[str, dict[str, Cell]]:
+    """{detector: {"bler", "ms"}}, the cells of the BLER and of the time per block at one
+    point."""
     cells = {}
     for name in run.detectors:
         record = next((r for r in run.records(name) if r["snr_db"] == snr_db), None)
@@ -75,13 +81,16 @@ def point_cells(run, snr_db):
     return cells
 
 
-def points_of(run):
-    """SNR points, ascending, as "snr_db" of the records."""
+def points_of(run: ReportRun) -> list[float]:
+    """The SNR points, the "snr_db" of the records, in ascending order."""
     return sorted({r["snr_db"] for r in run.results["records"]})
 
 
-def first_point(run):
-    """The point to begin with: the highest at which most detectors have errors."""
+def first_point(run: ReportRun) -> float | None:
+    """The SNR point to show first, or None without points.
+
+    It is the one at which most detectors have errors; of several such points, the highest.
+    """
     points = points_of(run)
     if not points:
         return None
@@ -92,18 +101,18 @@ def first_point(run):
     return max(zip(failing, points))[1]
 
 
-def measured_costs(run, repeats=0):
-    """{detector: what `linksim.complexity.detector_costs` says}.
+def measured_costs(run: ReportRun, repeats: int = 0) -> dict[str, dict[str, Any]]:
+    """{detector: what `linksim.link.costs.detector_costs` returns for it}.
 
-    Left out: detectors that cannot be made here, or whose weights are others than those
-    of the run.
+    Detectors that cannot be made here are missing, and so are those whose weights are not
+    the ones of the run.
 
     Args:
-        run: the `Run`.
-        repeats: 0, or how often to call each detector to take its time, on 1000 vectors
-            of the scenario's channel.
+        run: the run.
+        repeats: how often to call each detector to time it, on 1000 vectors of the
+            scenario's channel; with 0 there is no time.
     """
-    from linksim.complexity import detector_costs
+    from linksim.link.costs import detector_costs
     from linksim.link.receiver import create_receiver
 
     known = run.results["provenance"].get("weights", {})
@@ -123,7 +132,7 @@ _VECTORS = 1000
 
 
 def _vectors(run):
-    """y, H and N0 of as many vectors as there are in a batch, at most 1000."""
+    """y, H and N0 of up to 1000 vectors of one batch."""
     from linksim.link.link import Link
 
     link, snr_db = Link(run.scenario), first_point(run)
@@ -135,8 +144,10 @@ def _vectors(run):
     ]
 
 
-def cost_cells(run, costs):
-    """{detector: {"flops", "parameters", "us": `Cell`}}."""
+def cost_cells(
+    run: ReportRun, costs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Cell]]:
+    """{detector: {"flops", "parameters", "us"}}, the cells of what `measured_costs` found."""
     cells = {}
     for name in run.detectors:
         cost = costs.get(name, {})
@@ -144,19 +155,16 @@ def cost_cells(run, costs):
         cells[name] = {}
         for key in ("flops", "parameters", "us"):
             value = cost.get(key)
-            text = (
-                NOTHING.text
-                if value is None
-                else f"{value:.3g}"
-                if key == "us"
-                else f"{value:,}"
-            )
+            if value is None:
+                cells[name][key] = NOTHING
+                continue
+            text = f"{value:.3g}" if key == "us" else f"{value:,}"
             cells[name][key] = Cell(text, detail if value else "", value)
     return cells
 
 
-def provenance_rows(run):
-    """(what, text) pairs: how the run was made."""
+def provenance_rows(run: ReportRun) -> list[tuple[str, str]]:
+    """How the run was made, as pairs of a heading and a text."""
     made = run.results["provenance"]
     machine = made.get("machine", {})
     weights = [
@@ -191,7 +199,7 @@ def provenance_rows(run):
 
 
 def _workers_text(workers):
-    """What computed the batches, where it was not the process itself."""
+    """The worker processes that computed the batches, or None if there were none."""
     if not workers:
         return None
     machines = ", ".join(f"{n} on {text}" for text, n in workers["machines"].items())
@@ -202,6 +210,6 @@ def _texts(values):
     return [v for v in values.values() if isinstance(v, str)]
 
 
-def scenario_text(run):
+def scenario_text(run: ReportRun) -> str:
     """The scenario as indented JSON."""
     return json.dumps(run.results["scenario"], indent=2)

@@ -1,0 +1,64 @@
+"""What the receivers of a scenario cost: operations, parameters and time."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from linksim.complexity.flops import count_flops
+from linksim.complexity.latency import compile_detector, interleaved_seconds
+from linksim.errors import InvalidInput
+from linksim.link.receiver import create_receiver
+from linksim.link.scenario import Scenario
+
+
+def detector_costs(
+    scenario: Scenario,
+    names: Iterable[str],
+    inputs: Sequence[np.ndarray] | None = None,
+    repeats: int = 5,
+) -> dict[str, dict[str, Any]]:
+    """Count the operations and parameters of detectors, and time them.
+
+    Args:
+        scenario: the `Scenario`; learned detectors come with the weights that a run of it
+            takes.
+        names: names of receivers, `DETECTOR[:POINT][+QUANTIZER[:BITS]]`; the quantizer is
+            not counted.
+        inputs: `y [B, M]`, `h [B, M, K]` complex64 and `no [B]` float32 to time the
+            detectors on, or None to leave the time out.
+        repeats: calls of each detector, in turn.
+
+    Returns:
+        {name: {"flops", "parameters", "us", "weights"}}, all for one vector. `flops` and
+        `parameters` are None where `count_flops` refuses; `us`, the median in
+        microseconds, is None without inputs. `weights` is
+        {"<model>/<configuration>": SHA-256}.
+
+    Raises:
+        InvalidInput: a name is unknown, or no weights fit.
+    """
+    costs, calls = {}, {}
+    for name in names:
+        receiver = create_receiver(name, scenario)
+        detector = receiver.detector
+        try:
+            counted = count_flops(detector, scenario.system.num_rx)
+            flops, parameters = counted.flops, counted.parameters
+        except InvalidInput:  # a loop, for instance: a graph does not say how often it runs
+            flops = parameters = None
+        costs[name] = {
+            "flops": flops,
+            "parameters": parameters,
+            "us": None,
+            "weights": receiver.weights,
+        }
+        if inputs is not None:
+            calls[name] = functools.partial(compile_detector(detector), *inputs)
+    if calls:
+        for name, seconds in interleaved_seconds(calls, repeats).items():
+            costs[name]["us"] = 1e6 * float(np.median(seconds)) / len(inputs[0])
+    return costs

@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from linksim.cli.common import make_parser, print_entry
+from linksim.cli.main import COMMANDS, main
 from tests.conftest import load_script
 
 ROOT = Path(__file__).parent.parent
@@ -160,10 +163,98 @@ def test_lists(capsys):
         "--list-scenarios": ["cdl-c-8x4-qam16"],
         "--list-detectors": ["vblast-mmse", "sionna-ep"],
         "--list-quantizers": ["max-mi", "latents"],
+        "--list-models": ["oampnet2/rayleigh-4x4-qam16", "4x4, 16-QAM"],
     }.items():
         assert script.main([option]) == 0
         listed = capsys.readouterr().out
         assert all(name in listed for name in names)
+
+
+LIGHT = """
+import contextlib, io, sys
+from linksim.cli.main import COMMANDS, main
+
+lists = [f"--list-{what}" for what in ("scenarios", "detectors", "quantizers", "models")]
+lines = [["--help"], *([name, "--help"] for name in COMMANDS), ["models"], ["train", "--list"]]
+for line in lines + [["coded-ber", option] for option in lists]:
+    printed = io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(printed):
+        main(line)
+    heavy = {"tensorflow", "keras", "sionna", "matplotlib", "scipy", "jax"} & set(sys.modules)
+    assert printed.getvalue() and not heavy, (line, heavy)
+"""
+
+
+def test_help_and_lists_load_no_framework():
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_and_its_commands(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+    for line in ([], ["nosuch"], ["nosuch", "--help"]):
+        with pytest.raises(SystemExit) as end:
+            main(line)
+        assert end.value.code == 2
+        assert "linksim: error: " in capsys.readouterr().err
+    # Errors name the command, as they name the script
+    assert main(["coded-ber", "--scenario", "nosuch"]) == 2
+    assert capsys.readouterr().err.startswith("linksim coded-ber: scenario: got 'nosuch'")
+    assert main(["train", "nosuch"]) == 2
+    assert capsys.readouterr().err.startswith("linksim train: ")
+    assert main(["train", "--publish", "eqnet/rayleigh-2x2-qam64"]) == 2
+    assert "put the recipe before --publish" in capsys.readouterr().err
+
+
+def test_help_shows_defaults():
+    parser = make_parser("linksim", "What it does.", "--seed 1")
+    parser.add_argument("--seed", default=0, help="a number")
+    parser.add_argument("--fresh", action="store_true", help="set aside")
+    parser.add_argument("--memory", help="in GiB")
+    text = parser.format_help()
+    assert "a number (default: 0)" in text and "linksim --seed 1" in text
+    assert text.count("(default:") == 1
+
+
+def test_models(capsys):
+    assert main(["models", "oampnet2"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert listed[0].split()[0] == "model" and len(listed) > 5
+    assert all(line.startswith("oampnet2/") for line in listed[1:-1])
+    assert main(["models", "oampnet2/rayleigh-4x4-qam16"]) == 0
+    card = ROOT / "models/oampnet2/rayleigh-4x4-qam16/card.md"
+    assert capsys.readouterr().out == card.read_text(encoding="utf-8")
+    assert main(["models", "nosuch"]) == 2
+    assert "no model has such a name" in capsys.readouterr().err
+    assert main(["models", "--models", "nosuch"]) == 2
+    assert "expected an existing folder" in capsys.readouterr().err
+
+
+def test_own_detectors(tmp_path):
+    """Those of a file have names on the command line."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import linksim\n"
+        "from linksim.detectors import MMSEDetector\n"
+        "class Mine(MMSEDetector):\n"
+        "    'My own detector.'\n"
+        "linksim.register_detector('mine', Mine)\n"
+    )
+    done = run("--import", path, "--list-detectors")
+    assert done.returncode == 0, done.stderr
+    assert "My own detector." in done.stdout.splitlines()[-1]
+    done = run("--import", tmp_path / "nosuch.py", "--list-detectors")
+    assert done.returncode == 2 and "expected an existing .py file" in done.stderr
+
+
+def test_texts_are_printed_as_they_are(capsys):
+    console = Console(width=200)
+    print_entry(console, "a[b]", "[red]text[/] of a user", 6)
+    assert capsys.readouterr().out == "a[b]   [red]text[/] of a user\n"
 
 
 @pytest.mark.slow
@@ -192,6 +283,7 @@ def test_wheel_works_elsewhere(tmp_path):
     code = (
         "import linksim; r = linksim.simulate('rayleigh-2x2-qam64', "
         "['eqnet-l-qr+max-mi:3'], snr_db=20, max_blocks=100); "
+        "from linksim.cli.main import main; main(['models']); "
         "print(linksim.__file__, len(r['records']))"
     )
     done = subprocess.run(

@@ -1,0 +1,155 @@
+"""What the commands share: the parser, own detectors and models, and how they end."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from linksim.errors import InvalidInput, ResultFileError, WorkerError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Shows the defaults of options that have one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        told = isinstance(default, (str, int, float)) and not isinstance(default, bool)
+        if told and default != argparse.SUPPRESS and action.option_strings:
+            return f"{action.help} (default: %(default)s)"
+        return action.help
+
+
+def make_parser(prog: str, doc: str, example: str) -> argparse.ArgumentParser:
+    """The parser of a command, with the options that all commands have.
+
+    Args:
+        prog: the program's name in messages.
+        doc: the module's docstring; its first paragraph is the description.
+        example: arguments of an example.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=doc.split("\n\n")[0],
+        epilog=f"Example: {prog} {example}",
+        formatter_class=_HelpFormatter,
+    )
+    own = parser.add_argument_group("your own detectors and models")
+    own.add_argument(
+        "--models",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="find trained models in this folder too, which is laid out as models/; may be "
+        "given several times",
+    )
+    own.add_argument(
+        "--import",
+        action="append",
+        dest="imports",
+        default=[],
+        metavar="FILE.py",
+        help="run this file first; it can register detectors with "
+        "linksim.register_detector; may be given several times",
+    )
+    return parser
+
+
+def load_user_code(args: argparse.Namespace) -> None:
+    """Do what `--models` and `--import` ask for.
+
+    Raises:
+        InvalidInput: there is no such folder or file.
+    """
+    if args.models:
+        from linksim.models import add_model_folder
+
+        for folder in args.models:
+            add_model_folder(folder)
+    if args.imports:
+        start_keras()
+        from linksim.data import import_file
+
+        for path in args.imports:
+            import_file(path)
+
+
+def make_console() -> Console:
+    """A console that prints text as it is, without rich's highlighting of numbers."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def print_entry(console: Console, name: str, text: str, width: int = 0) -> None:
+    """Print one line: a name in bold, padded to `width`, and a text.
+
+    Both are printed as they are: what looks like rich's markup is text of a user.
+    """
+    from rich.text import Text
+
+    head = f"{name:{width}} " if name else ""
+    console.print(Text.assemble((head, "bold"), text), soft_wrap=True)
+
+
+def run_command(
+    prog: str,
+    command: Callable[[], int],
+    interrupted: str = "interrupted",
+    mendable: tuple[type[Exception], ...] = (InvalidInput, ResultFileError, WorkerError),
+) -> int:
+    """Run a command and return its exit code.
+
+    The code is 2 after an exception that the user can do something about, which is
+    printed as one line, and 130 after Ctrl-C.
+
+    Args:
+        prog: the program's name in messages.
+        command: returns the exit code.
+        interrupted: what to print after Ctrl-C.
+        mendable: the exceptions that become a line; others pass.
+    """
+    try:
+        return command()
+    except mendable as error:
+        complain(prog, error)
+        return 2
+    except KeyboardInterrupt:
+        complain(prog, interrupted)
+        return 130
+
+
+def complain(prog: str, message: object) -> None:
+    """Print a line on stderr that begins with the program's name."""
+    print(f"{prog}: {message}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Keep what libraries write below Python off the terminal."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+def start_keras() -> None:
+    """Import Keras and its backend without the notes that TensorFlow prints at its start."""
+    with _quiet_start():
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()

@@ -1,0 +1,111 @@
+"""What the main job shows while it runs, and how it stops."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+
+class GracefulStop:
+    """Ctrl-C ends the run after the batch in hand; a second one ends it at once.
+
+    An exception raised wherever the signal happens to arrive could be swallowed
+    inside TensorFlow; this one is raised where the engine expects it.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __enter__(self) -> GracefulStop:
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        signal.signal(signal.SIGINT, self._before)
+
+    def check(self) -> None:
+        """Raise `KeyboardInterrupt` if Ctrl-C was pressed."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+
+class LiveView:
+    """Progress on a terminal: a bar, and a table of the current rates.
+
+    Args:
+        console: where it is shown; without a terminal only finished points are.
+        points: the run's SNR points in dB.
+    """
+
+    def __init__(self, console: Console, points: Sequence[float]) -> None:
+        self._console = console
+        self._points = list(points)
+        self._snr_db: float | None = None  # of the batch that came last
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} points"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("compiling", total=len(self._points))
+        self._live = Live(
+            self._progress, console=console, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> LiveView:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def batch(self, snr_db: float, counts: dict[str, Any], active: Sequence[str]) -> None:
+        """Show the rates after a batch; the arguments are those of `on_progress`."""
+        self._snr_db = snr_db
+        if not self._console.is_terminal:
+            return
+        table = Table(box=None, padding=(0, 2))
+        for column in ("detector", "BLER", "95 % interval", "errors", "blocks", ""):
+            table.add_column(column, justify="left" if column == "detector" else "right")
+        for name, c in counts.items():
+            if not c.blocks:
+                table.add_row(Text(name))
+                continue
+            low, high = c.bler_interval()
+            table.add_row(
+                Text(name),
+                f"{c.bler:.2e}",
+                f"{low:.1e}..{high:.1e}",
+                str(c.block_errors),
+                str(c.blocks),
+                "" if name in active else "done",
+            )
+        self._progress.update(
+            self._task,
+            description=f"{snr_db:g} dB",
+            completed=self._points.index(snr_db),
+        )
+        self._live.update(Group(self._progress, table))
+
+    def point(self, results: dict[str, Any]) -> None:
+        """Print one line for a finished point, also where there is no terminal."""
+        # A resumed run also has records of later points
+        snr = self._snr_db
+        rows = [r for r in results["records"] if r["snr_db"] == snr]
+        rates = "  ".join(f"{r['detector']} {r['bler']:.1e}" for r in rows)
+        self._console.print(f"{snr:g} dB  BLER  {rates}", soft_wrap=True, markup=False)

@@ -1,8 +1,8 @@
-"""Every SNR definition in use, by name, converted to the noise variance N0.
+"""SNR definitions by name, and their conversion to the noise variance N0.
 
-The simulator knows one noise quantity: N0, the variance of the complex noise on
-one receive dimension. Symbols have unit power. The papers define their SNR in
-five ways; each is a name here, and every axis label names the one it shows.
+The simulator knows one noise quantity: N0, the variance of the complex noise on one
+receive antenna. Symbols have unit power. The papers define SNR in five ways. Each has a
+name here, and every axis label says which one it shows.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from linksim.errors import check_choice, check_real
 
 @dataclass(frozen=True)
 class LinkBudget:
-    """What an SNR definition may depend on.
+    """The quantities of a link that an SNR definition may depend on.
 
     Attributes:
         num_rx: receive antennas M.
         num_streams: transmitted streams K.
-        num_bits_per_symbol: bits of a symbol.
-        coderate: information bits per coded bit, 1 when uncoded.
-        channel_power: E|h_ij|^2 of one channel coefficient.
-        resource_efficiency: data symbols per transmitted resource, cyclic prefix
-            and pilots counted; 1 without OFDM.
+        num_bits_per_symbol: bits per symbol.
+        coderate: information bits per coded bit; 1 without a code.
+        channel_power: mean energy E|h_ij|^2 of a channel coefficient.
+        resource_efficiency: share of the transmitted resources that carry data, where
+            pilots and cyclic prefixes carry none; 1 without OFDM.
     """
 
     num_rx: int
@@ -37,10 +37,15 @@ class LinkBudget:
 
 @dataclass(frozen=True)
 class SnrDefinition:
-    """One definition: axis label, source, N0 at 0 dB, and the axis label in HTML.
+    """One SNR definition.
 
-    With `per_realization`, N0 at 0 dB holds on average over the channel and is
-    scaled by ||H||_F^2 / E||H||_F^2 of each channel use.
+    Attributes:
+        label: axis label, with matplotlib's math.
+        source: where the definition comes from, and what it is in words.
+        no_at_0db: function of a `LinkBudget`, N0 at 0 dB.
+        html: axis label in HTML.
+        per_realization: whether N0 follows the channel. `no_at_0db` is then the mean, and
+            each channel use has it scaled by ||H||_F^2 / E||H||_F^2.
     """
 
     label: str
@@ -51,8 +56,8 @@ class SnrDefinition:
 
 
 def _detnet_no(budget):
-    # Real noise of variance tr(H'H)/K/SNR beside symbols +-1, +-3, ...: with unit
-    # power symbols N0 = 2/c * ||H||_F^2/K/SNR, c the energy of the integer symbol.
+    # Real noise has the variance tr(H'H)/K/SNR where symbols are the integers +-1, +-3, ...
+    # With symbols of unit power N0 = 2/c * ||H||_F^2/K/SNR, c the energy of an integer one.
     order = 2**budget.num_bits_per_symbol
     energy = 1.0 if order == 2 else 2.0 * (order - 1) / 3.0
     return 2.0 / energy * budget.num_rx * budget.channel_power
@@ -67,25 +72,28 @@ SNR_DEFINITIONS = {
     ),
     "esno": SnrDefinition(
         "SNR $= 1/N_0$ (dB)",
-        "OAMP-Net, HyperMIMO eq. 15, EQ-Net's code: transmit power of a stream to N0",
+        "OAMP-Net2 [He20]; HyperMIMO [Goutay20], eq. 15; the code of EQ-Net [Arvinte20]: "
+        "transmit power of a stream to N0",
         lambda b: 1.0,
         "SNR = 1/N<sub>0</sub> (dB)",
     ),
     "rx": SnrDefinition(
         r"SNR $= E\|Hx\|^2/E\|n\|^2$ (dB)",
-        "RE-MIMO, MMNet, HyperMIMO-LR eq. 6: received signal to noise",
+        "RE-MIMO [Pratik21]; MMNet [Khani20]; HyperMIMO-LR [Zilberstein21], eq. 6: "
+        "received signal to received noise",
         lambda b: b.num_streams * b.channel_power,
         "SNR = E‖Hx‖²/E‖n‖² (dB)",
     ),
     "frobenius": SnrDefinition(
         r"SNR $= E\|H\|_F^2/N_0$ (dB)",
-        "EQ-Net's text, Section V-A",
+        "the text of EQ-Net [Arvinte20], Section V-A: energy of the channel matrix to N0",
         lambda b: b.num_rx * b.num_streams * b.channel_power,
         "SNR = E‖H‖²<sub>F</sub>/N<sub>0</sub> (dB)",
     ),
     "detnet": SnrDefinition(
         r"SNR $= \mathrm{tr}(H^TH)/(K\sigma^2)$ per channel (dB)",
-        "DetNet, WeSNet: real noise variance tr(H'H)/K/SNR of each realisation",
+        "DetNet [Samuel19]; WeSNet [Mohammad20]: real noise variance tr(H'H)/K/SNR of each "
+        "realization",
         _detnet_no,
         "SNR = tr(HᵀH)/(Kσ²) per channel (dB)",
         per_realization=True,
@@ -94,15 +102,18 @@ SNR_DEFINITIONS = {
 
 
 def snr_db_to_no(definition, snr_db, budget):
-    """Noise variance N0 at an SNR in dB.
+    """Convert an SNR in dB to the noise variance N0.
 
     Args:
         definition: a key of `SNR_DEFINITIONS`.
-        snr_db: SNR in dB, finite.
+        snr_db: SNR in dB, from -200 to 200.
         budget: the link's `LinkBudget`.
 
     Returns:
         float > 0; the mean over channels if the definition is per realization.
+
+    Raises:
+        InvalidInput: an unknown definition, or an SNR out of range.
     """
     check_choice("snr.definition", definition, SNR_DEFINITIONS)
     check_real("snr_db", snr_db, low=-200, high=200)
@@ -110,7 +121,11 @@ def snr_db_to_no(definition, snr_db, budget):
 
 
 def no_to_snr_db(definition, no, budget):
-    """The inverse of `snr_db_to_no`, in dB."""
+    """Convert a noise variance N0 to an SNR in dB, the inverse of `snr_db_to_no`.
+
+    Raises:
+        InvalidInput: an unknown definition, or `no` is not positive.
+    """
     check_choice("snr.definition", definition, SNR_DEFINITIONS)
     check_real("no", no, low=0, open_low=True)
     return float(10 * np.log10(SNR_DEFINITIONS[definition].no_at_0db(budget) / no))

@@ -159,7 +159,7 @@ def test_noise_has_the_variance_of_its_definition():
     for name in ("rayleigh-2x2-qam64", "cdl-c-4x4-qam16", "massive-64x16-qam16"):
         link = Link(load_scenario(name))
         batch = link.draw(link.keys(0, 3.0, 0), link.no(3.0), 0, 40)
-        x = link._mapper.constellation().numpy()[batch.symbols.numpy()]
+        x = link.sender.points[batch.symbols.numpy()]
         noise = batch.y.numpy() - np.einsum("bumk,buk->bum", batch.h.numpy(), x)
         assert np.mean(np.abs(noise) ** 2) == pytest.approx(link.no(3.0), rel=0.06)
 

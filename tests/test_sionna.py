@@ -131,23 +131,23 @@ def test_grid_hands_detectors_what_sionnas_ofdm_detector_does():
     from linksim.link.scenario import load_scenario
 
     link = Link(load_scenario("cdl-c-4x4-qam16-ls"))
-    estimate, seen = link.grid._estimate, {}
+    estimate, seen = link.front.estimator, {}
 
     def recording(y, no):
         seen["args"] = (y, *estimate(y, no), no)
         return seen["args"][1:3]
 
-    link.grid._estimate = recording
+    link.front.estimator = recording
     batch = link.draw(link.keys(0, 10.0, 0), tf.constant(link.no(10.0), tf.float32), 0, 3)
 
     def capture(y, h, s):
         seen["inputs"] = (y, h, s)
         return tf.zeros(tf.concat([tf.shape(h)[:-2], [4, 4]], 0))
 
-    rg = link.grid._rg
+    rg = link.front.resource_grid
     OFDMDetector(capture, "bit", rg, StreamManagement(np.ones((1, 1)), 4))(*seen["args"])
     y, h, s = (
-        x.numpy().reshape(3, -1, *x.shape[4:])[:, link.grid._data] for x in seen["inputs"]
+        x.numpy().reshape(3, -1, *x.shape[4:])[:, link.front.data] for x in seen["inputs"]
     )
     np.testing.assert_allclose(batch.y.numpy(), y, atol=1e-6)
     np.testing.assert_allclose(batch.h_hat.numpy(), h, atol=1e-6)

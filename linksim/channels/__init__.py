@@ -1,4 +1,4 @@
-"""Channel generators; see `base.Channel`."""
+"""Channel generators; `base.Channel` is their contract."""
 
 from linksim.channels.base import Channel, channel_of, create_channel, list_channels
 

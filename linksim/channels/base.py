@@ -1,4 +1,4 @@
-"""The contract of synthetic channels, and their names."""
+"""The contract of channel generators, and their names."""
 
 from __future__ import annotations
 
@@ -55,20 +55,29 @@ CHANNELS = Registry(
 
 
 class Channel:
-    """Draws channel matrices for blocks of channel uses.
+    """The contract of channel generators: `sample` draws matrices for blocks of uses.
 
-    Attributes:
+    Blocks have independent channels. Within a block, channel uses may share a matrix or
+    have correlated ones. A subclass implements `sample` and sets `power`.
+
+    Args:
         num_rx: receive antennas M.
         num_streams: streams K.
-        power: E|h_ij|^2.
-        is_real: the imaginary part of every coefficient is zero.
 
-    A subclass implements `sample`. Blocks are independent of each other; within a
-    block, channel uses may share or correlate their channels.
+    Attributes:
+        num_rx, num_streams: the arguments.
+        power: mean energy of a coefficient, E|h_ij|^2.
+        is_real: whether the imaginary part of every coefficient is zero.
+        is_correlated: whether antennas are correlated by a coefficient that
+            `with_correlation` can replace.
+
+    Raises:
+        InvalidInput: a size that is not a positive integer.
     """
 
     power = 1.0
     is_real = False
+    is_correlated = False
 
     def __init__(self, num_rx, num_streams):
         check_int("num_rx", num_rx)
@@ -76,24 +85,61 @@ class Channel:
         self.num_rx = num_rx
         self.num_streams = num_streams
 
+    @property
+    def mean_energy(self):
+        """E||H||_F^2 of a channel matrix."""
+        return self.num_rx * self.num_streams * self.power
+
     def sample(self, key, num_blocks, num_uses, first_block=0):
-        """Channels of `num_blocks` blocks of `num_uses` channel uses.
+        """Draw the channels of `num_blocks` blocks of `num_uses` channel uses.
 
         Args:
             key: integer tensor [2], the random stream.
-            num_blocks: int.
-            num_uses: int.
-            first_block: integer, position of the first block in the run; only
-                channels that cycle through fixed statistics depend on it.
+            num_blocks: int, B.
+            num_uses: int, U.
+            first_block: integer, position of the first block in the run. Only channels
+                that cycle through fixed statistics depend on it.
 
         Returns:
-            complex64 [num_blocks, num_uses, M, K].
+            complex64 [B, U, M, K].
         """
         raise NotImplementedError
 
     def fixed(self, key, num_channels):
-        """Matrices to train networks for, drawn once: complex64 [num_channels, M, K]."""
+        """Draw matrices once, to train networks for them: complex64 [num_channels, M, K]."""
         return self.sample(key, num_channels, 1)[:, 0]
+
+    def estimation_error(self, key, shape, variance):
+        """Draw the Gaussian error of an estimate of channel matrices.
+
+        The receiver knows which coefficients are real. Their error is real as well, with
+        the full variance.
+
+        Args:
+            key: integer tensor [2], the random stream.
+            shape: of the matrices, (..., M, K).
+            variance: float, mean energy of the error of a coefficient.
+
+        Returns:
+            complex64 of the given shape.
+        """
+        # Keras is loaded here: who lists the names of channels does not wait for it
+        from keras import ops
+
+        from linksim.channels.random import complex_normal
+
+        error = complex_normal(key, shape, variance)
+        if self.is_real:
+            error = ops.cast(ops.real(error), "complex64") * 2**0.5
+        return error
+
+    def with_correlation(self, rho):
+        """The same channel with another correlation coefficient; see `is_correlated`.
+
+        Args:
+            rho: float32 [], in [0, 1); may be a tensor.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no correlation coefficient")
 
 
 def list_channels() -> list[str]:

@@ -1,4 +1,4 @@
-"""3GPP TR 38.901 CDL channels, through Sionna."""
+"""Clustered delay line (CDL) channels of 3GPP [TR38901], through Sionna."""
 
 import tensorflow as tf
 from sionna.phy import config
@@ -13,22 +13,31 @@ POLARIZATIONS = ("single", "dual")
 
 
 class CDLChannel(Channel):
-    """Frequency responses of uplink CDL channels.
+    """Frequency responses of uplink CDL channels [TR38901].
 
-    Users have `num_streams / num_users` antennas each, one stream per antenna, and
-    channels drawn independently. Arrays are uniform, half-wavelength spaced, one
-    row; with "dual" polarisation antennas come in cross-polarised pairs.
+    Each user has `num_streams / num_users` antennas and sends one stream from each. The
+    channels of users are independent. Arrays are uniform, with one row of antennas half
+    a wavelength apart; with "dual" polarization antennas come in cross-polarized pairs.
+    The receiver's antennas have the 38.901 pattern, those of users are omnidirectional.
 
     Args:
+        num_rx: receive antennas M.
+        num_streams: streams K of all users together.
         model: "A" to "E".
-        delay_spread_ns: RMS delay spread.
-        carrier_frequency_ghz: carrier frequency.
-        subcarrier_spacing_khz: subcarrier spacing.
-        speed: of the users in m/s.
-        num_users: users sharing the streams.
+        delay_spread_ns: RMS delay spread in ns.
+        carrier_frequency_ghz: carrier frequency in GHz.
+        subcarrier_spacing_khz: subcarrier spacing in kHz.
+        speed: speed of the users in m/s.
+        num_users: number of users, a divisor of `num_streams`.
         rx_polarization, tx_polarization: "single" or "dual".
         normalize: scale every block to a mean coefficient energy of exactly `power`.
-        power: E|h_ij|^2; without `normalize`, a factor of the antennas' gains.
+        power: E|h_ij|^2. Without `normalize` it is a factor on top of the antennas' gains.
+
+    Attributes:
+        subcarrier_spacing: subcarrier spacing in Hz.
+
+    Raises:
+        InvalidInput: a value out of range, or "dual" with an odd number of antennas.
     """
 
     def __init__(
@@ -83,13 +92,24 @@ class CDLChannel(Channel):
         self._rng = config.tf_rng  # created outside of any graph
 
     def sample(self, key, num_blocks, num_uses, first_block=0):
-        """One OFDM symbol per block, a channel use on each subcarrier."""
+        """Draw one OFDM symbol per block, with a channel use on each subcarrier.
+
+        See `Channel.sample` for arguments and shapes.
+        """
         return self.sample_grid(key, num_blocks, 1, num_uses)[:, 0]
 
     def sample_grid(
         self, key, num_blocks, num_symbols, num_subcarriers, cyclic_prefix_ratio=0.0
     ):
-        """Channels of OFDM slots.
+        """Draw the channels of OFDM slots, one slot per block.
+
+        Args:
+            key: integer tensor [2], the random stream.
+            num_blocks: int, number of slots.
+            num_symbols: int, OFDM symbols of a slot.
+            num_subcarriers: int.
+            cyclic_prefix_ratio: duration of the cyclic prefix relative to the rest of a
+                symbol; it sets how far the channel moves from symbol to symbol.
 
         Returns:
             complex64 [num_blocks, num_symbols, num_subcarriers, M, K].
@@ -97,7 +117,7 @@ class CDLChannel(Channel):
         symbol_rate = self.subcarrier_spacing / (1.0 + cyclic_prefix_ratio)
         frequencies = subcarrier_frequencies(num_subcarriers, self.subcarrier_spacing)
         key = tf.cast(tf.convert_to_tensor(key), tf.int64)
-        # Sionna draws from one global generator: set it to this stream, and back
+        # Sionna draws from one global generator, which gets its state back afterwards
         before = tf.identity(self._rng.state)
         self._rng.reset_from_key_counter(key[1], tf.stack([tf.zeros_like(key[0]), key[0]]))
         users = [

@@ -1,4 +1,4 @@
-"""AWGN, i.i.d. Rayleigh and Kronecker-correlated channels."""
+"""Channels without fading, with i.i.d. Rayleigh and with Kronecker-correlated fading."""
 
 import keras
 import numpy as np
@@ -10,7 +10,13 @@ from linksim.errors import InvalidInput, check_int, check_real
 
 
 class AWGNChannel(Channel):
-    """H = I: every stream has an antenna and no interference."""
+    """H = I: every stream has its own receive antenna, without fading and interference.
+
+    Each antenna receives one stream only, so `power` is 1/K.
+
+    Raises:
+        InvalidInput: `num_rx` differs from `num_streams`.
+    """
 
     def __init__(self, num_rx, num_streams):
         super().__init__(num_rx, num_streams)
@@ -19,7 +25,6 @@ class AWGNChannel(Channel):
                 f"channel (awgn): num_rx is {num_rx} and num_streams {num_streams}, "
                 "expected equal numbers"
             )
-        # Each antenna receives one stream only
         self.power = 1.0 / num_streams
 
     def sample(self, key, num_blocks, num_uses, first_block=0):
@@ -28,13 +33,18 @@ class AWGNChannel(Channel):
 
 
 class RayleighChannel(Channel):
-    """Independent Gaussian coefficients.
+    """I.i.d. Rayleigh fading: independent Gaussian coefficients of zero mean.
 
     Args:
-        power: E|h_ij|^2; RE-MIMO and OAMP-Net use 1/M, EQ-Net 1. For a real
-            channel it is the variance of the real coefficient.
-        is_real: real coefficients, as DetNet and WeSNet use for BPSK.
-        uses_per_realization: channel uses that share a matrix.
+        num_rx: receive antennas M.
+        num_streams: streams K.
+        power: E|h_ij|^2. [Pratik21] and [He20] use 1/M, [Arvinte20] uses 1.
+        is_real: draw real coefficients of variance `power`, as [Samuel19] and
+            [Mohammad20] do for BPSK.
+        uses_per_realization: consecutive channel uses of a block that share a matrix.
+
+    Raises:
+        InvalidInput: a value out of range.
     """
 
     def __init__(self, num_rx, num_streams, power=1.0, is_real=False, uses_per_realization=1):
@@ -61,28 +71,34 @@ class RayleighChannel(Channel):
 
 
 def exponential_correlation(size, rho):
-    """Loyka's exponential correlation matrix, [size, size]: rho^|i-j|."""
+    """The exponential correlation matrix of [Loyka01], float64 [size, size]: rho^|i-j|."""
     index = np.arange(size)
     return float(rho) ** np.abs(index[:, None] - index)
 
 
 def symmetric_root(matrix):
-    """The Hermitian square root of a positive semidefinite matrix."""
+    """The Hermitian square root of a positive semidefinite matrix, NumPy [n, n]."""
     values, vectors = np.linalg.eigh(matrix)
     root = np.sqrt(np.maximum(values, 0.0))
     return (vectors * root) @ vectors.conj().T
 
 
 class KroneckerChannel(Channel):
-    """H = R_R^(1/2) H_w R_T^(1/2) with exponential correlation.
+    """Rayleigh fading, correlated on both sides: H = R_R^(1/2) H_w R_T^(1/2).
 
-    RE-MIMO (000_6f68bbc11e3dc672.txt), eq. 26. Its "correlated" channel has equal
-    rho on both sides, its "partially correlated" one none at the transmitter.
+    The correlation matrices are exponential [Loyka01]. This is [Pratik21], eq. 26, whose
+    "correlated" channel has the same coefficient on both sides and whose "partially
+    correlated" channel has none at the transmitters.
 
     Args:
+        num_rx: receive antennas M.
+        num_streams: streams K.
         rho_rx: correlation of neighbouring receive antennas, in [0, 1).
         rho_tx: correlation of neighbouring transmitters, in [0, 1).
         power: E|h_ij|^2.
+
+    Raises:
+        InvalidInput: a value out of range.
     """
 
     def __init__(self, num_rx, num_streams, rho_rx=0.0, rho_tx=0.0, power=1.0):
@@ -104,30 +120,47 @@ class KroneckerChannel(Channel):
 
     @property
     def is_correlated(self):
-        """Whether either side has a correlation."""
+        """Whether at least one side is correlated."""
         return bool(self.rho_rx or self.rho_tx)
 
-    def sample_correlated(self, key, num_blocks, num_uses, rho):
-        """As `sample`, with another correlation on the sides that have one.
+    def with_correlation(self, rho):
+        """This channel with the coefficient `rho` on the sides that are correlated.
 
         Args:
-            rho: float32 [], in [0, 1).
+            rho: float32 [], in [0, 1); may be a tensor.
         """
+        return _KroneckerOfRho(self, rho)
+
+
+class _KroneckerOfRho(Channel):
+    """A `KroneckerChannel` whose correlation coefficient is a tensor."""
+
+    def __init__(self, channel, rho):
+        super().__init__(channel.num_rx, channel.num_streams)
+        self.power = channel.power
+        self._channel, self._rho = channel, rho
+
+    def sample(self, key, num_blocks, num_uses, first_block=0):
         shape = (num_blocks, num_uses, self.num_rx, self.num_streams)
         h = complex_normal(key, shape, self.power)
-        if self.rho_rx:
-            h = ops.matmul(ops.cast(cholesky_of_exponential(self.num_rx, rho), h.dtype), h)
-        if self.rho_tx:
-            factor = ops.transpose(cholesky_of_exponential(self.num_streams, rho))
+        if self._channel.rho_rx:
+            factor = cholesky_of_exponential(self.num_rx, self._rho)
+            h = ops.matmul(ops.cast(factor, h.dtype), h)
+        if self._channel.rho_tx:
+            factor = ops.transpose(cholesky_of_exponential(self.num_streams, self._rho))
             h = ops.matmul(h, ops.cast(factor, h.dtype))
         return h
 
 
 def cholesky_of_exponential(size, rho):
-    """The Cholesky factor of `exponential_correlation`, float32 [size, size].
+    """The lower Cholesky factor of `exponential_correlation`, float32 [size, size].
 
-    Closed form of a first-order autoregression, for a rho that is a tensor. With
-    Gaussian entries it gives channels of the same distribution as the symmetric root.
+    It has the closed form of a first-order autoregression, so `rho` may be a tensor.
+    Applied to Gaussian entries it gives the same distribution as the symmetric root.
+
+    Args:
+        size: int.
+        rho: float32 [], in [0, 1).
     """
     lag = np.arange(size)[:, None] - np.arange(size)
     scale = ops.sqrt(1.0 - ops.square(rho)) * ops.ones((size,))

@@ -1,4 +1,4 @@
-"""A few channel matrices, the same in every run."""
+"""A few channel matrices that are drawn once."""
 
 import numpy as np
 from keras import ops
@@ -9,16 +9,25 @@ from linksim.errors import InvalidInput, check_int
 
 
 class FixedChannel(Channel):
-    """So many matrices of another channel, in turn: what networks per channel are for.
+    """A few matrices of another channel, the same in every run.
 
-    Channel uses of a run take them in order, so that each comes equally often; use u
-    of block b has matrix (b num_uses + u) mod `num_channels`.
+    Networks that are trained for one channel matrix are simulated on it. Channel uses
+    take the matrices in turn, so that each comes equally often: use u of block b of a
+    run has matrix (b U + u) mod `num_channels`, with U uses per block.
 
     Args:
+        num_rx: receive antennas M.
+        num_streams: streams K.
         of: name of the other channel.
-        num_channels: matrices.
-        realization_seed: seed of their draw.
-        options: of the other channel.
+        num_channels: number of matrices.
+        realization_seed: seed that the matrices are drawn with.
+        options: options of the other channel, as a dictionary.
+
+    Attributes:
+        channels: the matrices, complex64 [num_channels, M, K], NumPy.
+
+    Raises:
+        InvalidInput: a value out of range, or what the other channel refuses.
     """
 
     def __init__(
@@ -38,7 +47,6 @@ class FixedChannel(Channel):
         drawn = create_channel(of, num_rx, num_streams, **(options or {}))
         self.power, self.is_real = drawn.power, drawn.is_real
         key = stream_keys(1, realization_seed)[0]
-        #: the matrices, complex64 [num_channels, M, K]
         self.channels = ops.convert_to_numpy(drawn.fixed(key, num_channels))
 
     def fixed(self, key, num_channels):
@@ -54,3 +62,25 @@ class FixedChannel(Channel):
         index = (first + np.arange(num_blocks * num_uses, dtype=np.int32)) % len(self.channels)
         h = ops.take(ops.convert_to_tensor(self.channels), index, axis=0)
         return ops.reshape(h, (num_blocks, num_uses, self.num_rx, self.num_streams))
+
+
+class RepeatedChannel(Channel):
+    """Given matrices, each for as many consecutive blocks as the others.
+
+    Training of one network per matrix draws from it: the vectors of a network are
+    neighbours in the batch.
+
+    Args:
+        channels: complex64 [num_channels, M, K].
+        like: the `Channel` that they were drawn from.
+    """
+
+    def __init__(self, channels, like):
+        super().__init__(like.num_rx, like.num_streams)
+        self.power, self.is_real = like.power, like.is_real
+        self.channels = channels
+
+    def sample(self, key, num_blocks, num_uses, first_block=0):
+        h = ops.convert_to_tensor(self.channels)
+        h = ops.repeat(h, num_blocks // len(self.channels), axis=0)[:, None]
+        return h if num_uses == 1 else ops.repeat(h, num_uses, axis=1)

@@ -1,4 +1,4 @@
-"""Gauss-Markov channel sequences from one initial channel (HyperMIMO-LR)."""
+"""Gauss-Markov sequences of channels that start from one initial channel."""
 
 import numpy as np
 from keras import ops
@@ -12,21 +12,29 @@ from linksim.errors import InvalidInput, check_int, check_real
 class GaussMarkovChannel(Channel):
     """H_t = rho H_(t-1) + sqrt(1 - rho^2) e_t, t = 0..num_hops, from a fixed H_0.
 
-    HyperMIMO-LR (003_a2d4684ab4cda01d.txt), eq. 4 and 5. H_0 is one draw of a
-    Kronecker channel, the same for the whole run; each block is a new sequence,
-    and its channel uses are spread evenly over the hops. Coefficients have power
-    1/M, so that SNR = K/(M N0), eq. 6.
+    These are the channels of [Zilberstein21], eq. 4 and 5. H_0 is one draw of a Kronecker
+    channel, the same for the whole run. Each block is a new sequence, over whose hops
+    its channel uses are spread evenly. Coefficients have power 1/M, so the received SNR
+    is K/(M N0), eq. 6.
 
     Args:
-        rho: correlation from hop to hop.
+        num_rx: receive antennas M.
+        num_streams: streams K.
+        rho: correlation from hop to hop, in [0, 1].
         num_hops: hops after H_0.
-        rho_k: exponential correlation of H_0 on both sides.
+        rho_k: exponential correlation of H_0 on both sides, in [0, 1).
         h0_seed: seed of H_0.
-        innovation_power: E|e_ij|^2 relative to E|h_ij|^2. The paper's model is
-            stationary with 1; in the published sequences real and imaginary part
-            deviate by 1/2, which is `0.5 * num_rx`, and energy grows along the
-            sequence.
-        hop: a hop that all channel uses are in, or -1 for all hops.
+        innovation_power: E|e_ij|^2 relative to E|h_ij|^2. With 1 the sequence is
+            stationary, as the paper's model is. In the published sequences real and
+            imaginary part of e have a standard deviation of 1/2, which is a relative
+            power of `0.5 * num_rx`, so their energy grows from hop to hop.
+        hop: the hop that all channel uses are in, or -1 for all hops.
+
+    Attributes:
+        h0: the initial channel, complex64 [M, K], NumPy.
+
+    Raises:
+        InvalidInput: a value out of range.
     """
 
     def __init__(
@@ -58,18 +66,22 @@ class GaussMarkovChannel(Channel):
         white = rng.normal(size=(2, num_rx, num_streams)) * np.sqrt(self.power / 2)
         left = symmetric_root(exponential_correlation(num_rx, rho_k))
         right = symmetric_root(exponential_correlation(num_streams, rho_k))
-        #: the initial channel, complex64 [M, K]
         self.h0 = (left @ (white[0] + 1j * white[1]) @ right).astype(np.complex64)
 
     def hop_of_use(self, num_uses):
-        """The hop 0..num_hops of each of the channel uses of a block."""
+        """The hop, 0 to `num_hops`, of each channel use of a block: int [num_uses]."""
         if self.hop >= 0:
             return np.full(num_uses, self.hop)
         return np.arange(num_uses) * (self.num_hops + 1) // num_uses
 
     def fixed(self, key, num_channels):
-        """H_0 and all hops of as many sequences as make `num_channels` matrices: 561
-        of 140 sequences of 4 hops in the paper."""
+        """H_0, followed by the hops of as many sequences as give `num_channels` matrices.
+
+        [Zilberstein21] has 561 matrices: H_0 and 140 sequences of 4 hops.
+
+        Raises:
+            InvalidInput: a number that whole sequences do not give.
+        """
         sequences, rest = divmod(num_channels - 1, max(self.num_hops, 1))
         if rest or (sequences and not self.num_hops):
             raise InvalidInput(

@@ -1,4 +1,4 @@
-"""Users that interfere within groups only."""
+"""Channels whose users interfere within groups only."""
 
 from keras import ops
 
@@ -8,16 +8,21 @@ from linksim.errors import InvalidInput, check_int, check_real
 
 
 class GroupedChannel(Channel):
-    """Orthogonal groups of users with mixed channels.
+    """Groups of users that are orthogonal to each other and mixed within.
 
-    The controlled experiment of RE-MIMO (000_6f68bbc11e3dc672.txt, Section V-D.2): K
-    orthogonal vectors in random directions; those of every `group_size` consecutive
-    users are multiplied by a mixing matrix, here of independent CN(0, 1/group_size)
-    entries, which the paper does not give. Channel matrices are new for every use.
+    This is the controlled experiment of [Pratik21], Section V-D.2. It draws K orthogonal
+    vectors in random directions and multiplies those of every `group_size` consecutive
+    users by a mixing matrix. The paper does not say how it draws mixing matrices; here
+    their entries are independent, CN(0, 1/group_size). Every channel use has a new matrix.
 
     Args:
+        num_rx: receive antennas M, at least K.
+        num_streams: streams K.
         group_size: users of a group, a divisor of K.
         power: E|h_ij|^2.
+
+    Raises:
+        InvalidInput: a value out of range.
     """
 
     def __init__(self, num_rx, num_streams, group_size=4, power=1.0):

@@ -1,4 +1,4 @@
-"""Local scattering around users in front of a linear array (HyperMIMO)."""
+"""Local scattering around users in front of a uniform linear array."""
 
 import numpy as np
 from keras import ops
@@ -13,27 +13,37 @@ MOBILITIES = ("none", "angular", "2d")
 
 
 class LocalScatteringChannel(Channel):
-    """Fixed user drops, random small-scale fading.
+    """Users at fixed positions, with random small-scale fading.
 
-    HyperMIMO (002_d77fd6388d485033.txt), Section IV-A: h_u = C_u^(1/2) e with
-    [C_u]_mn = exp(2 pi j d (m-n) sin phi) exp(-s^2/2 (2 pi d (m-n) cos phi)^2),
-    eq. 13. Nominal angles are uniform in a 120 degree sector. Block b uses drop
-    b mod `num_drops`, so that a run averages over all drops evenly.
+    User u has the channel h_u = C_u^(1/2) e with e ~ CN(0, I) and the covariance
+    [C_u]_mn = exp(2 pi j d (m-n) sin phi) exp(-s^2/2 (2 pi d (m-n) cos phi)^2), which is
+    [Goutay20], Section IV-A, eq. 13. The mean energy of a coefficient is 1. A *drop* is
+    one nominal angle phi per user, uniform in a sector of 120 degrees. Block b has drop
+    b mod `num_drops`, so a run averages over all drops evenly.
 
-    Mobility moves every user from its dropped position, as in Section IV-C:
-    "angular" by `displacement` degrees, clockwise and counterclockwise in turn;
-    "2d" by `displacement` metres in random directions, `num_displacements` of
-    them per drop, from a distance of `distance` metres.
+    Mobility moves every user away from where it was dropped, as in Section IV-C:
+    "angular" by `displacement` degrees, clockwise and counterclockwise equally often; "2d" by `displacement` metres in random directions, from a distance of
+    `distance` metres, with `num_displacements` moves of each drop.
 
     Args:
-        num_drops: number of user drops.
+        num_rx: receive antennas M.
+        num_streams: users K, with one stream each.
+        num_drops: number of drops.
         drop_seed: seed of the drops.
-        angular_std_deg: deviation s of the multipath angles.
+        angular_std_deg: standard deviation s of the multipath angles in degrees.
         spacing: antenna spacing d in wavelengths.
         mobility: "none", "angular" or "2d".
-        displacement: degrees or metres.
-        distance: of the users in metres.
-        num_displacements: directions per drop for "2d".
+        displacement: how far users move, in degrees or metres.
+        distance: distance of the users in metres.
+        num_displacements: moves of each drop for "2d".
+
+    Attributes:
+        drops_deg: nominal angles of the drops in degrees, float64 [num_drops, K].
+        covariances: covariances C_u of the drops before users move, complex128
+            [num_drops, K, M, M].
+
+    Raises:
+        InvalidInput: a value out of range.
     """
 
     def __init__(
@@ -64,25 +74,20 @@ class LocalScatteringChannel(Channel):
             )
         rng = np.random.Generator(np.random.Philox(drop_seed))
         half = SECTOR_DEG / 2
-        #: nominal angles in degrees, [num_drops, K]
         self.drops_deg = rng.uniform(-half, half, (num_drops, num_streams))
         angles = np.deg2rad(self.drops_deg)
         spread = (num_rx, angular_std_deg, spacing)
-        #: of the users where they were dropped, complex [num_drops, K, M, M]
         self.covariances = _covariances(angles, *spread)
         angles = angles[:, None]  # [drops, moves, K]
         if mobility == "angular":
-            step = np.deg2rad(displacement)
-            angles = np.concatenate([angles + step, angles - step], axis=1)
+            angles = _turned(angles, np.deg2rad(displacement))
         elif mobility == "2d":
-            direction = rng.uniform(0, 2 * np.pi, (num_drops, num_displacements, num_streams))
-            x = distance * np.cos(angles) + displacement * np.cos(direction)
-            y = distance * np.sin(angles) + displacement * np.sin(direction)
-            angles = np.arctan2(y, x)
+            directions = rng.uniform(0, 2 * np.pi, (num_drops, num_displacements, num_streams))
+            angles = _displaced(angles, directions, displacement, distance)
         # Drops alternate fastest: block b sees drop b mod num_drops
         angles = np.swapaxes(angles, 0, 1).reshape(-1, num_streams)
         roots = [[symmetric_root(c) for c in row] for row in _covariances(angles, *spread)]
-        #: covariance roots, complex64 [statistics, K, M, M]
+        # Of all drops and moves: [statistics, K, M, M]
         self._roots = np.asarray(roots).astype(np.complex64)
 
     def sample(self, key, num_blocks, num_uses, first_block=0):
@@ -94,16 +99,38 @@ class LocalScatteringChannel(Channel):
         return ops.swapaxes(h, -1, -2)
 
 
+def _turned(angles, step):
+    """Angles [drops, 2, K] of users that turned by a step either way."""
+    return np.concatenate([angles + step, angles - step], axis=1)
+
+
+def _displaced(angles, directions, displacement, distance):
+    """Angles [drops, moves, K] of users at a distance that moved in directions."""
+    x = distance * np.cos(angles) + displacement * np.cos(directions)
+    y = distance * np.sin(angles) + displacement * np.sin(directions)
+    return np.arctan2(y, x)
+
+
 def _covariances(angles, num_rx, angular_std_deg, spacing):
-    """Covariances complex [..., K, M, M] of users at angles [..., K] in radians."""
-    of = [
+    """Covariances complex128 [..., K, M, M] of users at angles [..., K] in radians."""
+    found = [
         local_scattering_covariance(num_rx, a, angular_std_deg, spacing) for a in angles.flat
     ]
-    return np.reshape(of, (*angles.shape, num_rx, num_rx))
+    return np.reshape(found, (*angles.shape, num_rx, num_rx))
 
 
 def local_scattering_covariance(num_rx, angle, angular_std_deg, spacing):
-    """Covariance of one user's channel, complex [M, M]; `angle` in radians."""
+    """Covariance of one user's channel, [Goutay20], eq. 13.
+
+    Args:
+        num_rx: receive antennas M.
+        angle: nominal angle of the user in radians.
+        angular_std_deg: standard deviation of the multipath angles in degrees.
+        spacing: antenna spacing in wavelengths.
+
+    Returns:
+        complex128 [M, M], NumPy.
+    """
     lag = np.arange(num_rx)[:, None] - np.arange(num_rx)
     phase = 2 * np.pi * spacing * lag
     spread = np.deg2rad(angular_std_deg)

@@ -1,8 +1,8 @@
 """Counter-based random streams.
 
-Every draw of the simulator is a pure function of integers: seed, purpose, point,
-batch. `stream_key` hashes them on the host; `StreamKey` hands the result to
-`keras.random`, whose generators are themselves counter-based (Philox, ThreeFry).
+Every draw is a pure function of integers such as seed, SNR point and batch number.
+`stream_keys` hashes them into keys on the host, one key per purpose. `StreamKey` hands a
+key to `keras.random`, whose generators are counter-based as well (Philox, ThreeFry).
 """
 
 import keras
@@ -11,11 +11,15 @@ from keras import ops
 
 
 def stream_keys(num_keys, *counters):
-    """Independent keys for a tuple of non-negative integers.
+    """Hash non-negative integers into independent keys.
+
+    Args:
+        num_keys: number of keys. The first keys do not depend on it.
+        counters: non-negative integers.
 
     Returns:
         int32 [num_keys, 2], NumPy. The same integers give the same keys on every
-        machine (`numpy.random.SeedSequence`).
+        machine, because `numpy.random.SeedSequence` does.
     """
     state = np.random.SeedSequence([int(c) for c in counters]).generate_state(
         2 * num_keys, np.uint32
@@ -24,29 +28,30 @@ def stream_keys(num_keys, *counters):
 
 
 class StreamKey(keras.random.SeedGenerator):
-    """A `keras.random` seed that is a given key, also inside a graph.
+    """A key as the `seed` argument of `keras.random`, in eager mode and in graphs.
 
     Args:
         key: integer tensor or array [2].
     """
 
     def __init__(self, key):
-        # The parent would create a counter variable; this seed has no state
+        # The parent's constructor is skipped: it creates a variable that counts draws
         self._key = key
 
     def next(self, ordered=True):
+        """The key in the integer type of the backend; every call returns the same."""
         # JAX takes its keys unsigned, TensorFlow its seeds signed
         dtype = "uint32" if keras.backend.backend() == "jax" else "int32"
         return ops.cast(ops.convert_to_tensor(self._key), dtype)
 
 
 def complex_normal(key, shape, variance=1.0):
-    """Circular complex Gaussian samples.
+    """Draw circularly symmetric complex Gaussian samples, CN(0, variance).
 
     Args:
-        key: integer tensor [2].
+        key: integer tensor [2], the random stream.
         shape: tuple of ints or scalar tensors.
-        variance: of the complex samples, scalar or broadcastable to `shape`.
+        variance: mean energy of a complex sample, scalar or broadcastable to `shape`.
 
     Returns:
         complex64 of the given shape.
@@ -57,5 +62,13 @@ def complex_normal(key, shape, variance=1.0):
 
 
 def random_bits(key, shape):
-    """Fair bits, float32 of the given shape."""
+    """Draw fair bits.
+
+    Args:
+        key: integer tensor [2], the random stream.
+        shape: tuple of ints or scalar tensors.
+
+    Returns:
+        float32 of the given shape, 0 or 1.
+    """
     return ops.cast(keras.random.uniform(tuple(shape), seed=StreamKey(key)) < 0.5, "float32")

@@ -14,7 +14,11 @@ _WIFI_EXAMPLE = 4
 
 
 class Uncoded:
-    """No code: the information bits are sent as they are."""
+    """No code: the information bits are sent as they are.
+
+    Args:
+        num_bits: bits of a block.
+    """
 
     coderate = 1.0
 
@@ -23,40 +27,44 @@ class Uncoded:
         self.num_coded_bits = num_bits
 
     def encode(self, bits):
+        """The bits themselves, float32 [B, n]."""
         return bits
 
     def decode(self, llrs):
-        """Hard decisions float32 [B, n] of LLRs [B, n]."""
+        """Hard decisions float32 [B, n] from LLRs [B, n]."""
         return tf.cast(llrs > 0, tf.float32)
 
     def decode_without_stopping(self, llrs):
-        """As `decode`."""
+        """The same as `decode`."""
         return self.decode(llrs)
 
     def decoder_state(self, llrs):
+        """An empty dictionary: hard decisions have no state."""
         return {}
 
 
 class _LDPC:
-    """What LDPC codes share: decoding that stops, and Sionna's own for comparison.
+    """What LDPC codes share: decoding that stops early, and Sionna's own for comparison.
 
     A subclass sets `_encoder`, `_decoder` (Sionna's, with soft output) and `_stopping`
     (a `StoppingDecoder` of the same parity checks), and implements `mother_llrs`. The
-    information bits come first in the mother code.
+    information bits come first in the mother code, whose length is that of the
+    parity-check matrix.
     """
 
     def encode(self, bits):
+        """Coded bits float32 [B, n] of information bits [B, k]."""
         return self._encoder(bits)
 
     def mother_llrs(self, llrs):
-        """LLRs of all bits of the parity-check matrix, of those of the sent bits."""
+        """LLRs of all bits of the mother code, from LLRs [B, n] of the bits sent."""
         raise NotImplementedError
 
     def decode(self, llrs):
-        """Hard decisions float32 [B, k] of LLRs [B, n].
+        """Decided information bits float32 [B, k] from LLRs [B, n].
 
         Raises:
-            InvalidInput: another number of LLRs.
+            InvalidInput: the number of LLRs is not n.
         """
         return self._decided(self._soft_bits(llrs)[0])
 
@@ -68,26 +76,31 @@ class _LDPC:
         return self._stopping(self.mother_llrs(llrs))
 
     def decode_without_stopping(self, llrs):
-        """As `decode`, with all iterations for every codeword: one loop, and no other."""
+        """The same as `decode`, but every codeword gets all iterations, in one plain loop."""
         stopping = self._stopping
         decoder = fast_decoder(stopping.pcm, stopping.num_iterations, stopping.cn_update)
         return self._decided(decoder(self.mother_llrs(llrs)))
 
     def decode_fully(self, llrs):
-        """As `decode`, by Sionna's decoder with all iterations for every codeword."""
+        """The same as `decode`, by Sionna's decoder: every codeword gets all iterations."""
         return self._decided(self._decoder(llrs))
 
     def _decided(self, soft):
         return tf.cast(soft[:, : self.num_info_bits] > 0, tf.float32)
 
     def decoder_state(self, llrs):
-        """What `replay` keeps: the soft output and the iterations of each codeword."""
+        """Soft output and iterations of each codeword, for replays: {name: NumPy array}."""
         soft, iterations = self._soft_bits(llrs)
         return {"decoder_llr": soft.numpy(), "decoder_iterations": iterations.numpy()}
 
 
 class WiFiLDPC(_LDPC):
-    """The 802.11n (648, 324) LDPC code with a systematic encoder."""
+    """The 802.11n (648, 324) LDPC code with a systematic encoder.
+
+    Args:
+        num_iterations: most iterations of a codeword.
+        cn_update: Sionna's name of the check-node update.
+    """
 
     def __init__(self, num_iterations, cn_update):
         pcm, k, n, coderate = load_parity_check_examples(_WIFI_EXAMPLE)
@@ -100,11 +113,22 @@ class WiFiLDPC(_LDPC):
         self._stopping = StoppingDecoder(pcm, num_iterations, cn_update)
 
     def mother_llrs(self, llrs):
+        """The LLRs themselves: every bit of the mother code is sent."""
         return llrs
 
 
 class NRLDPC(_LDPC):
-    """The 5G LDPC code, rate-matched to `num_coded_bits`."""
+    """The 5G LDPC code, rate-matched to `num_coded_bits` [TS38212].
+
+    Args:
+        num_info_bits: information bits k.
+        num_coded_bits: coded bits n.
+        num_iterations: most iterations of a codeword.
+        cn_update: Sionna's name of the check-node update.
+
+    Raises:
+        InvalidInput: the code does not exist in these sizes.
+    """
 
     def __init__(self, num_info_bits, num_coded_bits, num_iterations, cn_update):
         self.num_info_bits, self.num_coded_bits = num_info_bits, num_coded_bits
@@ -121,12 +145,13 @@ class NRLDPC(_LDPC):
             self._encoder, hard_out=False, return_infobits=True, **options
         )
         self._stopping = StoppingDecoder(self._decoder.pcm, num_iterations, cn_update)
-        # A number: a tensor shared with the decoder's loop is lost on the way to ONNX
+        # As a number: the export to ONNX loses a tensor that is shared with the loop
         self._known_zero = -float(self._decoder.llr_max)
 
     def mother_llrs(self, llrs):
-        # TS 38.212, 5.3.2 and 5.4.2: 2 z punctured bits in front, known zeros (fillers)
-        # after the information bits, punctured bits at the end
+        """LLRs of all bits of the mother code, from LLRs [B, n] of the bits sent."""
+        # [TS38212], 5.3.2 and 5.4.2: the first 2 z bits are punctured, known zeros
+        # (fillers) follow the information bits, and the end is punctured
         k, z = self.num_info_bits, self._encoder.z
         fillers = self._encoder.k_ldpc - k
         known = self._known_zero * tf.ones([tf.shape(llrs)[0], fillers])
@@ -138,10 +163,14 @@ class NRLDPC(_LDPC):
 def systematic_generator(pcm):
     """Generator matrix [k, n] with information bits first.
 
-    The parity part of `pcm` (its last n-k columns) is inverted over GF(2).
+    Args:
+        pcm: parity-check matrix [n-k, n]. Its last n-k columns are inverted over GF(2).
+
+    Returns:
+        float32 [k, n], NumPy, 0 or 1.
 
     Raises:
-        InvalidInput: if it is singular.
+        InvalidInput: these columns are singular.
     """
     pcm = np.asarray(pcm).astype(bool)
     rows, n = pcm.shape
@@ -167,6 +196,13 @@ def create_code(code, num_bits_available):
         code: a `linksim.link.scenario.Code`.
         num_bits_available: coded bits that fit into one block, or None where the
             code decides the length of a block.
+
+    Returns:
+        An object with `num_info_bits` k, `num_coded_bits` n, `coderate`, `encode`,
+        `decode`, `decode_without_stopping` and `decoder_state`.
+
+    Raises:
+        InvalidInput: the code does not exist in this size, or its size is not given.
     """
     if code.type == "none":
         return Uncoded(num_bits_available)

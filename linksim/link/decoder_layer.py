@@ -1,4 +1,4 @@
-"""The end of a receiver as a Keras layer: deinterleaver and channel decoder."""
+"""Deinterleaver and channel decoder of a scenario as one Keras layer."""
 
 import keras
 
@@ -8,12 +8,12 @@ from linksim.link.scenario import Scenario, scenario_from_dict
 
 @keras.saving.register_keras_serializable("linksim")
 class BitDecoder(keras.layers.Layer):
-    """Decided information bits of the blocks of a scenario.
+    """Decides the information bits of the blocks of a scenario.
 
     Args:
-        scenario: the `Scenario`, or what its `to_dict` gives.
-        stopping: end the decoding of a codeword when its parity checks hold, as a
-            simulation does; else all have all iterations, in one plain loop.
+        scenario: the `Scenario`, or the dictionary of its `to_dict`.
+        stopping: end the decoding of a codeword when its parity checks hold, as
+            simulations do. False gives every codeword all iterations, in one plain loop.
 
     Call arguments:
         llrs: float32 [B, U, K, m], `log p(b=1)/p(b=0)` of the U channel uses of a block.
@@ -28,7 +28,7 @@ class BitDecoder(keras.layers.Layer):
             scenario = scenario_from_dict(scenario)
         self.scenario = scenario
         self.stopping = stopping
-        # In a function Keras does not look into it; it has no weights
+        # Keras tracks attributes but not what a function holds, and a link has no weights
         link = Link(scenario)
         self._link = lambda: link
 

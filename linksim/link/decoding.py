@@ -1,4 +1,4 @@
-"""LDPC decoding that ends for every codeword when its parity checks hold."""
+"""LDPC decoding that ends for each codeword as soon as its parity checks hold."""
 
 import numpy as np
 import scipy.sparse
@@ -10,25 +10,26 @@ from linksim.link.node_updates import Rows, boxplus_update, sum_update
 
 
 class StoppingDecoder:
-    """Sionna's belief propagation, codeword by codeword on a fixed number of lanes.
+    """Sionna's belief propagation on a fixed number of lanes, one codeword per lane.
 
-    Every lane holds a codeword. The decoder runs in slices of a few iterations; after
-    each, lanes whose parity checks all hold, or that had all their iterations, give
-    their soft bits and take the next codeword. When no codewords wait and few lanes
-    are busy, they move to a smaller set of lanes. All of it is one graph of fixed shapes.
+    The decoder runs in slices of a few iterations. After each slice, every lane whose
+    parity checks all hold, or whose codeword has had all its iterations, stores its soft
+    bits and takes the next codeword. When no codeword waits and few lanes are busy, these
+    move to a smaller set of lanes. All of this is one graph with fixed shapes.
 
-    A codeword that does not converge has had all its iterations; one that converged
-    differs from the plain decoder only if it would leave the code again later. On CPU,
-    with XLA, looking every second iteration is the fastest of what was tried, and 120
-    lanes gain over 60 for 802.11n and lose nothing for 5G; fewer than 15 gain nothing.
+    A codeword that does not converge gets all its iterations. One that converges gets
+    other decisions than from Sionna's decoder only if further iterations would have taken
+    it away from a codeword again. The defaults are the fastest on CPU with XLA: of the
+    slices tried, two iterations; 120 lanes are faster than 60 for 802.11n and no slower
+    for 5G, and fewer than 15 lanes are not worth another move.
 
     Args:
         pcm: parity-check matrix [checks, n], NumPy or SciPy sparse.
         num_iterations: most iterations of a codeword.
         cn_update: Sionna's name of the check-node update.
-        slice_iterations: iterations between looks at the parity, a divisor of
-            `num_iterations`; None for 2, or 1 where that is no divisor.
-        lanes: descending numbers of lanes; small batches have fewer.
+        slice_iterations: iterations of a slice, a divisor of `num_iterations`. None
+            for 2, or for 1 where `num_iterations` is odd.
+        lanes: descending numbers of lanes. Small batches use the smaller ones only.
 
     Raises:
         InvalidInput: a value out of range.
@@ -78,15 +79,15 @@ class StoppingDecoder:
             Soft bits float32 [B, n] and the iterations of each codeword, int32 [B].
 
         Raises:
-            InvalidInput: another shape.
+            InvalidInput: `llrs` has another shape.
         """
         if len(llrs.shape) != 2 or llrs.shape[1] != self.n:
             raise InvalidInput(f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.n}]")
         static_count, count = llrs.shape[0], tf.shape(llrs)[0]
-        # The least reliable first: those that take long do not come last, alone
+        # The least reliable first: at the end no lane is alone with a long decoding
         first_to_last = tf.argsort(tf.reduce_sum(tf.minimum(tf.abs(llrs), 20.0), axis=1))
         llrs = tf.gather(llrs, first_to_last)
-        # Row `count` is what idle lanes read and write
+        # Idle lanes read and write the additional row, number `count`
         llrs = tf.pad(llrs, [[0, 1], [0, 0]])
         soft, used = tf.zeros_like(llrs), tf.zeros_like(llrs[:, 0], tf.int32)
         lanes = self._lanes_for(static_count)
@@ -97,7 +98,7 @@ class StoppingDecoder:
         loop = (tf.constant(0), codeword, iterations, state, soft, used)
         for size, smaller in zip(lanes, (*lanes[1:], 0)):
             waiting, codeword, iterations, state, soft, used = loop
-            # Busy lanes first: idle ones have the largest number
+            # Busy lanes come first, as idle ones have the largest number
             order = tf.argsort(codeword, stable=True)[:size]
             codeword, iterations = (
                 tf.gather(codeword, order),
@@ -118,14 +119,17 @@ class StoppingDecoder:
         return tf.gather(loop[-2], back), tf.gather(loop[-1], back)
 
     def _lanes_for(self, count):
-        """Fewer lanes for few codewords, where their number is known: a lane that has
-        only one idles when that has ended."""
+        """The numbers of lanes to use, descending, for `count` codewords (None: unknown).
+
+        With few codewords fewer lanes are faster: a lane that gets only one codeword
+        idles once this has ended.
+        """
         if not count:
             return self.lanes
         return tuple(size for size in self.lanes if 3 * size <= 2 * count) or (count,)
 
     def _slice_of_lanes(self, llrs, count, waiting, codeword, iterations, state, soft, used):
-        """Fill idle lanes, run a slice, and store what is finished."""
+        """Fill idle lanes, run a slice, and store what has ended: the body of the loop."""
         idle = codeword >= count
         offered = waiting + tf.cumsum(tf.cast(idle, tf.int32), exclusive=True)
         starts = idle & (offered < count)
@@ -158,9 +162,12 @@ def fast_decoder(pcm, num_iterations, cn_update, **options):
     Args:
         pcm: parity-check matrix [checks, n], NumPy or SciPy sparse.
         num_iterations: iterations of a call.
-        cn_update: Sionna's name. Both forms of the boxplus become the faster one,
-            others are Sionna's.
-        options: further ones of `LDPCBPDecoder`.
+        cn_update: Sionna's name of the check-node update. Both forms of the boxplus
+            become `boxplus_update`; others remain Sionna's.
+        options: further options of `LDPCBPDecoder`.
+
+    Returns:
+        An `LDPCBPDecoder`.
     """
     checks, bits = scipy.sparse.csr_matrix(pcm).nonzero()
     if cn_update in ("boxplus", "boxplus-phi"):

@@ -1,7 +1,7 @@
-"""Node updates of belief propagation for Sionna's LDPC decoder, without ragged sums.
+"""Faster node updates of belief propagation for Sionna's LDPC decoder.
 
-Sionna hands the messages of a node over as a row of a ragged tensor and adds them up by
-scattering, one edge after the other. Nodes of the same degree are a dense block instead.
+Sionna passes the messages of a node as a row of a ragged tensor and reduces it by
+scattering, edge by edge. Here nodes of the same degree form a dense block instead.
 """
 
 import numpy as np
@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from linksim.errors import InvalidInput
 
-# tanh(x/2) is 1 in float32 beyond about 16.6: what Sionna's "boxplus" is clipped to
+# Sionna clips here in its "boxplus" too: in float32 tanh(x/2) is 1 for x above 16.6
 _LARGEST = 1 - 1e-7
 
 
 class Rows:
-    """Edges sorted by node: reduces the edges of every node, and repeats nodes by edge.
+    """Edges sorted by node, to reduce over the edges of nodes and to repeat nodes.
 
     Args:
         nodes: node of each edge, ascending, int [edges].
@@ -38,7 +38,12 @@ class Rows:
         self._order = np.argsort(np.concatenate(order)).astype(np.int32)
 
     def reduce(self, values, combine):
-        """[nodes, ...] of values [edges, ...]; `combine` is + or * of two tensors."""
+        """Values [nodes, ...] that combine the values [edges, ...] of every node's edges.
+
+        Args:
+            values: tensor [edges, ...].
+            combine: function of two tensors, associative, such as `tf.add`.
+        """
         reduced = []
         for block in self._blocks:
             total = tf.gather(values, block[0])
@@ -48,16 +53,17 @@ class Rows:
         return tf.gather(tf.concat(reduced, axis=0), self._order)
 
     def by_edge(self, values):
-        """[edges, ...] of values [nodes, ...]."""
+        """Values [edges, ...]: those [nodes, ...] of the node of each edge."""
         return tf.gather(values, self.node_of_edge)
 
 
 def boxplus_update(check_of_edge):
-    """Sionna's "boxplus" check-node update; "boxplus-phi" is the same function of the
-    messages, in other rounding.
+    """Sionna's "boxplus" check-node update.
+
+    Its "boxplus-phi" is the same function of the messages up to rounding.
 
     Args:
-        check_of_edge: check of each edge, ascending.
+        check_of_edge: check of each edge, ascending, int [edges].
 
     Returns:
         A function for `LDPCBPDecoder(cn_update=...)`.
@@ -66,12 +72,12 @@ def boxplus_update(check_of_edge):
 
     def update(messages, llr_max):
         factors = tf.tanh(0.5 * messages.flat_values)
-        # Messages of 0 stay invertible, and come out as 0 again
+        # The small number can be divided by, and the result is clipped to 0 again
         factors = tf.where(tf.equal(factors, 0.0), 1e-12, factors)
         others = rows.by_edge(rows.reduce(factors, tf.multiply)) / factors
         others = tf.where(tf.abs(others) < 1e-7, 0.0, others)
         others = tf.clip_by_value(others, -_LARGEST, _LARGEST)
-        # log, where atanh is not vectorised by XLA on CPU
+        # This is 2 atanh(others); XLA vectorizes a logarithm on CPU but no atanh
         result = tf.math.log((1.0 + others) / (1.0 - others))
         return messages.with_flat_values(tf.clip_by_value(result, -llr_max, llr_max))
 
@@ -82,7 +88,7 @@ def sum_update(bit_of_edge):
     """Sionna's variable-node update.
 
     Args:
-        bit_of_edge: bit of each edge, ascending.
+        bit_of_edge: bit of each edge, ascending, int [edges].
 
     Returns:
         A function for `LDPCBPDecoder(vn_update=...)`.

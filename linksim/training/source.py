@@ -11,13 +11,15 @@ import numpy as np
 from keras import ops
 
 from linksim.channels import channel_of
-from linksim.channels.random import StreamKey, complex_normal, stream_keys
-from linksim.constellation import bit_labels, qam_points
+from linksim.channels.fixed import RepeatedChannel
+from linksim.channels.present import PresentStreams
+from linksim.channels.random import StreamKey, stream_keys
 from linksim.errors import InvalidInput, check_int, check_real
+from linksim.link.draw import UniformSender, create_front, draw, symbols_of_bits
 from linksim.registry import create_detector
-from linksim.snr import SNR_DEFINITIONS, LinkBudget, snr_db_to_no
+from linksim.snr import LinkBudget, snr_db_to_no
 
-# New ones are appended: the keys of those before them do not change then
+# One random stream each. New ones are appended: the keys of the others stay as they are
 _PURPOSES = (
     *("symbols", "channel", "noise", "snr", "csi", "symmetry", "layer"),
     *("streams", "correlation"),
@@ -28,33 +30,37 @@ FIXED, TRAINING, VALIDATION = 0, 1, 2
 class VectorSource:
     """Received vectors with what was sent, and the LLRs of a teacher.
 
-    Symbols are uniform, as those of an interleaved codeword are; channel, CSI error
-    and SNR definition are the scenario's.
+    Symbols are uniform, as those of an interleaved codeword are. Channel, CSI error and
+    SNR definition are the scenario's: `linksim.link.draw.draw` draws them, as it does for
+    simulations.
 
     Args:
         scenario: the `Scenario`. Without an OFDM grid channel uses are independent.
-        snr_db: (low, high) in dB; every channel use has its own SNR, uniform in dB.
+        snr_db: (low, high) in dB. Every channel use has its own SNR, uniform in dB.
         batch_size: channel uses of a batch.
-        teacher: None, or the name of a detector whose LLRs are wanted.
+        teacher: name of a detector whose LLRs are part of a batch, or None.
         seed: non-negative integer.
-        copies: of each drawn channel use, the batch has this many: itself, and
-            others that differ by a symmetry of the problem (the order of the
-            streams, rotations of a stream by 90 degrees), for which the LLRs are
-            known from those of the first. A teacher then works for
-            `batch_size/copies` vectors.
-        num_channels: 0 for a new channel in every channel use; otherwise all batches
-            have the same so many channels, `channels`, in that order and equally
-            often.
-        streams: None, or (low, high): every batch has its own number of users,
-            with a probability that is proportional to it, as in the published code of
-            RE-MIMO (the triangular distribution of its Section V-E never draws the
-            lowest number). The columns of H beyond are zero; high is the scenario's.
-        streams_step: only low, low + step, .. high users.
+        copies: how often a batch holds each drawn channel use: once as it is, and
+            otherwise transformed by a symmetry of the problem (the order of the streams,
+            rotations of a stream by 90 degrees) under which the LLRs are known from those
+            of the original. The teacher then works for `batch_size/copies` vectors.
+        num_channels: number of channel matrices that all batches share, each in equally
+            many neighbouring channel uses; they are the attribute `channels`. 0 draws a
+            new matrix for every channel use.
+        streams: (low, high) to draw the number of users of each batch, with probabilities
+            proportional to it, as in the published code of [Pratik21]. (The triangular
+            distribution of its Section V-E would never draw the lowest number.) The
+            columns of H beyond it are zero, and high is the scenario's number. None for
+            all users in every batch.
+        streams_step: draw from low, low + step, ..., high users only.
         snr_db_per_stream: dB added to `snr_db` for each user of a batch.
-        rho: None, or (low, high) of a Kronecker channel: every batch has its own
-            correlation, of triangular distribution with its mode at `high`
-            (000_6f68bbc11e3dc672.txt, Section V-B), on the sides where the scenario
-            has one.
+        rho: (low, high) of a Kronecker channel to draw the correlation of each batch, from
+            a triangular distribution with its mode at `high` ([Pratik21], Section V-B).
+            It replaces those that the scenario has, at either side. None for the
+            scenario's.
+
+    Attributes:
+        channels: complex64 [num_channels, M, K], NumPy, or None.
 
     Raises:
         InvalidInput: a value out of range, or a scenario whose SNR definition needs
@@ -76,26 +82,10 @@ class VectorSource:
         snr_db_per_stream=0.0,
         rho=None,
     ):
-        if len(snr_db) != 2:
-            raise InvalidInput(f"snr_db: got {snr_db!r}, expected [low, high]")
-        for value in snr_db:
-            check_real("snr_db", value, low=-200, high=200)
-        if snr_db[0] > snr_db[1]:
-            raise InvalidInput(f"snr_db: got {snr_db!r}, expected low <= high")
-        check_int("batch_size", batch_size)
-        check_int("seed", seed, minimum=0)
-        check_int("copies", copies)
-        if batch_size % copies:
-            raise InvalidInput(
-                f"copies: got {copies}, expected a divisor of batch_size = {batch_size}"
-            )
-        if scenario.ofdm is not None or scenario.snr.definition == "ebno":
-            raise InvalidInput(
-                f"scenario: {scenario.name} has an OFDM grid or Eb/N0; training draws "
-                "single channel uses of an SNR per channel use"
-            )
+        _check_data(scenario, batch_size, seed, copies, num_channels, streams, rho)
+        check_real("snr_db_per_stream", snr_db_per_stream, low=-10, high=10)
         self.scenario = scenario
-        self.snr_db = tuple(float(v) for v in snr_db)
+        self.snr_db = _range("snr_db", snr_db, low=-200, high=200)
         self.batch_size = batch_size
         self.seed = seed
         self.copies = copies
@@ -104,29 +94,14 @@ class VectorSource:
         self.num_rx = system.num_rx
         self.num_bits_per_symbol = system.num_bits_per_symbol
         self.channel = channel_of(scenario)
-        check_int("num_channels", num_channels, minimum=0)
-        check_real("snr_db_per_stream", snr_db_per_stream, low=-10, high=10)
+        self.sender = UniformSender(system.num_streams, system.num_bits_per_symbol)
         self._streams = self._check_streams(streams, streams_step)
         self._snr_db_per_stream = float(snr_db_per_stream)
         self._rho = self._check_rho(rho)
-        if (streams or num_channels) and (copies > 1 or (streams and num_channels)):
-            raise InvalidInput(
-                "data: only one of copies, num_channels and streams can be chosen"
-            )
-        if num_channels and (rho is not None or scenario.csi.type != "perfect"):
-            raise InvalidInput(
-                "num_channels: fixed channels have one correlation and are known, got "
-                f"rho = {rho!r} and csi.type = {scenario.csi.type!r}"
-            )
         # N0 at 0 dB for each number of users
         self._no_at_0db = np.array([self._no_of(k) for k in self._streams], np.float32)
         self.channels = None
         if num_channels:
-            if batch_size % num_channels:
-                raise InvalidInput(
-                    f"num_channels: got {num_channels}, expected a divisor of "
-                    f"batch_size = {batch_size}"
-                )
             key = self.keys(FIXED, 0)[_PURPOSES.index("channel")]
             self.channels = ops.convert_to_numpy(self.channel.fixed(key, num_channels))
         self._teacher = None
@@ -138,7 +113,7 @@ class VectorSource:
             )
 
     def _check_streams(self, streams, step):
-        """The numbers of users, ascending."""
+        """The possible numbers of users, ascending."""
         check_int("streams_step", step)
         if streams is None:
             if step != 1:
@@ -163,19 +138,14 @@ class VectorSource:
     def _check_rho(self, rho):
         if rho is None:
             return None
-        if not getattr(self.channel, "is_correlated", False):
+        if not self.channel.is_correlated:
             raise InvalidInput(
                 f"rho: {self.scenario.name} has no correlated Kronecker channel, got {rho!r}"
             )
-        if not isinstance(rho, (list, tuple)) or len(rho) != 2:
-            raise InvalidInput(f"rho: got {rho!r}, expected [low, high]")
-        for value in rho:
-            check_real("rho", value, low=0, high=0.9999)
-        if rho[0] > rho[1]:
-            raise InvalidInput(f"rho: got {rho!r}, expected low <= high")
-        return tuple(float(r) for r in rho)
+        return _range("rho", rho, low=0, high=0.9999)
 
     def _no_of(self, num_streams):
+        """N0 at 0 dB with so many users."""
         budget = LinkBudget(
             num_rx=self.num_rx,
             num_streams=num_streams,
@@ -185,7 +155,7 @@ class VectorSource:
         return snr_db_to_no(self.scenario.snr.definition, 0.0, budget)
 
     def keys(self, purpose, index):
-        """Random-stream keys of a batch, int32 [9, 2].
+        """Random-stream keys of a batch, int32 [9, 2], NumPy.
 
         Args:
             purpose: `TRAINING` or `VALIDATION`.
@@ -196,64 +166,52 @@ class VectorSource:
     def draw(self, keys):
         """Draw a batch; traceable, a pure function of `keys`.
 
+        Args:
+            keys: int32 [9, 2] from `keys`.
+
         Returns:
             Dictionary: `y` complex64 [B, M], `h` complex64 [B, M, K] as known to the
             receiver, `no` float32 [B], `symbols` int32 [B, K], `bits` float32
             [B, K, m], `present` float32 [B, K] (1 for users that take part), `key` int32
             [2] for randomness inside layers, and with a teacher `llr` float32 [B, K, m].
         """
-        key = {name: keys[i] for i, name in enumerate(_PURPOSES)}
+        keys = {name: keys[i] for i, name in enumerate(_PURPOSES)}
         uses = self.batch_size // self.copies
-        size = 2**self.num_bits_per_symbol
-        symbols = keras.random.randint(
-            (uses, self.num_streams), 0, size, seed=StreamKey(key["symbols"])
-        )
-        h = self._channels_of(key, uses)
-        index = self._draw_streams(key["streams"])
+        index = self._draw_streams(keys["streams"])
         count = ops.take(ops.convert_to_tensor(self._streams.astype(np.int32)), index)
         present = ops.cast(ops.arange(self.num_streams) < count, "float32")
-        h = h * ops.cast(present, "complex64")
-        low, high = self.snr_db
-        snr_db = keras.random.uniform((uses,), low, high, seed=StreamKey(key["snr"]))
-        snr_db = snr_db + self._snr_db_per_stream * ops.cast(count, "float32")
-        no = ops.take(ops.convert_to_tensor(self._no_at_0db), index)
-        no = no * ops.exp(-np.log(10.0) / 10.0 * snr_db)
-        if SNR_DEFINITIONS[self.scenario.snr.definition].per_realization:
-            mean = self.num_rx * self.channel.power * ops.cast(count, "float32")
-            no = no * ops.sum(ops.square(ops.abs(h)), axis=(-2, -1)) / mean
-        x = ops.take(ops.convert_to_tensor(qam_points(self.num_bits_per_symbol)), symbols, 0)
-        noise = complex_normal(key["noise"], (uses, self.num_rx), no[:, None])
-        y = ops.matmul(h, x[..., None])[..., 0] + noise
-        if self.scenario.csi.type == "noisy":
-            ratio = 10 ** (-self.scenario.csi.error_snr_db / 10)
-            error = complex_normal(key["csi"], h.shape, self.channel.power * ratio)
-            h = h + error * ops.cast(present, "complex64")
-        labels = ops.convert_to_tensor(bit_labels(self.num_bits_per_symbol))
-        bits = ops.cast(ops.take(labels, symbols, axis=0), "float32")
-        batch = {"y": y, "h": h, "no": no, "bits": bits}
+        channel = PresentStreams(self._channel_of_batch(keys["correlation"]), present)
+        drawn = draw(
+            keys,
+            self.sender,
+            create_front(self.scenario, channel),
+            self._draw_no(keys["snr"], uses, index, count)[:, None],
+            uses,
+        )
+        # One channel use per block
+        batch = {"y": drawn.y, "h": drawn.h_hat, "no": drawn.no, "bits": drawn.bits}
+        batch = {name: value[:, 0] for name, value in batch.items()}
         if self._teacher is not None:
-            batch["llr"] = self._teacher(y, h, no)
+            batch["llr"] = self._teacher(batch["y"], batch["h"], batch["no"])
         if self.copies > 1:
-            batch = self._with_copies(batch, key["symmetry"])
-        weights = (2 ** np.arange(self.num_bits_per_symbol - 1, -1, -1)).astype(np.int32)
-        batch["symbols"] = ops.sum(ops.cast(batch["bits"], "int32") * weights, axis=-1)
+            batch = self._with_copies(batch, keys["symmetry"])
+        batch["symbols"] = symbols_of_bits(batch["bits"])
         batch["present"] = present * ops.ones((self.batch_size, 1))
-        batch["key"] = key["layer"]
+        batch["key"] = keys["layer"]
         return batch
 
-    def _channels_of(self, key, uses):
+    def _channel_of_batch(self, key):
+        """The channel of all users: the scenario's, fixed matrices, or another rho."""
         if self.channels is not None:
-            h = ops.convert_to_tensor(self.channels)
-            return ops.repeat(h, uses // len(self.channels), axis=0)
+            return RepeatedChannel(self.channels, like=self.channel)
         if self._rho is None:
-            return self.channel.sample(key["channel"], uses, 1)[:, 0]
+            return self.channel
         low, high = self._rho
-        u = keras.random.uniform((), seed=StreamKey(key["correlation"]))
-        rho = low + (high - low) * ops.sqrt(u)
-        return self.channel.sample_correlated(key["channel"], uses, 1, rho)[:, 0]
+        u = keras.random.uniform((), seed=StreamKey(key))
+        return self.channel.with_correlation(low + (high - low) * ops.sqrt(u))
 
     def _draw_streams(self, key):
-        """Which of its numbers of users a batch has, int32 []."""
+        """Draw which of the possible numbers of users the batch has, int32 []."""
         counts = self._streams
         if len(counts) == 1:
             return ops.convert_to_tensor(0)
@@ -261,8 +219,16 @@ class VectorSource:
         u = keras.random.uniform((), seed=StreamKey(key))
         return ops.sum(ops.cast(u >= steps.astype(np.float32), "int32"))
 
+    def _draw_no(self, key, uses, index, count):
+        """Draw N0 of every channel use, float32 [uses], for `count` users."""
+        low, high = self.snr_db
+        snr_db = keras.random.uniform((uses,), low, high, seed=StreamKey(key))
+        snr_db = snr_db + self._snr_db_per_stream * ops.cast(count, "float32")
+        no = ops.take(ops.convert_to_tensor(self._no_at_0db), index)
+        return no * ops.exp(-np.log(10.0) / 10.0 * snr_db)
+
     def _with_copies(self, batch, key):
-        """The batch followed by symmetric copies of it, each copy by one symmetry."""
+        """The batch followed by copies of it, each transformed by another symmetry."""
         orders = np.array(list(itertools.permutations(range(self.num_streams))), np.int32)
         numbers = keras.random.randint(
             (self.copies, 1 + self.num_streams), 0, 2**30, seed=StreamKey(key)
@@ -284,7 +250,7 @@ class VectorSource:
 
 
 def _quarter_turns(turns):
-    """(-i)^turns, complex64: H' with H'x' = Hx for x' = i^turns x."""
+    """(-i)^turns, complex64: the factors of H that leave Hx as it is for i^turns x."""
     table = np.array([1, -1j, -1, 1j], np.complex64)
     return ops.take(ops.convert_to_tensor(table), turns, axis=0)
 
@@ -292,7 +258,7 @@ def _quarter_turns(turns):
 def _turn_labels(values, turns, flip):
     """Bits or LLRs [B, K, m] of symbols turned by i^turns, turns [K].
 
-    One turn takes (Re, Im) to (-Im, Re); the sign of a PAM level is its first bit.
+    One turn takes (Re, Im) to (-Im, Re). The first bit of a PAM level is its sign.
     """
     real, imag = values[..., 0::2], values[..., 1::2]
 
@@ -309,3 +275,39 @@ def _turn_labels(values, turns, flip):
     mask = ops.one_hot(turns, 4)  # [K, 4]
     mask = ops.transpose(mask)[:, None, :, None, None]
     return ops.reshape(ops.sum(chosen * mask, axis=0), ops.shape(values))
+
+
+def _range(name, value, low, high):
+    """(low, high) as floats; both are checked to be within the given bounds."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise InvalidInput(f"{name}: got {value!r}, expected [low, high]")
+    for end in value:
+        check_real(name, end, low=low, high=high)
+    if value[0] > value[1]:
+        raise InvalidInput(f"{name}: got {value!r}, expected low <= high")
+    return tuple(float(end) for end in value)
+
+
+def _check_data(scenario, batch_size, seed, copies, num_channels, streams, rho):
+    """Refuse arguments of a `VectorSource` that are wrong or exclude each other."""
+    if scenario.ofdm is not None or scenario.snr.definition == "ebno":
+        raise InvalidInput(
+            f"scenario: {scenario.name} has an OFDM grid or Eb/N0; training draws "
+            "single channel uses of an SNR per channel use"
+        )
+    check_int("seed", seed, minimum=0)
+    check_int("batch_size", batch_size)
+    check_int("copies", copies)
+    check_int("num_channels", num_channels, minimum=0)
+    for name, value in (("copies", copies), ("num_channels", num_channels)):
+        if value and batch_size % value:
+            raise InvalidInput(
+                f"{name}: got {value}, expected a divisor of batch_size = {batch_size}"
+            )
+    if (streams or num_channels) and (copies > 1 or (streams and num_channels)):
+        raise InvalidInput("data: only one of copies, num_channels and streams can be chosen")
+    if num_channels and (rho is not None or scenario.csi.type != "perfect"):
+        raise InvalidInput(
+            "num_channels: fixed channels have one correlation and are known, got "
+            f"rho = {rho!r} and csi.type = {scenario.csi.type!r}"
+        )

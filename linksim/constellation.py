@@ -1,13 +1,13 @@
-"""QAM and PAM points, Gray labels, and symbol logits <-> LLRs.
+"""QAM and PAM points, Gray labels, and the conversion of symbol logits and LLRs.
 
-Labels follow 3GPP TS 38.211, Section 5.1, as Sionna's `Constellation("qam", m)`
-does: bits 0, 2, 4, ... of a QAM symbol label its real part, bits 1, 3, 5, ...
-its imaginary part, the first bit of each is the sign. `num_bits_per_symbol = 1`
-is real BPSK, as `Constellation("pam", 1)`.
+Labels follow [TS38211], Section 5.1, like Sionna's `Constellation("qam", m)`. Bits 0, 2,
+4, ... of a QAM symbol label its real part and bits 1, 3, 5, ... its imaginary part; the
+first bit of each is the sign. `num_bits_per_symbol = 1` is real BPSK, like
+`Constellation("pam", 1)`.
 
-Square QAM separates into two PAMs. A *PAM logit* is a log-probability, up to a
-constant, of one level of one real dimension. The real dimensions of K streams
-are ordered as real parts of streams 0..K-1, then their imaginary parts.
+Square QAM separates into two PAMs. A *PAM logit* is the log-probability, up to a constant,
+of one level of one real dimension. The real dimensions of K streams are the real parts of
+streams 0..K-1, then their imaginary parts.
 """
 
 from functools import cache
@@ -18,21 +18,26 @@ from keras import ops
 from linksim.errors import check_bits_per_symbol, check_choice
 
 DEMAPPING_METHODS = ("app", "maxlog")
-# From the levels of unit power, where `pam_posterior` takes an observation as saturated
+# `pam_posterior` limits observations at this distance from the levels, of unit power
 _FAR = 1e3
 
 
 def pam_num_bits(num_bits_per_symbol):
-    """Bits on each real dimension of a square QAM symbol (or of BPSK)."""
+    """The number of bits on each real dimension of a square QAM or BPSK symbol.
+
+    Raises:
+        InvalidInput: not 1, nor an even number from 2 to 10.
+    """
     check_bits_per_symbol("num_bits_per_symbol", num_bits_per_symbol)
     return 1 if num_bits_per_symbol == 1 else num_bits_per_symbol // 2
 
 
 @cache
 def bit_labels(num_bits):
-    """Bits of the indices 0..2^num_bits-1, most significant first.
+    """The bits of the indices 0..2^num_bits-1, most significant first.
 
-    Returns a read-only int32 array of shape [2^num_bits, num_bits].
+    Returns:
+        A read-only int32 array [2^num_bits, num_bits].
     """
     indices = np.arange(2**num_bits)[:, None]
     labels = (indices >> np.arange(num_bits - 1, -1, -1)) & 1
@@ -51,9 +56,10 @@ def _gray_pam(bits):
 
 @cache
 def pam_points(num_bits_per_symbol):
-    """Levels of one real dimension, by label; complex symbols have unit power.
+    """The levels of one real dimension by label, for complex symbols of unit power.
 
-    Returns a read-only float32 array of 2^(m/2) levels (2 for BPSK).
+    Returns:
+        A read-only float32 array [2^(m/2)], or [2] for BPSK.
     """
     levels = _gray_pam(bit_labels(pam_num_bits(num_bits_per_symbol)))
     power = np.mean(levels.astype(np.float64) ** 2)
@@ -65,9 +71,10 @@ def pam_points(num_bits_per_symbol):
 
 @cache
 def pam_indices_of_symbols(num_bits_per_symbol):
-    """PAM indices of every symbol: int32 [2^m, 2] (real, imaginary part).
+    """The PAM indices of the real and imaginary parts of every symbol.
 
-    For BPSK the shape is [2, 1]: there is no imaginary part.
+    Returns:
+        A read-only int32 array [2^m, 2]. BPSK has no imaginary part: its array is [2, 1].
     """
     labels = bit_labels(num_bits_per_symbol)
     if num_bits_per_symbol == 1:
@@ -81,7 +88,7 @@ def pam_indices_of_symbols(num_bits_per_symbol):
 
 @cache
 def qam_points(num_bits_per_symbol):
-    """Unit-power constellation points by label: complex64 [2^m]."""
+    """The constellation points of unit power by label: read-only complex64 [2^m]."""
     levels = pam_points(num_bits_per_symbol)
     pam = pam_indices_of_symbols(num_bits_per_symbol)
     points = levels[pam[:, 0]].astype(np.complex64)
@@ -93,11 +100,11 @@ def qam_points(num_bits_per_symbol):
 
 
 def logits_to_llrs(logits, method="app"):
-    """LLRs `log p(b=1)/p(b=0)` of the label bits from logits over all labels.
+    """LLRs `log p(b=1)/p(b=0)` of the label bits from the logits of all labels.
 
     Args:
         logits: float [..., 2^n].
-        method: "app" sums the probabilities, "maxlog" keeps the largest.
+        method: "app" sums the probabilities, "maxlog" takes the largest.
 
     Returns:
         float [..., n].
@@ -118,6 +125,8 @@ def pam_logits_to_llrs(logits, num_bits_per_symbol, method="app"):
 
     Args:
         logits: float [..., 2K, 2^(m/2)], or [..., K, 2] for BPSK.
+        num_bits_per_symbol: m.
+        method: as in `logits_to_llrs`.
 
     Returns:
         float [..., K, m].
@@ -133,7 +142,7 @@ def pam_logits_to_llrs(logits, num_bits_per_symbol, method="app"):
 
 
 def pam_logits_to_symbol_logits(logits, num_bits_per_symbol):
-    """Symbol logits [..., K, 2^m] of independent PAM logits [..., N, L]."""
+    """Symbol logits [..., K, 2^m] from independent PAM logits [..., N, L]."""
     if num_bits_per_symbol == 1:
         return logits
     pam = pam_indices_of_symbols(num_bits_per_symbol)
@@ -142,7 +151,7 @@ def pam_logits_to_symbol_logits(logits, num_bits_per_symbol):
 
 
 def pam_logits_to_symbol_indices(logits, num_bits_per_symbol):
-    """Most likely symbol indices, int32 [..., K], of PAM logits [..., N, L]."""
+    """The most likely symbols, int32 [..., K], given PAM logits [..., N, L]."""
     best = ops.cast(ops.argmax(logits, axis=-1), "int32")
     if num_bits_per_symbol == 1:
         return best
@@ -155,32 +164,32 @@ def pam_logits_to_symbol_indices(logits, num_bits_per_symbol):
 
 
 def llrs_to_symbol_logits(llrs):
-    """Logits [..., 2^n] of the labels whose n bits have the given LLRs [..., n].
+    """Logits [..., 2^n] of labels, given the LLRs [..., n] of their independent bits.
 
-    The bits are taken as independent, so `logits_to_llrs` is the exact inverse.
+    `logits_to_llrs` is the exact inverse.
     """
     labels = bit_labels(llrs.shape[-1])
     signs = ops.convert_to_tensor(2.0 * labels.T - 1.0, dtype=llrs.dtype)
-    # log p(b) = -softplus(-+llr); summed over bits for every label
+    # log p(1) = -softplus(-llr) and log p(0) = -softplus(llr), summed over each label's bits
     positive = ops.matmul(-ops.softplus(-llrs), (signs + 1) / 2)
     negative = ops.matmul(-ops.softplus(llrs), (1 - signs) / 2)
     return positive + negative
 
 
 def pam_posterior(z, variance, points):
-    """Posterior of a uniformly drawn PAM level seen through Gaussian noise.
+    """The posterior of a PAM level that is observed in Gaussian noise.
 
     Args:
-        z: float [...], observation `level + noise`.
-        variance: float [...], variance of the real noise.
-        points: the levels, [L].
+        z: float [...], observations `level + noise` of equally likely levels.
+        variance: float [...], the variance of the real noise.
+        points: the levels [L].
 
     Returns:
-        logits [..., L], posterior mean [...] and posterior variance [...].
+        Logits [..., L], posterior means [...] and posterior variances [...].
     """
     levels = ops.convert_to_tensor(points)
-    # Far beyond the levels and 30 standard deviations away z would round the levels
-    # away, and its square leave the range of float32
+    # Only a z more than 30 standard deviations away from the levels is limited. They would
+    # be lost in its rounding, and its square could leave the range of float32.
     limit = ops.clip(variance, _FAR, _FAR**6)
     z = ops.clip(z, -limit, limit)
     distance = ops.square(ops.expand_dims(z, -1) - levels)
@@ -192,7 +201,7 @@ def pam_posterior(z, variance, points):
 
 
 def nearest_pam(z, points):
-    """The PAM level nearest to each entry of `z`, same shape."""
+    """The PAM level nearest to each entry of `z`, as an array of the same shape."""
     top = float(np.max(points))
     step = 2.0 * top / (len(points) - 1)
     index = ops.clip(ops.round((z + top) / step), 0.0, len(points) - 1.0)

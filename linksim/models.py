@@ -181,8 +181,7 @@ def _first_difference(stored, shapes):
 
 def trained_weights(layer):
     """The weights that training makes, without codebooks that are fitted later."""
-    weights = getattr(layer, "trained_weights", None)
-    return layer.weights if weights is None else weights
+    return layer.trained_weights
 
 
 def codebook_of(arrays, bits, path):

@@ -460,7 +460,7 @@ def make_detector(
 
 def _load_weights(layer, path, card):
     """Give a new detector the weights of a trained model, "<model>/<configuration>"."""
-    if getattr(layer, "latent_bits", None) is not None:
+    if layer.latent_bits is not None:
         quantizer = card["autoencoder"]
         cards = list_models(quantizer.split("/")[0])
         if quantizer not in cards:

@@ -229,7 +229,7 @@ def seconds_of(name, system, args):
         if hasattr(call, "get_concrete_function"):
             if peak_memory(call.get_concrete_function(*inputs)) > LARGEST_BYTES:
                 return None
-        if getattr(detector, "eager_only", False):
+        if detector.eager_only:
             start = time.perf_counter()
             np.asarray(call(*[x[:1] for x in inputs]))
             per_vector = time.perf_counter() - start

@@ -70,6 +70,8 @@ class Channel:
         is_real: whether the imaginary part of every coefficient is zero.
         is_correlated: whether antennas are correlated by a coefficient that
             `with_correlation` can replace.
+        covariances: complex [num_drops, K, M, M] of the users in each of several fixed
+            drops, or None.
 
     Raises:
         InvalidInput: a size that is not a positive integer.
@@ -78,6 +80,7 @@ class Channel:
     power = 1.0
     is_real = False
     is_correlated = False
+    covariances = None
 
     def __init__(self, num_rx, num_streams):
         check_int("num_rx", num_rx)

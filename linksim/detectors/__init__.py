@@ -1,42 +1,93 @@
-"""MIMO detectors: Keras layers called `(y, h, s)`; see `base.Detector`."""
+"""MIMO detectors: Keras layers that are called `(y, h, s)`; see `Detector`.
 
-from linksim.detectors.amp import AMPDetector
-from linksim.detectors.base import Detector
-from linksim.detectors.ep import EPDetector
-from linksim.detectors.kbest import KBestDetector
-from linksim.detectors.linear import (
-    BiasedMMSEDetector,
-    MatchedFilterDetector,
-    MMSEDetector,
-    ZeroForcingDetector,
-)
-from linksim.detectors.ml import MaximumLikelihoodDetector
-from linksim.detectors.oamp import OAMPDetector
-from linksim.detectors.sdr import SDRDetector, SDRReferenceDetector
-from linksim.detectors.sic import (
-    VBLASTMMSEDetector,
-    VBLASTZFDetector,
-    ZFPICDetector,
-    ZFSICDetector,
-)
-from linksim.detectors.sphere import SphereDetector
+README.md in this folder lists them and says how to write one. Names are imported on first
+use, so that importing this package does not import Keras.
+"""
 
-__all__ = [
-    "AMPDetector",
-    "BiasedMMSEDetector",
-    "Detector",
-    "EPDetector",
-    "KBestDetector",
-    "MMSEDetector",
-    "MatchedFilterDetector",
-    "MaximumLikelihoodDetector",
-    "OAMPDetector",
-    "SDRDetector",
-    "SDRReferenceDetector",
-    "SphereDetector",
-    "VBLASTMMSEDetector",
-    "VBLASTZFDetector",
-    "ZFPICDetector",
-    "ZFSICDetector",
-    "ZeroForcingDetector",
-]
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for type checkers and editors, which cannot see `__getattr__`
+    from linksim.detectors.amp import AMPDetector as AMPDetector
+    from linksim.detectors.base import Detector as Detector
+    from linksim.detectors.capabilities import Capabilities as Capabilities
+    from linksim.detectors.detnet import DetNetDetector as DetNetDetector
+    from linksim.detectors.ep import EPDetector as EPDetector
+    from linksim.detectors.eqnet import EQNetDetector as EQNetDetector
+    from linksim.detectors.hypermimo import HyperDetector as HyperDetector
+    from linksim.detectors.hypermimo import HyperMIMODetector as HyperMIMODetector
+    from linksim.detectors.kbest import KBestDetector as KBestDetector
+    from linksim.detectors.linear import BiasedMMSEDetector as BiasedMMSEDetector
+    from linksim.detectors.linear import MatchedFilterDetector as MatchedFilterDetector
+    from linksim.detectors.linear import MMSEDetector as MMSEDetector
+    from linksim.detectors.linear import ZeroForcingDetector as ZeroForcingDetector
+    from linksim.detectors.ml import MaximumLikelihoodDetector as MaximumLikelihoodDetector
+    from linksim.detectors.mmnet import MMNetDetector as MMNetDetector
+    from linksim.detectors.mmnet import MMNetIIDDetector as MMNetIIDDetector
+    from linksim.detectors.nndet import NNDetDetector as NNDetDetector
+    from linksim.detectors.oamp import OAMPDetector as OAMPDetector
+    from linksim.detectors.oampnet import OAMPNet2Detector as OAMPNet2Detector
+    from linksim.detectors.oampnet import OAMPNetDetector as OAMPNetDetector
+    from linksim.detectors.oampnet import WeSOAMPNetDetector as WeSOAMPNetDetector
+    from linksim.detectors.perchannel import ChannelNetworks as ChannelNetworks
+    from linksim.detectors.perchannel import FixedChannelDetector as FixedChannelDetector
+    from linksim.detectors.remimo import REMIMODetector as REMIMODetector
+    from linksim.detectors.sdr import SDRDetector as SDRDetector
+    from linksim.detectors.sdr import SDRReferenceDetector as SDRReferenceDetector
+    from linksim.detectors.sic import VBLASTMMSEDetector as VBLASTMMSEDetector
+    from linksim.detectors.sic import VBLASTZFDetector as VBLASTZFDetector
+    from linksim.detectors.sic import ZFPICDetector as ZFPICDetector
+    from linksim.detectors.sic import ZFSICDetector as ZFSICDetector
+    from linksim.detectors.sphere import SphereDetector as SphereDetector
+    from linksim.detectors.weight_scaling import WeightScaled as WeightScaled
+    from linksim.detectors.weight_scaling import WeightScaling as WeightScaling
+
+# Public name -> module of this package that defines it
+_MODULES = {
+    "AMPDetector": "amp",
+    "BiasedMMSEDetector": "linear",
+    "Capabilities": "capabilities",
+    "ChannelNetworks": "perchannel",
+    "DetNetDetector": "detnet",
+    "Detector": "base",
+    "EPDetector": "ep",
+    "EQNetDetector": "eqnet",
+    "FixedChannelDetector": "perchannel",
+    "HyperDetector": "hypermimo",
+    "HyperMIMODetector": "hypermimo",
+    "KBestDetector": "kbest",
+    "MMNetDetector": "mmnet",
+    "MMNetIIDDetector": "mmnet",
+    "MMSEDetector": "linear",
+    "MatchedFilterDetector": "linear",
+    "MaximumLikelihoodDetector": "ml",
+    "NNDetDetector": "nndet",
+    "OAMPDetector": "oamp",
+    "OAMPNet2Detector": "oampnet",
+    "OAMPNetDetector": "oampnet",
+    "REMIMODetector": "remimo",
+    "SDRDetector": "sdr",
+    "SDRReferenceDetector": "sdr",
+    "SphereDetector": "sphere",
+    "VBLASTMMSEDetector": "sic",
+    "VBLASTZFDetector": "sic",
+    "WeSOAMPNetDetector": "oampnet",
+    "WeightScaled": "weight_scaling",
+    "WeightScaling": "weight_scaling",
+    "ZFPICDetector": "sic",
+    "ZFSICDetector": "sic",
+    "ZeroForcingDetector": "linear",
+}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        module = importlib.import_module(f"linksim.detectors.{_MODULES[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module 'linksim.detectors' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Approximate message passing for i.i.d. channels."""
+"""Approximate message passing, for channels with independent entries."""
 
 import keras
 from keras import ops
@@ -11,28 +11,29 @@ from linksim.errors import InvalidInput, check_int, check_real
 
 @keras.saving.register_keras_serializable("linksim")
 class AMPDetector(Detector):
-    """AMP (Jeon et al., LAMA), as in the comparisons of RE-MIMO and MMNet.
+    """Approximate message passing (AMP), for channels with independent entries.
 
-    Per iteration, with unit-norm columns on average, load beta = K/M and
-    tau the residual variance relative to N0: z = x + H'r; x, v the posterior mean
-    and variance at noise N0 (1 + tau); tau <- beta v/N0;
-    r <- y - H x + tau/(1 + tau_old) r. Works on `H'y` and `H'H`.
+    This is LAMA [Jeon15], as [Pratik21] and [Khani20] compare with. The columns of H have
+    unit norm on average, beta = K/M is the load, and tau is the residual variance
+    relative to N0. One iteration is:
+        - z = x + H'r;
+        - x and v are the posterior mean and variance given z, with noise N0 (1 + tau);
+        - tau_new = beta v/N0;
+        - r <- y - H x + tau_new/(1 + tau) r.
+    It is computed from `H'y` and `H'H`.
 
-    Each channel is scaled to unit mean column energy first, so that the result
-    does not depend on the scale of y, H and N0. The published comparisons go without
-    (`normalize=False`, for channels with entries of variance 1/M): the SER on RE-MIMO's
-    i.i.d. 64x16 channels is 1 to 5 % higher then.
-
-    It assumes independent channel entries: expect error floors on correlated
-    channels and when K is close to M.
+    Expect error floors on correlated channels and when K is close to M.
 
     Args:
-        num_iterations: iterations.
+        num_iterations: the number of iterations.
         damping: weight of the old estimate and variance, in [0, 0.999].
-        normalize: scale each channel, see above.
+        normalize: scale each channel to unit mean column energy first. The result then
+            does not depend on the scale of y, H and N0. The published comparisons do not
+            scale; their channel entries have variance 1/M. Without scaling the SER on the
+            i.i.d. 64x16 channels of [Pratik21] is 1 to 5 % higher.
 
     Raises:
-        InvalidInput: (a `ValueError`) for options out of range.
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     xla_on_cpu = True
@@ -51,7 +52,7 @@ class AMPDetector(Detector):
         hty, gram = matched_filter(y, h)
         half_no = no[:, None] / 2.0
         if self.normalize:
-            # Columns of unit mean energy: divide H and y by g, N0 by g^2
+            # H and y are divided by g and N0 by g^2, where g^2 is the mean column energy
             energy = ops.mean(ops.diagonal(gram, axis1=-2, axis2=-1), axis=-1)
             energy = ops.maximum(energy, 1e-30)[:, None]
             hty, gram = hty / energy, gram / energy[..., None]
@@ -60,7 +61,7 @@ class AMPDetector(Detector):
 
         x = ops.zeros_like(hty)
         htr = hty  # H'r
-        variance = self.pam_energy * load * ops.ones_like(half_no)  # N0/2 tau
+        variance = self.pam_energy * load * ops.ones_like(half_no)  # tau N0/2
         logits = None
         for _ in range(self.num_iterations):
             effective = half_no + variance

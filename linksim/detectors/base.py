@@ -13,6 +13,7 @@ from linksim.constellation import (
     pam_num_bits,
     pam_points,
 )
+from linksim.detectors.capabilities import Capabilities
 from linksim.detectors.real import (
     complex_to_real_channel,
     into_range,
@@ -24,16 +25,16 @@ from linksim.errors import InvalidInput, check_choice, check_int
 OUTPUTS = ("bit", "symbol")
 
 
-class Detector(keras.layers.Layer):
-    r"""Base class of all detectors of `y = H x + n`.
+class Detector(Capabilities, keras.layers.Layer):
+    """Base class of all detectors of `y = H x + n`.
 
     Args:
         num_streams: K, the number of transmitted streams.
         num_bits_per_symbol: m; 1 is BPSK, even numbers are square QAM.
         output: "bit" or "symbol".
-        hard_out: decisions instead of soft values.
-        demapping_method: "app" or "maxlog": how bit LLRs are formed from the
-            posterior of the symbols.
+        hard_out: return decisions instead of soft values.
+        demapping_method: how bit LLRs are formed from the posterior of the symbols,
+            "app" or "maxlog".
 
     Call arguments:
         y: complex64 [..., M], received vectors.
@@ -48,27 +49,25 @@ class Detector(keras.layers.Layer):
           symbol indices, int32 [..., K].
 
     Raises:
-        InvalidInput: (a `ValueError`) for wrong ranks, shapes or dtypes; when
-            called eagerly also for NaN or inf in `y`, `h` or `s`, for N0 <= 0 and for
-            a covariance that is not positive definite.
+        InvalidInput: (a `ValueError`) wrong ranks, shapes or dtypes; in an eager call
+            also NaN or inf in `y`, `h` or `s`, N0 <= 0, and a covariance that is not
+            positive definite.
 
-    For all other inputs, whatever their scale and however singular H is, the output is
-    finite; see `linksim.detectors.real.into_range`.
+    For all other inputs the output is finite, whatever their scale and however
+    singular H is; see `linksim.detectors.real.into_range`.
 
-    A subclass implements `detect` on real tensors. It may set
-    `needs_full_column_rank` (M >= K required), `demapping_methods` (those that
-    make sense, the default first), `xla_on_cpu` (a hint for the engine),
-    `eager_only` (it cannot be traced) and `any_num_streams` (its weights do not depend
-    on K, and zero columns of H are absent streams: such a detector also takes an `h`
-    of fewer columns than `num_streams`, or of an unknown number, and returns as many
-    streams as `h` has).
+    A subclass implements `detect` on real tensors. Class attributes declare what it can
+    do; see `Capabilities`. `demapping_methods` are those that make sense for it, the
+    default first.
+
+    Attributes:
+        points: float32 [L], the levels of one real dimension.
+        pam_energy: E, their mean square.
+        is_real: symbols have no imaginary part (BPSK).
+        num_dims: N, the number of real dimensions: 2K, or K for BPSK.
     """
 
-    needs_full_column_rank = False
     demapping_methods = DEMAPPING_METHODS
-    xla_on_cpu = False
-    eager_only = False
-    any_num_streams = False
 
     def __init__(
         self,
@@ -93,7 +92,6 @@ class Detector(keras.layers.Layer):
         self.output_type = output
         self.hard_out = hard_out
         self.demapping_method = demapping_method
-        # Levels, energy and number of the real dimensions
         self.points = pam_points(num_bits_per_symbol)
         self.pam_energy = float(np.mean(self.points.astype(np.float64) ** 2))
         self.is_real = num_bits_per_symbol == 1
@@ -101,9 +99,10 @@ class Detector(keras.layers.Layer):
         self.supports_masking = False
 
     @property
-    def built_for_num_rx(self):
-        """The number of receive antennas that the weights fit, or None for any."""
-        return None
+    def has_layers(self):
+        """Whether `all_logits` gives more than `detect`, which a subclass declares by
+        overriding it."""
+        return type(self).all_logits is not Detector.all_logits
 
     # --- what a subclass provides -------------------------------------------
 
@@ -123,41 +122,44 @@ class Detector(keras.layers.Layer):
         raise NotImplementedError
 
     def all_logits(self, y, h, no, training=None):
-        """Logits of every unfolded layer, the last one's as `detect`'s, for training.
+        """Logits of every unfolded layer, for training. The last ones are `detect`'s.
 
         Args:
             y, h, no: as in `detect`.
-            training: whether layers such as dropout train. None leaves it to the Keras
-                layer within whose call this runs; a stateless call, which is how JAX
-                trains, has none, so training passes it.
+            training: whether layers such as dropout are in training mode. None takes the
+                mode of the Keras call that this runs in. Stateless calls, by which JAX
+                trains, have no such mode, so training passes it.
 
         Returns:
-            list of float32 [B, N, L]; a detector without layers has one entry.
+            list of float32 [B, N, L], with one entry for a detector without layers.
         """
         return [self.detect(y, h, no)]
 
     def detect_llrs(self, y, h, no):
-        """LLRs [B, K, m]; override where they do not come from PAM logits."""
+        """LLRs [B, K, m]. Override it where they do not come from PAM logits."""
         return self._llrs(self.detect(y, h, no))
 
     def detect_both(self, y, h, no):
-        """LLRs [B, K, m] and symbol indices int32 [B, K] of one detection."""
+        """LLRs [B, K, m] and symbol indices int32 [B, K], from one detection."""
         logits = self.detect(y, h, no)
         return self._llrs(logits), self._symbols(logits)
 
     def symbol_logits(self, y, h, no):
-        """Symbol logits [B, K, 2^m]; override where the two PAMs are not
-        independent a posteriori, and `symbol_indices` with it."""
+        """Symbol logits [B, K, 2^m].
+
+        Override it, and `symbol_indices` with it, where the two PAMs of a symbol are
+        not independent a posteriori.
+        """
         return pam_logits_to_symbol_logits(self.detect(y, h, no), self.num_bits_per_symbol)
 
     def symbol_indices(self, y, h, no):
-        """Decided symbols int32 [B, K], the largest of `symbol_logits`."""
+        """Decided symbols int32 [B, K], those with the largest `symbol_logits`."""
         return self._symbols(self.detect(y, h, no))
 
     # --- calls --------------------------------------------------------------
 
     def __call__(self, y, h, s, **kwargs):
-        # Keras takes Python numbers as keyword arguments only
+        # Keras refuses Python numbers as positional arguments
         if isinstance(s, (int, float)) and not isinstance(s, bool):
             s = ops.convert_to_tensor(s, dtype="float32")
         return super().__call__(y, h, s, **kwargs)
@@ -190,7 +192,9 @@ class Detector(keras.layers.Layer):
         )
 
     def llrs_of_parts(self, y_real, y_imag, h_real, h_imag, no):
-        """LLRs where there are no complex numbers, as in ONNX; for white noise, unchecked.
+        """LLRs for formats without complex numbers, such as ONNX.
+
+        The noise is white, and the input is not checked.
 
         Args:
             y_real, y_imag: float32 [B, M].
@@ -205,13 +209,13 @@ class Detector(keras.layers.Layer):
         return self.detect_llrs(y, h[..., : self.num_dims], no)
 
     def _streams_of(self, h):
-        """The number of streams of a call: an integer, or a tensor where unknown."""
+        """The number of streams of a call: an integer, or a tensor if it is unknown."""
         if not self.any_num_streams or not len(h.shape):
             return self.num_streams
         return ops.shape(h)[-1]
 
     def _arranged_as(self, out, lead, streams):
-        """`out` [B, num_streams, ...] as lead + [streams, ...]."""
+        """Reshape `out` [B, num_streams, ...] to lead + [streams, ...]."""
         if self.any_num_streams:
             out = out[:, :streams]
         return ops.reshape(out, lead + (streams,) + tuple(out.shape[2:]))
@@ -223,7 +227,11 @@ class Detector(keras.layers.Layer):
         return pam_logits_to_symbol_indices(logits, self.num_bits_per_symbol)
 
     def _to_real(self, y, h, s):
-        """Checked, whitened and flattened real tensors, and the leading shape."""
+        """Check, flatten and whiten a call's arguments.
+
+        Returns:
+            The real tensors that `detect` takes, and the leading shape.
+        """
         y, h = ops.convert_to_tensor(y), ops.convert_to_tensor(h)
         if isinstance(s, (int, float)):
             s = ops.convert_to_tensor(s, dtype="float32")
@@ -249,11 +257,11 @@ class Detector(keras.layers.Layer):
         return *into_range(y, h, no, self.num_streams), lead
 
     def _whitened(self, y, h, s):
-        """`whiten`; called eagerly, a singular covariance is refused."""
+        """`whiten`, which refuses a singular covariance in an eager call."""
         self._check_finite(("y", y), ("h", h), ("s", s))
         try:
             y, h, no = whiten(y, h, s)
-        except Exception as error:  # backends have their own for a failed factorisation
+        except Exception as error:  # its type depends on the backend
             if concrete(s) is None:
                 raise
             reason = error
@@ -268,15 +276,16 @@ class Detector(keras.layers.Layer):
         ) from reason
 
     def _with_absent_streams(self, h):
-        """h [B, M, K] of fewer streams, followed by zero columns up to `num_streams`."""
+        """Append zero columns to h [B, M, K] up to `num_streams`."""
         batch, num_rx, streams = ops.shape(h)
-        # More streams than fit are refused: statically before, here by a negative size
+        # `_check` has refused a known number of streams that is too large. An unknown
+        # one makes the size negative here, which the backend refuses.
         absent = ops.zeros((batch, num_rx, self.num_streams - streams), h.dtype)
         h = ops.concatenate([h, absent], axis=-1)
         return ops.reshape(h, (-1, h.shape[1], self.num_streams))
 
     def _check(self, y, h, s):
-        """Static checks; returns whether `s` is a covariance."""
+        """Check dtypes and static shapes; return whether `s` is a covariance."""
         who = f"{type(self).__name__}"
         for name, x in (("y", y), ("h", h)):
             dtype = keras.backend.standardize_dtype(x.dtype)

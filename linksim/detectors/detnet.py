@@ -1,4 +1,4 @@
-"""DetNet: projected gradient descent unfolded into dense layers."""
+"""DetNet and the WeSNets, which are DetNet with weight scaling."""
 
 import keras
 import numpy as np
@@ -16,54 +16,62 @@ SCALED = ("units", "inputs")
 
 @keras.saving.register_keras_serializable("linksim")
 class DetNetDetector(WeightScaled, Detector):
-    """DetNet (Samuel, Diskin and Wiesel, SPAWC 2017 and IEEE TSP 67, 2019).
+    """DetNet: projected gradient descent unfolded into dense layers [Samuel17, Samuel19].
 
-    Layer r, in real dimensions (001_199363b04b6b0fc1.txt, eq. 8 to 11), starting from
-    x = a = 0: u = ReLU(W1 [H'y, x, H'H x, a] + b1); the head gives the estimate x from
-    W2 u + b2; a = W3 u + b3. Both outputs are mixed with those of the layer before,
+    Each layer computes, in real dimensions and starting from x = a = 0
+    [Mohammad20, eq. 8 to 11]:
+        - u = ReLU(W1 [H'y, x, H'H x, a] + b1);
+        - the estimate x, which the head makes from W2 u + b2;
+        - a = W3 u + b3.
+    Both outputs are mixed with those of the layer before,
     out <- (1 - residual) out + residual out_before.
 
-    Heads:
-        - "one-hot": W2 u + b2 are logits of the PAM levels and x is their mean, the
-          form of the TSP paper for any QAM (there with a linear output trained on
-          one-hot vectors; a softmax has the same minimiser and stays a probability).
-          It is trained with "cross-entropy" or "squared-error".
-        - "soft-sign": x = A psi_t(W2 u + b2), A the largest level and psi_t the
-          piecewise linear sign with a learned t per layer, as in SPAWC 2017, WeSNet
-          (001_199363b04b6b0fc1.txt) and the comparisons of 000_6f68bbc11e3dc672.txt,
-          which use it for 16-QAM too. Trained with "detnet", eq. 20. It has no
-          posterior; soft output takes x as seen through Gaussian noise whose
-          variance is one weight per layer, and "cross-entropy" trains that alone.
+    There are two heads:
+        - "one-hot": W2 u + b2 are the logits of the PAM levels, and x is their mean. This
+          is the form of [Samuel19] for any QAM, which there has a linear output trained
+          on one-hot vectors; a softmax has the same minimiser and stays a probability.
+          Train it with "cross-entropy" or "squared-error".
+        - "soft-sign": x = A psi_t(W2 u + b2), where A is the largest level and psi_t the
+          piecewise linear sign with a learned t per layer, as in [Samuel17], in
+          [Mohammad20] and in the comparisons of [Pratik21], which use it for 16-QAM too.
+          Train it with "detnet" [Mohammad20, eq. 20]. It has no posterior: soft output
+          takes x to be the sent level in Gaussian noise, whose variance is one weight
+          per layer. "cross-entropy" trains these variances alone.
 
-    Weights start at N(0, 0.01^2), biases at zero. (Table III of the WeSNet paper names
-    Xavier; at 20x10 that leaves twice the loss after 5000 steps.)
+    Weights start at N(0, 0.01^2) and biases at zero. (Table III of [Mohammad20] names
+    Xavier, which at 20x10 leaves twice the loss after 5000 steps.)
 
-    The network does not see N0, so LLRs are scaled for the SNR of the training, unless
-    `normalize` is set. The weights fit any M but one K and one modulation. A network
-    for one fixed channel is the same layer, trained on that channel.
+    The network does not see N0, so its LLRs are scaled for the SNR that it was trained
+    at, unless `normalize` is set. The weights fit any M, but one K and one modulation. A
+    network for one fixed channel is the same layer, trained on that channel.
 
-    Weight scaling (WeSNet, 001_199363b04b6b0fc1.txt) has two readings:
-        - "units": u <- beta u, once, and a fraction of u's entries exists. The paper's
-          Table II, where all products shrink with the fraction, its model sizes, and
-          its published code (which scales u twice) say so. W2 sees beta u then, as W3;
-        - "inputs": eq. 18 and 19 to the letter, beta over the inputs of W1 and over u
-          into W3, and W2 sees all of u. A fraction of 0.2 then leaves of the inputs
-          H'y alone, so no layer knows H: it cannot be what the paper's curves show.
+    Weight scaling [Mohammad20] can be read in two ways:
+        - "units": u <- beta u, once, and only a fraction of u's entries exists. W2 and W3
+          both see beta u. The paper's Table II, where all products shrink with the
+          fraction, its model sizes and its published code (which scales u twice) agree
+          with this reading.
+        - "inputs": beta scales the inputs of W1, and u before W3, but W2 sees all of u,
+          which is eq. 18 and 19 to the letter. At a fraction of 0.2 only H'y is left of
+          the inputs, so no layer knows H. This cannot be what the paper's curves show.
 
     Args:
-        num_layers: L; default 3 K.
-        hidden_size: entries of u; default 8 N for N real dimensions.
-        auxiliary_size: entries of a; default 2 N.
+        num_layers: L; by default 3K.
+        hidden_size: entries of u; by default 8N.
+        auxiliary_size: entries of a; by default 2N.
         residual: weight of the layer before, in [0, 0.999].
         head: "one-hot" or "soft-sign".
-        normalize: take the gain out of H'y and H'H and add it to the inputs, see
-            `linksim.detectors.real.matched_inputs`. One network then serves any SNR and scale.
-        profile, fraction, learnable_profile: of `WeightScaled`; the default is DetNet.
+        normalize: take the gain out of H'y and H'H and make it an input, see
+            `linksim.detectors.real.matched_inputs`. One network then serves any SNR and
+            scale.
+        profile, fraction, learnable_profile: those of `WeightScaled`. With their defaults
+            this is DetNet.
         scaled: "units" or "inputs", see above.
 
     Raises:
-        InvalidInput: (a `ValueError`) for options out of range.
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
+
+    has_estimates = True
 
     def __init__(
         self,
@@ -82,8 +90,9 @@ class DetNetDetector(WeightScaled, Detector):
         self.num_layers = 3 * self.num_streams if num_layers is None else num_layers
         self.hidden_size = 8 * dims if hidden_size is None else hidden_size
         self.auxiliary_size = 2 * dims if auxiliary_size is None else auxiliary_size
-        for name in ("num_layers", "hidden_size", "auxiliary_size"):
-            check_int(name, getattr(self, name))
+        check_int("num_layers", self.num_layers)
+        check_int("hidden_size", self.hidden_size)
+        check_int("auxiliary_size", self.auxiliary_size)
         check_real("residual", residual, low=0, high=0.999)
         check_choice("head", head, HEADS)
         check_choice("scaled", scaled, SCALED)
@@ -96,10 +105,10 @@ class DetNetDetector(WeightScaled, Detector):
         one_hot = head == "one-hot"
         num_outputs = dims * len(self.points) if one_hot else dims
         num_inputs = 3 * dims + self.auxiliary_size + (1 if normalize else 0)
-        # XLA makes each mixed output anew from those of all layers before it: time that
-        # grows with the square of the layers, 2 to 8 times the graph's at 48 x 128
+        # XLA computes each mixed output again from those of all layers before it. Its time
+        # grows with the square of the layers, to 2 to 8 times the graph's at 48 x 128.
         self.xla_on_cpu = self.num_layers * num_outputs <= 4000
-        # All weights are created here: no size depends on the data
+        # All weights are created here, because no size depends on the data
         sizes = [self.auxiliary_size] * (self.num_layers - 1) + [0]
         self.unfolded = [
             _Layer(self, num_inputs, num_outputs, size, name=f"layer_{r}")
@@ -117,6 +126,10 @@ class DetNetDetector(WeightScaled, Detector):
             initializer=keras.initializers.Constant(value),
             autocast=False,
         )
+
+    @property
+    def depth(self):
+        return self.num_layers
 
     def by_layer(self):
         stacked = [self.widths, self.log_variances] if self.head == "soft-sign" else []
@@ -137,7 +150,7 @@ class DetNetDetector(WeightScaled, Detector):
         return [self._estimate(out) for out in self._unfold(y, h, no)]
 
     def _unfold(self, y, h, no):
-        """What the head of every layer gives: logits [B, N L], or x [B, N]."""
+        """The output of every layer's head: logits [B, N L], or x [B, N]."""
         hty, gram, extra = matched_inputs(y, h, no, self.normalize)
         x = ops.zeros_like(hty)
         a = ops.zeros((ops.shape(x)[0], self.auxiliary_size))
@@ -155,7 +168,7 @@ class DetNetDetector(WeightScaled, Detector):
         return outputs
 
     def _soft_sign(self, x, r):
-        """A psi_t: -A below -t, A above t, linear between."""
+        """A psi_t, which is -A below -t, A above t, and linear between."""
         width = ops.abs(self.widths[r]) + 1e-5
         return float(np.max(self.points)) * ops.clip(x / width, -1.0, 1.0)
 
@@ -189,7 +202,7 @@ class DetNetDetector(WeightScaled, Detector):
 class _Layer(keras.layers.Layer):
     """One unfolded layer: the hidden sublayer, the head and the auxiliary output.
 
-    The last one has no auxiliary output, which nothing would read.
+    The last layer has no auxiliary output, because nothing would read it.
     """
 
     def __init__(self, detector, num_inputs, num_outputs, auxiliary_size, **kwargs):
@@ -210,7 +223,8 @@ class _Layer(keras.layers.Layer):
             num_inputs = self.scaling.kept
         self.hidden = dense(units, num_inputs, activation="relu")
         self.head = dense(num_outputs, units)
-        # Behind all that the last layer has too, whose weights `slim` pairs in order
+        # These come last because `slim` pairs weights in order, and a layer that becomes
+        # the last one has none of these
         self.auxiliary = self.auxiliary_scaling = None
         if auxiliary_size:
             if not self.by_units:

@@ -6,6 +6,7 @@ from keras import ops
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import (
+    MIN_SYMBOL_VARIANCE,
     diagonal,
     matched_filter,
     matvec,
@@ -13,20 +14,21 @@ from linksim.detectors.real import (
 )
 from linksim.errors import check_int, check_real
 
-_MIN_VARIANCE = 1e-6
-
 
 @keras.saving.register_keras_serializable("linksim")
 class EPDetector(Detector):
-    """Expectation propagation (Cespedes et al., IEEE Trans. Commun. 62(8), 2014).
+    """Expectation propagation (EP) [Cespedes14].
 
-    The posterior of each real dimension is approximated by a Gaussian factor
-    (precision lambda, shift gamma), refined by moment matching. Damping and
-    variance floor follow Sionna's `EPDetector`, on noise normalised to N0 = 1.
+    A Gaussian factor with precision lambda and shift gamma stands for the prior of each
+    real dimension. Moment matching refines the factors. Damping and the variance floor
+    are those of Sionna's `EPDetector`.
 
     Args:
-        num_iterations: moment-matching iterations.
-        damping: weight of the old factors, in [0, 1).
+        num_iterations: the number of moment-matching iterations.
+        damping: weight of the old factors, in [0, 1].
+
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     demapping_methods = ("maxlog", "app")
@@ -48,12 +50,12 @@ class EPDetector(Detector):
             inverse = regularized_inverse(gram, half_no * precision)
             mean = matvec(inverse, hty + half_no * shift)
             variance = half_no * diagonal(inverse)
-            # Cavity: the approximation without the factor of this dimension
+            # The cavity is the approximation without the factor of this dimension
             cavity_v = 1.0 / ops.maximum(1.0 / variance - precision, 1e-30)
-            cavity_v = ops.clip(cavity_v, _MIN_VARIANCE, 1e6)
+            cavity_v = ops.clip(cavity_v, MIN_SYMBOL_VARIANCE, 1e6)
             cavity_x = cavity_v * (mean / variance - shift)
             logits, x, v = pam_posterior(cavity_x, cavity_v, self.points)
-            v = ops.maximum(v, _MIN_VARIANCE)
+            v = ops.maximum(v, MIN_SYMBOL_VARIANCE)
             new_precision = 1.0 / v - 1.0 / cavity_v
             new_shift = x / v - cavity_x / cavity_v
             valid = new_precision >= 0

@@ -1,9 +1,4 @@
-"""EQ-Net: estimation of all LLRs by one feed-forward network.
-
-Paper: 004_979a1825df3dec03.txt, Section IV and Fig. 4. An estimation encoder f_E
-maps (y, H, N0) to the latent vector of an autoencoder of ML LLRs, whose decoder g
-gives the LLRs.
-"""
+"""EQ-Net: one feed-forward network that estimates all LLRs."""
 
 import keras
 import numpy as np
@@ -24,31 +19,37 @@ from linksim.eqnet.codebook import ScalarCodebook
 from linksim.errors import InvalidInput, check_choice, check_int
 
 FEATURES = ("raw", "qr", "sic")
-# Real parts beyond this are cut where they enter the network: zero forcing through
-# a nearly singular channel gives estimates of any size
+# Zero forcing gives estimates of any size in nearly singular channels, and those that
+# enter the network are clipped to this
 _CLIP = 3.0
 
 
 @keras.saving.register_keras_serializable("linksim")
 class EQNetDetector(Detector):
-    """EQ-Net as a detector: f_E, then g; not iterative, soft output.
+    """EQ-Net: one feed-forward network estimates all LLRs [Arvinte20].
+
+    An estimation encoder f_E maps (y, H, N0) to the latent vector of an autoencoder of ML
+    LLRs, and the decoder g of that autoencoder gives the LLRs (Section IV and Fig. 4).
 
     Args:
-        num_blocks: residual blocks of f_E: 1 is EQ-Net-L, 3 is EQ-Net-P. A block is
-            twice three dense layers; the output of the first of three is added to
-            that of the third.
-        features: what f_E sees. "raw", the paper's: y, H and sigma, each through a
-            dense layer of its own. "qr", a variant: the QR-reduced systems of the
-            streams in both orders, and MMSE LLRs as tanh(llr/2). "sic": also the LLRs
-            of successive cancellation in both orders.
-        width: of f_E; default 16 K m.
-        latent_dim: D; default 3 K.
-        decoder_width: of each branch of g; default 4 K m.
-        latent_bits: None, or bits (one number, or D) of each latent component: joint
-            estimation and quantization. The codebook is set by `set_codebook`, or
-            comes with `pretrained=True`.
+        num_blocks: residual blocks of f_E: 1 for EQ-Net-L, 3 for EQ-Net-P. A block is
+            three dense layers, twice; the output of the first of three is added to that
+            of the third.
+        features: the inputs of f_E. With "raw", the paper's, they are y, H and sigma, each
+            with a dense layer of its own. With "qr" they are the QR-reduced systems of the
+            streams in both orders, and MMSE LLRs as tanh(llr/2). With "sic" there are also
+            the LLRs of successive cancellation in both orders.
+        width: units of the layers of f_E; by default 16Km.
+        latent_dim: D; by default 3K.
+        decoder_width: units of each branch of g; by default 4Km.
+        latent_bits: bits of the latent components, for joint estimation and quantization:
+            one number, or D of them. None quantizes nothing. `set_codebook` sets the
+            codebook, which also comes with `pretrained=True`.
 
-    With `features="raw"` the weights are for one number of receive antennas.
+    With `features="raw"` the weights fit one number of receive antennas.
+
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range, or BPSK.
     """
 
     demapping_methods = ("app",)
@@ -75,8 +76,9 @@ class EQNetDetector(Detector):
         self.width = width or 16 * num_llrs
         self.latent_dim = latent_dim or default_latent_dim(self.num_streams)
         self.decoder_width = decoder_width or 4 * num_llrs
-        for name in ("width", "latent_dim", "decoder_width"):
-            check_int(name, getattr(self, name))
+        check_int("width", self.width)
+        check_int("latent_dim", self.latent_dim)
+        check_int("decoder_width", self.decoder_width)
         dense = keras.layers.Dense
         num_inputs = 2 if features == "qr" else 3
         self._inputs = [dense(self.width, activation="relu") for _ in range(num_inputs)]
@@ -104,21 +106,21 @@ class EQNetDetector(Detector):
 
     @property
     def trained_weights(self):
-        """Weights of f_E and g, without the codebook of the latents."""
+        """The weights of f_E and g, without the codebook of the latents."""
         layers = [*self._inputs, *self._hidden, self._output, self.decoder]
         return [weight for layer in layers for weight in layer.weights]
 
     # --- network ----------------------------------------------------------------
 
     def build(self, y_shape, h_shape, s_shape):
-        """Create all weights; for raw features they fit one number of antennas."""
+        """Create all weights, which for raw features fit one number of antennas."""
         k = self.num_streams
         num_llrs = k * self.num_bits_per_symbol
         if self.features == "raw":
             sizes = [2 * y_shape[-1], 2 * y_shape[-1] * k, 1]
         else:
-            # Of each order: Q'y, the last estimate, diagonal and its logarithm, the
-            # entries above; and log(sigma)
+            # For each order Q'y, the last estimate, the diagonal and its logarithm and the
+            # entries above it; once log(sigma)
             sizes = [2 * (2 * k + 2 + 2 * k + k * (k - 1)) + 1, num_llrs, 2 * num_llrs]
         for layer, size in zip(self._inputs, sizes):
             layer.build((None, size))
@@ -135,7 +137,7 @@ class EQNetDetector(Detector):
         return self._inputs[0].kernel.shape[0] // 2
 
     def inputs(self, y, h, no):
-        """What the input layers of f_E see: a list of float32 [B, ...]."""
+        """The inputs of f_E's first layers, a list of float32 [B, ...]."""
         if self.features == "raw":
             h = h[:, :, : self.num_streams]
             h = ops.reshape(h, (-1, h.shape[1] * h.shape[2]))
@@ -147,11 +149,11 @@ class EQNetDetector(Detector):
         return inputs
 
     def latents(self, y, h, no):
-        """f_E: latent vectors [B, D] of a real system (see `Detector.detect`)."""
+        """f_E: latent vectors [B, D]. Arguments are those of `detect`."""
         return self.latents_of_inputs(self.inputs(y, h, no))
 
     def latents_of_inputs(self, inputs):
-        """f_E after its inputs were formed."""
+        """f_E from the result of `inputs`: latent vectors [B, D]."""
         x = ops.concatenate(
             [layer(part) for layer, part in zip(self._inputs, inputs)], axis=-1
         )
@@ -162,7 +164,7 @@ class EQNetDetector(Detector):
         return self._output(x)
 
     def _reduced_systems(self, y, h):
-        """QR decompositions with the streams in both orders: pairs of Q'y and R.
+        """Q'y and R of the streams in both orders, as a list of pairs.
 
         The diagonal of R is positive.
         """
@@ -176,7 +178,7 @@ class EQNetDetector(Detector):
         return systems
 
     def _reduced(self, systems, no):
-        """Q'y, R, interference-free estimates and SNRs of both orders."""
+        """Q'y, R, the estimate of the last stream and the SNRs, of both orders."""
         k = self.num_streams
         sigma = ops.sqrt(no)[:, None]
         features = []
@@ -233,7 +235,7 @@ class EQNetDetector(Detector):
         return llrs, ops.sum(bits * weights.astype(np.int32), axis=-1)
 
     def detect(self, y, h, no):
-        # PAM logits of independent bits: their LLRs are those of g again
+        # These are the PAM logits of independent bits, whose LLRs are g's again
         llrs = self.detect_llrs(y, h, no)
         real, imag = llrs[..., 0::2], llrs[..., 1::2]
         return llrs_to_symbol_logits(ops.concatenate([real, imag], axis=1))

@@ -1,4 +1,4 @@
-"""HyperMIMO: hypernetworks that make the weights of a detector for each channel."""
+"""HyperMIMO: hypernetworks that make a detector's weights for each channel."""
 
 from itertools import pairwise
 
@@ -10,16 +10,16 @@ from linksim.detectors.base import Detector
 from linksim.detectors.mmnet import MMNetDetector, UnfoldedDetector, complex_matrix
 from linksim.detectors.perchannel import (
     NETWORKS,
+    ChannelNetworks,
     logits_of_networks,
     template_of,
     trained_of,
 )
+from linksim.detectors.real import stacked_qr
 from linksim.errors import InvalidInput, check_choice, check_int
 
 _MIN_PSI = 1e-3
-# What is left of a column that depends on those before it is rounding
-_DEPENDENT = 1e-6
-# Share of uncorrelated power in the covariances that drops are recognised by
+# Share of uncorrelated power that is added to the covariances of the drops
 _DIAGONAL_LOAD = 0.01
 RESIDUAL_NOISES = ("rx", "streams")
 MADE_NETWORKS = {"mmnet": MMNetDetector, **NETWORKS}
@@ -27,36 +27,37 @@ MADE_NETWORKS = {"mmnet": MMNetDetector, **NETWORKS}
 
 @keras.saving.register_keras_serializable("linksim")
 class HyperMIMODetector(UnfoldedDetector):
-    """HyperMIMO: a network that makes MMNet's weights from the channel (SPAWC 2020).
+    """HyperMIMO: a hypernetwork makes the weights of an MMNet from the channel [Goutay20].
 
-    002_d77fd6388d485033.txt, Section III: with H = QR, an MMNet on y* = Q'y and R (eq. 7
-    to 10), whose layers share one matrix but for a scale per column,
-    Theta_t = Theta (I + diag theta_t) (eq. 11). Theta, all theta_t and all psi_t are the
-    output of three dense layers on the upper triangle of R and sqrt(N0): as many units as
-    inputs and `hidden_size` of them with ELU, then linear ones; psi is their absolute
-    value and a small constant. Soft output is the posterior of the last layer at z and
-    tau. The diagonal of R is positive here, which makes it unique.
+    With H = QR, an MMNet detects from y* = Q'y and R (eq. 7 to 10). Its layers share one
+    matrix up to a scale per column, Theta_t = Theta (I + diag theta_t) (eq. 11). The
+    hypernetwork sees the upper triangle of R and sqrt(N0), and gives Theta, all theta_t
+    and all psi_t. It is three dense layers: one with as many units as inputs and one with
+    `hidden_size`, both with ELU, then a linear one. Each psi is the absolute value of its
+    output plus a small constant. Soft output is the posterior of the last layer given z
+    and tau. The diagonal of R is positive here, which makes R unique.
 
-    The paper trains one hypernetwork for each user drop, that is for one set of
-    covariances. This layer holds those of `num_drops` drops and takes for every vector
-    the drop under whose covariances (`set_drops`) its H is most likely. H should not be
-    whitened then: the noise is taken to be white.
+    The paper trains one hypernetwork for one user drop, that is for one set of
+    covariances. This layer holds those of `num_drops` drops. For every vector it takes
+    the drop under whose covariances (`set_drops`) H is most likely. The noise should be
+    white, because whitening changes H.
 
     Args:
         num_layers: T.
-        hidden_size: units of the second dense layer.
-        num_drops: hypernetworks.
-        residual_noise: what is taken off |y* - R x|^2 in eq. 9: "rx" for M N0, as
-            printed, or "streams" for K N0, the noise that y* has.
+        hidden_size: the number of units of the second dense layer.
+        num_drops: the number of hypernetworks.
+        residual_noise: the noise that is subtracted from |y* - R x|^2 in eq. 9, "rx" for
+            M N0, as printed, or "streams" for K N0, which is the noise in y*.
 
     Weights:
         hypernetwork: kernels float32 [num_drops, inputs, units] and biases.
-        roots: float32 [num_drops, K, 2M, 2M], inverse square roots of the
-            covariances; not trained. Only with several drops.
-        log_volumes: float32 [num_drops], sums of their log-determinants; not trained.
+        roots: float32 [num_drops, K, 2M, 2M], inverse square roots of the covariances;
+            not trained, and there only with several drops.
+        log_volumes: float32 [num_drops], sums of the covariances' log-determinants; not
+            trained, and there only with several drops.
 
     Raises:
-        InvalidInput: (a `ValueError`) for options out of range.
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class HyperMIMODetector(UnfoldedDetector):
         self.residual_noise = residual_noise
         k = self.num_streams
         entries = k * (k + 1) // 2 * (1 if self.is_real else 2)
-        # Theta, and theta and psi of every layer
+        self.roots = self.log_volumes = None
+        # Numbers in Theta, in theta and in psi of all layers
         self._sizes = (k * self.num_dims, self.num_layers * k, self.num_layers * k)
         sizes = (entries + 1, entries + 1, self.hidden_size, sum(self._sizes))
         self.hypernetwork = Hypernetwork(sizes, self.num_drops, name="hypernetwork")
@@ -85,7 +87,7 @@ class HyperMIMODetector(UnfoldedDetector):
             self.built = True
 
     def build(self, y_shape, h_shape, s_shape):
-        """Create what drops are recognised by, for one number of antennas."""
+        """Create the weights of the drops' covariances, for one number of antennas."""
         if self.num_drops == 1:
             return
         rows = 2 * y_shape[-1]
@@ -100,13 +102,16 @@ class HyperMIMODetector(UnfoldedDetector):
 
     @property
     def built_for_num_rx(self):
-        return self.roots.shape[-1] // 2 if hasattr(self, "roots") else None
+        return None if self.roots is None else self.roots.shape[-1] // 2
 
     def set_drops(self, covariances):
-        """Set what the drops are recognised by.
+        """Set the covariances by which drops are recognised.
 
         Args:
             covariances: complex [num_drops, K, M, M] of the users' channels.
+
+        Raises:
+            InvalidInput: another shape, or the layer is not built yet.
         """
         if self.num_drops == 1:
             return
@@ -129,10 +134,10 @@ class HyperMIMODetector(UnfoldedDetector):
         self.log_volumes.assign(np.log(values).sum((-2, -1)).astype(np.float32))
 
     def drop_of(self, h):
-        """The most likely drop int32 [B] of channels h [B, 2M, N]."""
+        """The most likely drop int32 [B] of each channel h [B, 2M, N]."""
         columns = ops.swapaxes(h[..., : self.num_streams], -1, -2)  # [B, K, 2M]
         columns = ops.swapaxes(columns, 0, 1)[None]  # [1, K, B, 2M]
-        white = ops.matmul(columns, self.roots)  # the roots are symmetric
+        white = ops.matmul(columns, self.roots)  # from the right: roots are symmetric
         energy = ops.sum(ops.square(white), axis=(1, 3))  # [drops, B]
         return ops.cast(ops.argmin(energy + self.log_volumes[:, None], axis=0), "int32")
 
@@ -140,7 +145,7 @@ class HyperMIMODetector(UnfoldedDetector):
         return self.all_logits(y, h, no)[-1]
 
     def all_logits(self, y, h, no, training=None):
-        reduced, r = triangular_system(y, h, self.num_streams)
+        reduced, r = stacked_qr(y, h, self.num_streams)
         made = self.hypernetwork(self.features(r, no)[None])  # [drops, B, outputs]
         if self.num_drops == 1:
             made = made[0]
@@ -151,14 +156,16 @@ class HyperMIMODetector(UnfoldedDetector):
         return self._logits(made, reduced, r, no, y.shape[-1])
 
     def all_logits_by_drop(self, y, h, no):
-        """As `all_logits`, for a batch in which drops alternate: vector i is of drop
-        i mod num_drops, as `LocalScatteringChannel` draws them."""
+        """`all_logits` of a batch in which drops alternate.
+
+        Vector i belongs to drop i mod num_drops, as `LocalScatteringChannel` draws them.
+        """
         drops = self.num_drops
         if y.shape[0] is None or y.shape[0] % drops:
             raise InvalidInput(
                 f"y: batch size {y.shape[0]}, expected a multiple of num_drops = {drops}"
             )
-        reduced, r = triangular_system(y, h, self.num_streams)
+        reduced, r = stacked_qr(y, h, self.num_streams)
         features = self.features(r, no)
         features = ops.reshape(features, (-1, drops, features.shape[-1]))
         made = ops.swapaxes(self.hypernetwork(ops.swapaxes(features, 0, 1)), 0, 1)
@@ -166,7 +173,7 @@ class HyperMIMODetector(UnfoldedDetector):
         return self._logits(made, reduced, r, no, y.shape[-1])
 
     def features(self, r, no):
-        """The inputs of the hypernetwork, [B, K (K + 1) + 1]."""
+        """The inputs of the hypernetwork: the upper triangle of R, and sqrt(N0)."""
         k = self.num_streams
         rows, columns = np.triu_indices(k)
         parts = [ops.reshape(r[:, :k, :k], (-1, k * k))]
@@ -203,29 +210,31 @@ class HyperMIMODetector(UnfoldedDetector):
 
 @keras.saving.register_keras_serializable("linksim")
 class HyperDetector(Detector):
-    """HyperMIMO-LR: a hypernetwork for the weights of any channel-specific detector.
+    """HyperMIMO-LR: a hypernetwork makes the weights of any detector [Zilberstein21].
 
-    003_a2d4684ab4cda01d.txt, Sections 3 and 4.2: three dense layers, all with ELU, take H
-    to every trained weight of a network, by default an MMNet on y and H. The size of
-    the first is the number of entries of the real 2M x 2K matrix, as in the published
-    code, though here H is given once, as 2MK numbers, and W is made complex. Training
-    with learned regularizers (eq. 3) is `DetectorTask`'s "teacher-distance".
+    Three dense layers, all with ELU, map H to all trained weights of a network, by default
+    an MMNet on y and H (Sections 3 and 4.2). As in the published code, the first layer has
+    as many units as the real 2M x 2K matrix has entries. Here H is given once, as 2MK
+    numbers, and the W that is made is complex. The loss "teacher-distance" of
+    `DetectorTask` trains with learned regularizers (eq. 3).
 
     Args:
         network: "mmnet", "detnet" or "oampnet2".
-        network_options: dictionary, options of that detector, such as `num_layers`.
-        hidden_sizes: units of the dense layers but the last; default (4MK, 100).
-        noise_input: give sqrt(N0) to the hypernetwork too, as HyperMIMO does. Teachers
-            do not depend on it.
+        network_options: dictionary of options of that detector, such as `num_layers`.
+        hidden_sizes: numbers of units of all dense layers but the last; by default
+            (4MK, 100).
+        noise_input: give sqrt(N0) to the hypernetwork too, as [Goutay20] does. The
+            teachers' weights do not depend on it.
 
     Weights:
         hypernetwork: kernels float32 [1, inputs, units] and biases.
 
     Raises:
-        InvalidInput: (a `ValueError`) for options out of range.
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     xla_on_cpu = True
+    makes_networks = True
 
     def __init__(
         self,
@@ -249,17 +258,18 @@ class HyperDetector(Detector):
         self.hidden_sizes = None if hidden_sizes is None else list(hidden_sizes)
         self.noise_input = noise_input
         template = template_of(self, MADE_NETWORKS, network, network_options)
-        if getattr(template, "num_channels", 1) > 1:
+        if template.fixed_channels and template.num_channels > 1:
             raise InvalidInput("network_options.num_channels: expected 1, or nothing")
-        # In a function Keras does not see it: its own weights are never used
+        # Inside a function Keras does not see the template, whose weights are not used
         self._template = lambda: template
 
     def build(self, y_shape, h_shape, s_shape):
-        """Create all weights; they fit one number of antennas."""
-        trained = trained_of(self._template(), y_shape, h_shape, s_shape)
+        """Create all weights, which fit one number of antennas."""
+        template = self._template()
+        trained = trained_of(template, y_shape, h_shape, s_shape)
         self._num_rx = y_shape[-1]
-        # An MMNet's weights have one channel in front
-        one = 1 if hasattr(self._template(), "num_channels") else 0
+        # The weights of networks for fixed channels have the channels' axis in front
+        one = 1 if template.fixed_channels else 0
         self._shapes = [tuple(w.shape[one:]) for w in trained]
         entries = 2 * self._num_rx * self.num_streams
         hidden = self.hidden_sizes or [2 * entries, 100]
@@ -286,7 +296,7 @@ class HyperDetector(Detector):
         return logits_of_networks(self._template(), parameters, y, h, no)
 
     def made_weights(self, h, no):
-        """All weights of the networks for h [B, 2M, N] and no [B], [B, P]."""
+        """The weights of the networks for h [B, 2M, N] and no [B]: float32 [B, P]."""
         columns = h[..., : self.num_streams]
         size = columns.shape[-2] * columns.shape[-1]
         features = ops.reshape(columns, (-1, size))
@@ -295,15 +305,16 @@ class HyperDetector(Detector):
         return self.hypernetwork(features[None])[0]
 
     def weights_of_teachers(self, teachers):
-        """All weights of trained networks, [C, P], in the order of `made_weights`.
+        """The weights of trained networks, [C, P], in the order of `made_weights`.
 
         Args:
             teachers: a built `ChannelNetworks`.
 
         Raises:
-            InvalidInput: its networks are not of the kind that this layer makes.
+            InvalidInput: the teachers are not networks of the kind that this layer makes.
         """
-        shapes = getattr(teachers, "network_shapes", None)
+        per_channel = isinstance(teachers, ChannelNetworks)
+        shapes = teachers.network_shapes if per_channel else None
         if shapes != self._shapes:
             raise InvalidInput(
                 f"teachers: weights of shapes {shapes}, expected those of this layer's "
@@ -325,17 +336,18 @@ class HyperDetector(Detector):
 
 
 class Hypernetwork(keras.layers.Layer):
-    """Dense layers, each of `num_networks` with weights of its own.
+    """Several networks of dense layers, which are computed together.
 
     Args:
-        sizes: inputs and units of every layer.
+        sizes: the number of inputs, then the number of units of each layer.
+        num_networks: the number of networks, each with weights of its own.
         last: activation of the last layer; the others have ELU.
 
     Call arguments:
-        x: float32 [num_networks, n, inputs], or [1, n, inputs] for all.
+        x: float32 [num_networks, n, inputs], or [1, n, inputs] for all networks.
 
     Returns:
-        float32 [num_networks, n, units of the last].
+        float32 [num_networks, n, units of the last layer].
     """
 
     def __init__(self, sizes, num_networks=1, last="linear", **kwargs):
@@ -343,7 +355,9 @@ class Hypernetwork(keras.layers.Layer):
         self._activations = ["elu"] * (len(sizes) - 2) + [last]
         self.kernels, self.biases = [], []
         for i, (inputs, units) in enumerate(pairwise(sizes)):
-            limit = (6.0 / (inputs + units)) ** 0.5  # Glorot; Keras would count the axes
+            limit = (
+                6.0 / (inputs + units)
+            ) ** 0.5  # Glorot's; Keras would count the networks in
             self.kernels.append(
                 self.add_weight(
                     name=f"kernel_{i}",
@@ -368,45 +382,3 @@ class Hypernetwork(keras.layers.Layer):
             if activation == "elu":
                 x = ops.elu(x)
         return x
-
-
-def triangular_system(y, h, num_streams):
-    """`Q'y` and R of H = QR with a positive diagonal, in stacked real form.
-
-    Modified Gram-Schmidt on [H, y], stable for this use of Q (Bjorck, BIT 7, 1967).
-    Unlike a LAPACK call it compiles with XLA, R is unique, and its real form is exactly
-    that of a complex matrix. A column that depends on those before it gives a zero row.
-
-    Args:
-        y: float32 [B, 2M].
-        h: float32 [B, 2M, N], [[Re, -Im], [Im, Re]], or N = K for BPSK.
-        num_streams: K.
-
-    Returns:
-        float32 [B, N] and [B, N, N].
-    """
-    k, num_rx = num_streams, y.shape[-1] // 2
-    complex_ = h.shape[-1] != k
-    rest = ops.concatenate([h[..., :k], y[..., None]], axis=-1)  # [B, 2M, K + 1]
-    floor = _DEPENDENT * ops.sqrt(ops.sum(ops.square(rest[..., :k]), axis=-2))
-    rows_re, rows_im = [], []
-    for i in range(k):
-        column = rest[..., i]
-        length = ops.sqrt(ops.sum(ops.square(column), axis=-1, keepdims=True))
-        kept = length > floor[:, i, None]
-        q = ops.where(kept, column / ops.where(kept, length, 1.0), 0.0)
-        row = ops.matmul(q[:, None], rest)[:, 0]
-        rows_re.append(row * (np.arange(k + 1) >= i).astype(np.float32))
-        rest = rest - q[..., None] * row[:, None]
-        if complex_:
-            # i q stacked: its products with the columns are the imaginary parts
-            turned = ops.concatenate([-q[:, num_rx:], q[:, :num_rx]], axis=-1)
-            row = ops.matmul(turned[:, None], rest)[:, 0]
-            rows_im.append(row * (np.arange(k + 1) > i).astype(np.float32))
-            rest = rest - turned[..., None] * row[:, None]
-    real = ops.stack(rows_re, axis=1)  # [B, K, K + 1]
-    if not complex_:
-        return real[..., k], real[..., :k]
-    imag = ops.stack(rows_im, axis=1)
-    reduced = ops.concatenate([real[..., k], imag[..., k]], axis=-1)
-    return reduced, complex_matrix(ops.stack([real[..., :k], imag[..., :k]], -1), False)

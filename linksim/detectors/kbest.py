@@ -1,4 +1,4 @@
-"""K-best: breadth-first tree search that keeps the k best paths."""
+"""K-best tree search."""
 
 import keras
 import numpy as np
@@ -11,15 +11,19 @@ from linksim.errors import check_int, check_real
 
 @keras.saving.register_keras_serializable("linksim")
 class KBestDetector(Detector):
-    """K-best on the real-valued system, streams in order of decreasing norm.
+    """K-best: breadth-first tree search that keeps the k best paths [Guo06].
 
-    LLRs are max-log over the surviving paths. A level that no path takes gets the
-    metric of the best path plus `llr_clip`, so |LLR| <= `llr_clip`, which is what
-    Sionna's `KBestDetector(use_real_rep=True)` does with `List2LLRSimple`.
+    The tree is that of the real system, with its dimensions in order of decreasing
+    column norm. LLRs are max-log over the surviving paths. A level that no path takes
+    gets the metric of the best path plus `llr_clip`, so |LLR| <= `llr_clip`. Sionna's
+    `KBestDetector(use_real_rep=True)` does the same with `List2LLRSimple`.
 
     Args:
-        k: number of paths kept.
-        llr_clip: largest magnitude of an LLR.
+        k: the number of paths that are kept.
+        llr_clip: the largest magnitude of an LLR.
+
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     needs_full_column_rank = True
@@ -44,7 +48,8 @@ class KBestDetector(Detector):
         y = matvec(ops.swapaxes(q, -1, -2), y) * scale
         r = r * scale[..., None]
 
-        # Paths: levels chosen so far, newest first [B, P, depth], and metrics
+        # `taken` are the levels that each path has chosen so far, newest first,
+        # [B, P, depth], and `metrics` [B, P] what they cost
         taken, metrics = None, ops.zeros_like(y[:, :1])
         for i in reversed(range(dims)):
             centre = y[:, i, None]
@@ -69,7 +74,7 @@ class KBestDetector(Detector):
                 taken = ops.concatenate([newest, past], axis=-1)
 
         logits = self._list_to_logits(taken, metrics)
-        # Back from sorted to stacked order
+        # Undo the sorting of the dimensions
         return ops.take_along_axis(logits, ops.argsort(order)[..., None], axis=1)
 
     def _list_to_logits(self, taken, metrics):

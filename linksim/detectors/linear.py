@@ -1,7 +1,7 @@
 """Linear detectors: matched filter, zero forcing and linear MMSE.
 
-Each gives an unbiased estimate of every real dimension with the variance of its
-remaining interference and noise, and demaps it as a PAM level in Gaussian noise.
+Each estimates every real dimension without bias, knows the variance of the remaining
+interference and noise, and demaps the estimate as a PAM level in Gaussian noise.
 """
 
 import keras
@@ -18,7 +18,7 @@ from linksim.detectors.real import (
 
 
 class LinearDetector(Detector):
-    """A detector whose posterior is Gaussian around a linear estimate."""
+    """Base class of detectors that demap an estimate with Gaussian error."""
 
     def estimate(self, y, h, no):
         """Unbiased estimates [B, N] and their variances [B, N]."""
@@ -31,7 +31,7 @@ class LinearDetector(Detector):
 
 @keras.saving.register_keras_serializable("linksim")
 class MatchedFilterDetector(LinearDetector):
-    """Matched filter; the interference counts as Gaussian noise."""
+    """Matched filter, which takes the interference for Gaussian noise."""
 
     def estimate(self, y, h, no):
         hty, gram = matched_filter(y, h)
@@ -43,7 +43,7 @@ class MatchedFilterDetector(LinearDetector):
 
 @keras.saving.register_keras_serializable("linksim")
 class ZeroForcingDetector(LinearDetector):
-    """Zero forcing with the per-stream noise it enhances."""
+    """Zero forcing (ZF), with the noise that it enhances in each stream."""
 
     needs_full_column_rank = True
 
@@ -57,9 +57,9 @@ class ZeroForcingDetector(LinearDetector):
 class MMSEDetector(LinearDetector):
     """Linear MMSE with unbiased estimates, so that its LLRs are calibrated.
 
-    The estimate of stream i has gain mu_i = [A H'H]_ii and error variance
-    (1 - mu_i) mu_i E; after division by mu_i the noise variance is
-    E (1 - mu_i)/mu_i = N0/2 A_ii / mu_i, with A = (H'H + N0/(2E) I)^-1.
+    With A = (H'H + N0/(2E) I)^-1, the estimate A H'y of dimension i has the gain
+    mu_i = [A H'H]_ii and the error variance (1 - mu_i) mu_i E. Division by mu_i removes
+    the bias and leaves the variance E (1 - mu_i)/mu_i = N0/2 A_ii/mu_i.
     """
 
     def estimate(self, y, h, no):
@@ -69,11 +69,11 @@ class MMSEDetector(LinearDetector):
 
 @keras.saving.register_keras_serializable("linksim")
 class BiasedMMSEDetector(LinearDetector):
-    """MMSE as the comparisons of RE-MIMO and MMNet have it; use `mmse` instead.
+    """MMSE as the published comparisons have it: half the noise loaded, and biased.
 
-    Half the noise variance is loaded, A = (H'H + N0/(4E) I)^-1, and the biased
-    estimate is sliced. This, not the LMMSE estimate, gives the published SER of
-    "MMSE" (RE-MIMO, 000_6f68bbc11e3dc672.txt, Fig. 7).
+    It exists to reproduce the "MMSE" of [Pratik21], Fig. 7, and of [Khani20]. Use `mmse`
+    for anything else. The filter loads half the noise variance,
+    A = (H'H + N0/(4E) I)^-1, and the estimate A H'y is sliced with its bias.
     """
 
     def estimate(self, y, h, no):
@@ -88,17 +88,33 @@ class BiasedMMSEDetector(LinearDetector):
 
 
 def mmse_estimate(hty, gram, no, energy):
-    """Unbiased MMSE estimates [B, N] and variances from `H'y` and `H'H`."""
+    """Unbiased linear MMSE estimates and their variances.
+
+    Args:
+        hty: float32 [B, N], `H'y`.
+        gram: float32 [B, N, N], `H'H`.
+        no: float32 [B], N0.
+        energy: E, mean square of a real dimension.
+
+    Returns:
+        Estimates and variances, float32 [B, N].
+    """
     inverse, gain, variance = mmse_filter(gram, no, energy)
     return matvec(inverse, hty) / gain, variance
 
 
 def mmse_filter(gram, no, energy):
-    """A = (H'H + N0/(2E) I)^-1 [B, N, N], the gains diag(A H'H) that `A H'y` is divided by
-    to be unbiased, and the variances of that, [B, N]."""
+    """The linear MMSE filter; arguments as in `mmse_estimate`.
+
+    Args:
+        energy: E, a number or float32 [B, N].
+
+    Returns:
+        A = (H'H + N0/(2E) I)^-1 [B, N, N]; the gains diag(A H'H) [B, N], by which
+        `A H'y` is divided to be unbiased; and the variances [B, N] that it then has.
+    """
     half_no = no[:, None] / 2.0
     inverse = regularized_inverse(gram, half_no / energy)
-    # diag(A G) from products, exact where 1 - mu cancels (low SNR) and where it
-    # does not; 1 - mu = N0/(2E) A_ii without cancellation at high SNR
+    # The gain comes from products because 1 - N0/(2E) A_ii cancels at low SNR
     gain = ops.maximum(ops.sum(inverse * gram, axis=-1), 1e-30)
     return inverse, gain, half_no * diagonal(inverse) / gain

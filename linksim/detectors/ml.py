@@ -1,9 +1,9 @@
-"""Exact maximum-likelihood (a posteriori probability) detection by enumeration.
+"""Exact maximum-likelihood (ML) detection by enumeration.
 
-After a QR decomposition with the two real dimensions of a stream side by side,
-the first stream appears in the first row(s) only, and given all other streams its
-real and imaginary parts are independent. So |C|^(K-1) * 2 sqrt|C| terms replace
-the |C|^K of a brute-force search, with the same result.
+A QR decomposition with the two real dimensions of a stream side by side leaves the first
+stream in the first rows only. Given all other streams, its real and imaginary parts are
+independent, so |C|^(K-1) * 2 sqrt|C| terms replace the |C|^K of a brute-force search, with
+the same result.
 """
 
 import keras
@@ -18,30 +18,32 @@ from linksim.errors import InvalidInput, check_int
 MAX_HYPOTHESES = 2**20
 # Columns up to which Gram-Schmidt is faster than LAPACK on CPU
 _SMALL = 8
-# Slices of the hypotheses that `_marginals` combines; with 8 it is up to a fifth faster,
-# but compiles for twice as long
+# Slices of the hypotheses that `_marginals` combines. With 8 it would be up to a fifth
+# faster, but take twice as long to compile.
 _SLICES = 2
 
 
 @keras.saving.register_keras_serializable("linksim")
 class MaximumLikelihoodDetector(Detector):
-    """Exact soft detection: "app" sums, "maxlog" keeps the best hypothesis.
+    """Exact maximum likelihood (ML) by enumeration, for few streams.
+
+    With "app" it sums over the hypotheses, with "maxlog" it takes the best one.
 
     Args:
-        max_elements: the largest number of elements of one intermediate tensor;
-            the batch is processed in chunks to that end, of at least one vector.
-            The default keeps a chunk near the processor's cache: larger ones are
-            slower.
+        max_elements: the largest number of elements of one intermediate tensor. The batch
+            is processed in chunks of at least one vector to stay below it. With the
+            default a chunk fits about into the processor's cache; larger ones are slower.
 
     Raises:
-        InvalidInput: if |C|^(K-1) exceeds 2^20 (use "sphere").
+        InvalidInput: (a `ValueError`) |C|^(K-1) exceeds 2^20 (use "sphere"), or an option
+            is out of range.
     """
 
     def __init__(self, *args, max_elements=2**20, **kwargs):
         super().__init__(*args, **kwargs)
         check_int("max_elements", max_elements)
         self.max_elements = int(max_elements)
-        # On CPU, reductions over more hypotheses than two streams have are slow with XLA
+        # On CPU, XLA reduces over the hypotheses of three or more streams slowly
         self.xla_on_cpu = self.num_streams == 2
         self._num_symbols = 2**self.num_bits_per_symbol
         hypotheses = self._num_symbols ** (self.num_streams - 1)
@@ -51,7 +53,7 @@ class MaximumLikelihoodDetector(Detector):
                 f"need {hypotheses:.3g} hypotheses, at most {MAX_HYPOTHESES} are "
                 'enumerated; use "sphere" for the exact max-log solution'
             )
-        # Levels of all real dimensions of one symbol, [|C|, 1 or 2]
+        # Levels of the real dimensions of each symbol, [|C|, 1 or 2]
         self._symbol_levels = self.points[pam_indices_of_symbols(self.num_bits_per_symbol)]
 
     def detect(self, y, h, no):
@@ -66,17 +68,17 @@ class MaximumLikelihoodDetector(Detector):
     def _enumerate(self, y, h, no, joint):
         """PAM logits [B, N, L], or with `joint` symbol logits [B, K, |C|].
 
-        All tensors are kept as [..., B]: the batch innermost makes every step a
-        long vector operation.
+        Inside, the batch is the last axis of all tensors, which makes every step a long
+        vector operation.
         """
         qr = small_interleaved_qr if self.num_dims <= _SMALL else interleaved_qr
         y, r = qr(y, h, self.num_streams, self.is_real)
-        # Scale by 1/sqrt(N0): metrics become exponents
+        # Scaled by 1/sqrt(N0), squared distances are exponents
         scale = 1.0 / ops.sqrt(no)
         y = y * scale[:, None]
         r = r * scale[:, None, None]
-        # The largest tensor: all hypotheses of the other streams, times the levels
-        # of one real dimension of the first
+        # The largest tensor has all hypotheses of the other streams, times the levels of
+        # one real dimension of the first
         others = self._num_symbols ** (self.num_streams - 1)
         chunk = max(1, self.max_elements // (others * len(self.points)))
         batch = y.shape[0]
@@ -85,7 +87,7 @@ class MaximumLikelihoodDetector(Detector):
         return self._map_chunks(y, r, chunk, joint)
 
     def _map_chunks(self, y, r, chunk, joint):
-        # A loop over slices: memory is that of one chunk
+        # A loop over slices needs the memory of one chunk
         batch = ops.shape(y)[0]
         num_chunks = (batch + chunk - 1) // chunk
         width = self._num_symbols if joint else len(self.points)
@@ -106,7 +108,7 @@ class MaximumLikelihoodDetector(Detector):
         return result[:batch]
 
     def _chunk(self, y, r, joint):
-        """`_enumerate` of a few vectors at once."""
+        """`_enumerate` for one chunk of vectors."""
         per_stream = self.num_dims // self.num_streams
         streams, size = self.num_streams, self._num_symbols
         levels = ops.convert_to_tensor(self._symbol_levels)  # [|C|, per_stream]
@@ -115,8 +117,8 @@ class MaximumLikelihoodDetector(Detector):
         if streams == 2 and not joint:
             return self._two_streams(y, r, levels)
 
-        # Residuals of the rows of the streams still open, [|C|^done, B] each,
-        # and the metric collected by the rows already complete.
+        # Residuals of the rows of the streams that are not enumerated yet, each
+        # [|C|^done, B], and the metric of the rows that are complete
         residual = [y[i][None] for i in range(self.num_dims)]
         metric = ops.zeros_like(residual[0])
         for k in range(streams - 1, 0, -1):
@@ -129,7 +131,7 @@ class MaximumLikelihoodDetector(Detector):
             for i in range(k * per_stream, (k + 1) * per_stream):
                 term = ops.square(residual[i])
                 metric = _repeat(metric, term) + term
-        # First stream: real and imaginary part separate
+        # The real and imaginary parts of the first stream are separable
         pam = ops.convert_to_tensor(self.points)[:, None, None]
         open_terms = [
             -ops.square(residual[i][None] - pam * r[i, i]) for i in range(per_stream)
@@ -138,11 +140,11 @@ class MaximumLikelihoodDetector(Detector):
         totals = [self._reduce(term, axis=0) for term in open_terms]
         weight = others_metric
         for total in totals:
-            weight = weight + total  # [others, B], marginalised over the first stream
+            weight = weight + total  # [others, B], marginal over the first stream
 
         logits = [self._first_stream(others_metric, open_terms, totals, joint)]
         for k in range(1, streams):
-            # Stream 1 is the slowest index, the last enumerated
+            # Stream 1 was enumerated last, so its index is the slowest
             slower, faster = size ** (k - 1), size ** (streams - 1 - k)
             split = ops.reshape(weight, (slower, size, faster, -1))
             symbol = self._reduce(split, axis=(0, 2))
@@ -152,13 +154,15 @@ class MaximumLikelihoodDetector(Detector):
         return self._by_dimension(logits)
 
     def _by_dimension(self, logits):
-        """[B, N, L] of a list of [per_stream, L, B] for each stream."""
+        """Arrange a list of [per_stream, L, B] for each stream as [B, N, L]."""
         out = ops.transpose(ops.stack(logits), (3, 1, 0, 2))  # [B, part, K, L]
         return ops.reshape(out, (-1, self.num_dims, len(self.points)))
 
     def _two_streams(self, y, r, levels):
-        """`_chunk` where the hypotheses fit into the cache: written for few passes over
-        them, y [N, B] and r [N, N, B] as there."""
+        """`_chunk` for two streams, y [N, B] and r [N, N, B].
+
+        The hypotheses fit into the cache, and there are few passes over them.
+        """
         dims = range(self.num_dims // 2)
         metric = 0.0
         residual = [y[i][None] for i in range(self.num_dims)]
@@ -168,7 +172,7 @@ class MaximumLikelihoodDetector(Detector):
                 residual[i] = residual[i] - level * r[i, len(dims) + part]
         for i in dims:
             metric = metric + ops.square(residual[len(dims) + i])
-        # Exponents are relative to the nearest level's, which needs no search
+        # Exponents are relative to that of the nearest level, which needs no search
         nearest, totals = [], []
         for i in dims:
             level = nearest_pam(residual[i] / ops.maximum(r[i, i], 1e-30), self.points)
@@ -184,20 +188,20 @@ class MaximumLikelihoodDetector(Detector):
         return self._by_dimension([ops.stack(first), self._split_pams(sum(totals, weight))])
 
     def _log_sum(self, nearest, residual, gain):
-        """Marginal over the levels of exponents relative to the nearest level's."""
+        """Sum over the levels, with exponents relative to that of the nearest one."""
         if self.demapping_method == "maxlog":
             return 0.0
         terms = [nearest - ops.square(residual - float(p) * gain) for p in self.points]
-        # Halfway between two levels rounding may choose the farther one; at a high SNR
-        # the exponent of the nearer is then a large number
+        # Halfway between two levels, rounding may choose the farther one. At a high SNR
+        # the exponent of the nearer is then large.
         terms = [ops.exp(ops.minimum(term, 0.0)) for term in terms]
         return ops.log(_tree(ops.add, terms))
 
     def _marginals(self, weight, residual, gain):
         """Logits of the levels, [L, B], marginal over the other stream's symbols.
 
-        A few slices of the symbols are combined element by element: XLA then makes one
-        pass over its inputs of all that, which it does not for a reduction on CPU.
+        A few slices of the symbols are combined element by element. XLA makes one pass
+        over its inputs of that, which it does not do for a reduction on CPU.
         """
         count = min(_SLICES, self._num_symbols)
         weights, residuals = ops.split(weight, count), ops.split(residual, count)
@@ -235,7 +239,7 @@ class MaximumLikelihoodDetector(Detector):
         return ops.stack(parts)
 
     def _split_pams(self, symbol):
-        """PAM logits [per_stream, L, B] of symbol logits [|C|, B]."""
+        """PAM logits [per_stream, L, B] from symbol logits [|C|, B]."""
         pam = pam_indices_of_symbols(self.num_bits_per_symbol)
         return ops.stack(
             [
@@ -259,7 +263,7 @@ class MaximumLikelihoodDetector(Detector):
 
 
 def _tree(combine, values):
-    """All values combined, pair by pair."""
+    """Combine all values, pair by pair."""
     while len(values) > 1:
         pairs = [combine(a, b) for a, b in zip(values[::2], values[1::2])]
         values = pairs + values[len(values) - len(values) % 2 :]

@@ -1,4 +1,4 @@
-"""MMNet: iterative soft thresholding with a linear step learned for each channel."""
+"""MMNet: unfolded layers with a learned linear step."""
 
 import keras
 from keras import ops
@@ -6,21 +6,29 @@ from keras import ops
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.perchannel import ChannelNetworks
-from linksim.detectors.real import matvec
+from linksim.detectors.real import MIN_ERROR_VARIANCE, matvec, stacked_matrix
 from linksim.errors import check_int
 
-_MIN_VARIANCE = 1e-9
-MIN_SCALE = 1e-6
+# Added to |theta|, so that no variance becomes zero
+_MIN_SCALE = 1e-6
 
 
 class UnfoldedDetector(Detector):
-    """What the MMNets share: layers of `z = x + W (y - Hx)`, x = E[. | z].
+    """Base class of the MMNets [Khani20].
 
-    Per layer, in N real dimensions with s2 = N0/2 (Khani et al., IEEE TWC 19, 2020;
-    002_d77fd6388d485033.txt, eq. 8 to 10): v2 = (|y - Hx|^2 - 2M s2)/tr(H'H);
-    tau2 = theta (v2 |I - WH|^2 + s2 |W|^2)/N; x is the posterior mean of z at tau2.
+    In N real dimensions with s2 = N0/2, a layer computes [Goutay20, eq. 8 to 10]:
+        - z = x + W (y - Hx);
+        - v2 = (|y - Hx|^2 - 2M s2)/tr(H'H);
+        - tau2 = theta (v2 |I - WH|^2 + s2 |W|^2)/N;
+        - x is the posterior mean given z with error variance tau2.
 
     A subclass implements `_linear`.
+
+    Args:
+        num_layers: the number of layers.
+
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     xla_on_cpu = True
@@ -31,36 +39,39 @@ class UnfoldedDetector(Detector):
         self.num_layers = int(num_layers)
 
     def _linear(self, layer, parameters, h):
-        """W [B or 1 or C, N, 2M] of a layer, and theta beside z."""
+        """W of a layer, [B or 1 or C, N, 2M], and theta, which broadcasts to z."""
         raise NotImplementedError
 
     def _unfold(self, parameters, y, h, no, noise_dims=None):
-        """PAM logits of every layer, list of [B, N, L] or [C, n, N, L].
+        """PAM logits of every layer.
 
         Args:
-            parameters: handed on to `_linear`.
-            y: [B, 2M], one vector for each h; or [C, n, 2M], n for each.
+            parameters: passed on to `_linear`.
+            y: [B, 2M], one vector for each h, or [C, n, 2M], n for each.
             h: [B, 2M, N] or [C, 2M, N].
             no: [B] or [C, n].
-            noise_dims: real dimensions whose noise is taken off |y - Hx|^2; 2M unless
-                said.
+            noise_dims: the number of real dimensions whose noise is subtracted from
+                |y - Hx|^2; by default 2M.
+
+        Returns:
+            list of [B, N, L] or [C, n, N, L].
         """
         s2 = no[..., None] / 2.0
         noise = (noise_dims or y.shape[-1]) * s2
         power = _beside(ops.sum(ops.square(h), axis=(-2, -1)), y)
-        power = ops.maximum(power, 1e-8 * s2)  # a zero channel says nothing
+        power = ops.maximum(power, 1e-8 * s2)  # a channel may be zero
         x = ops.zeros(tuple(ops.shape(y)[:-1]) + (self.num_dims,))
         every = []
         for layer in range(self.num_layers):
             residual = y - _product(h, x)
             error = ops.sum(ops.square(residual), axis=-1, keepdims=True)
-            v2 = ops.maximum((error - noise) / power, _MIN_VARIANCE)
+            v2 = ops.maximum((error - noise) / power, MIN_ERROR_VARIANCE)
             w, theta = self._linear(layer, parameters, h)
             spread = ops.square(ops.eye(self.num_dims) - ops.matmul(w, h))
             spread = _beside(ops.sum(spread, axis=(-2, -1)), y)
             gain = _beside(ops.sum(ops.square(w), axis=(-2, -1)), y)
             tau2 = theta * (v2 * spread + s2 * gain) / self.num_dims
-            tau2 = ops.maximum(tau2, _MIN_VARIANCE)
+            tau2 = ops.maximum(tau2, MIN_ERROR_VARIANCE)
             logits, x, _ = pam_posterior(x + _product(w, residual), tau2, self.points)
             every.append(logits)
         return every
@@ -71,17 +82,20 @@ class UnfoldedDetector(Detector):
 
 @keras.saving.register_keras_serializable("linksim")
 class MMNetIIDDetector(UnfoldedDetector):
-    """MMNet-iid (Khani et al., IEEE TWC 19, 2020): W = w H' with two numbers a layer.
+    """MMNet-iid: W = w H', with two learned numbers per layer [Khani20].
 
-    w scales the matched filter and theta the variance, one of each per layer, so that
-    one network serves any channel of the distribution it was trained on. It starts
-    at w = theta = 1, where H'H is near I for coefficients of power 1/M.
+    In each layer w scales the matched filter and theta the variance, so one network
+    serves all channels of the distribution that it was trained on. Both start at 1,
+    which suits coefficients of power 1/M, because H'H is near I then.
 
     Args:
-        num_layers: layers.
+        num_layers: the number of layers.
 
     Weights:
         scalars: float32 [num_layers, 2], w and theta.
+
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     def __init__(self, *args, **kwargs):
@@ -102,35 +116,34 @@ class MMNetIIDDetector(UnfoldedDetector):
 
     def _linear(self, layer, parameters, h):
         w, theta = self.scalars[layer, 0], self.scalars[layer, 1]
-        return w * ops.swapaxes(h, -1, -2), ops.abs(theta) + MIN_SCALE
+        return w * ops.swapaxes(h, -1, -2), ops.abs(theta) + _MIN_SCALE
 
 
 @keras.saving.register_keras_serializable("linksim")
 class MMNetDetector(ChannelNetworks, UnfoldedDetector):
-    """MMNet (Khani et al., IEEE TWC 19, 2020): its own W for every layer and channel.
+    """MMNet: a linear step W learned for every layer and every fixed channel [Khani20].
 
-    One layer holds the networks of `num_channels` channels, see
-    `linksim.detectors.perchannel.ChannelNetworks`. W is complex,
-    [[Re, -Im], [Im, Re]], and theta is one number per real dimension.
-    In the published code tau2 is divided by theta, and W starts at N(0, 0.01^2);
-    here theta multiplies, as in 002_d77fd6388d485033.txt, eq. 9, and is |theta|.
+    The layer holds the networks of `num_channels` channels, see
+    `linksim.detectors.perchannel.ChannelNetworks`. W is complex, [[Re, -Im], [Im, Re]],
+    and starts at N(0, 0.01^2); theta is one number per real dimension. The published code
+    divides tau2 by theta. Here |theta| multiplies it, as in [Goutay20], eq. 9.
 
     Args:
-        num_layers: layers.
-        num_channels: channels that the layer has networks for.
+        num_layers: the number of layers.
+        num_channels: the number of channels that the layer has networks for.
 
     Weights:
-        linear: float32 [num_channels, num_layers, K, M, 2], real and imaginary part
-            of W.
+        linear: float32 [num_channels, num_layers, K, M, 2], the real and imaginary
+            parts of W.
         theta: float32 [num_channels, num_layers, N].
         channels: float32 [num_channels, 2M, N], the channels; not trained.
 
     Raises:
-        InvalidInput: (a `ValueError`) for options out of range.
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     def build(self, y_shape, h_shape, s_shape):
-        """Create all weights; they fit one number of antennas."""
+        """Create all weights, which fit one number of antennas."""
         num_rx, count = y_shape[-1], self.num_channels
         self.linear = self.add_weight(
             name="linear",
@@ -147,7 +160,7 @@ class MMNetDetector(ChannelNetworks, UnfoldedDetector):
     def logits_of_networks(self, parameters, y, h, no):
         linear, theta = parameters
         weights = complex_matrix(linear, self.is_real)
-        theta = ops.abs(theta) + MIN_SCALE
+        theta = ops.abs(theta) + _MIN_SCALE
         if len(y.shape) == 3:
             theta = theta[:, :, None]
         return self._unfold((weights, theta), y, h, no)
@@ -158,21 +171,18 @@ class MMNetDetector(ChannelNetworks, UnfoldedDetector):
 
 
 def complex_matrix(parts, is_real):
-    """[[Re, -Im], [Im, Re]] of parts [..., I, J, 2]; for BPSK the upper half."""
-    real, imag = parts[..., 0], parts[..., 1]
-    matrix = ops.concatenate([real, -imag], axis=-1)
-    if is_real:
-        return matrix
-    return ops.concatenate([matrix, ops.concatenate([imag, real], axis=-1)], axis=-2)
+    """[[Re, -Im], [Im, Re]] of parts [..., I, J, 2], and for BPSK its upper half."""
+    matrix = stacked_matrix(parts[..., 0], parts[..., 1])
+    return matrix[..., : parts.shape[-3], :] if is_real else matrix
 
 
 def _product(a, x):
-    """a [B, I, J] times x [B, J], or a [C, I, J] times each of x [C, n, J]."""
+    """a [B, I, J] times x [B, J], or a [C, I, J] times each of the n x in [C, n, J]."""
     if len(x.shape) == 2:
         return matvec(a, x)
     return ops.matmul(x, ops.swapaxes(a, -1, -2))
 
 
 def _beside(value, y):
-    """One number per matrix, [B] or [C], shaped to multiply vectors like y."""
+    """Reshape one number per matrix, [B] or [C], to broadcast to vectors like y."""
     return ops.reshape(value, (-1,) + (1,) * (len(y.shape) - 1))

@@ -1,4 +1,4 @@
-"""NN-Det: an unfolded detector of dense layers, trained on symbol labels."""
+"""NN-Det, an unfolded network that EQ-Net is compared with."""
 
 import keras
 from keras import ops
@@ -13,43 +13,46 @@ STRUCTURES = ("highway", "residual")
 
 @keras.saving.register_keras_serializable("linksim")
 class NNDetDetector(WeightScaled, Detector):
-    """NN-Det (Sholev et al., WCNC 2020), as reimplemented for comparison with EQ-Net.
+    """NN-Det: unfolded blocks of dense layers, trained on symbol labels [Sholev20].
 
-    Unfolded blocks refine a soft estimate x of the symbols, in real dimensions and
-    starting at 0. Block k sees H'y, H'H x and x; per hidden size it has Dense, batch
-    normalisation, ReLU and, but for the last, dropout; a Dense layer then gives the
-    logits of the PAM levels of each dimension, whose expectation is E. LLRs sum
-    the probabilities of the last block's levels (004_979a1825df3dec03.txt,
-    Section V-B: hidden sizes 250 and 150, 3 blocks for NN-Det-L and 4 for NN-Det-P at
-    2x2 64-QAM, 10 at 4x4 16-QAM).
+    It follows the reimplementation that [Arvinte20] compares with. Blocks refine a soft
+    estimate x of the symbols, in real dimensions and starting from 0. A block takes H'y,
+    H'H x and x. For each hidden size it has a dense layer, batch normalisation, ReLU and,
+    after all but the last, dropout. Another dense layer gives the logits of the PAM levels
+    of each dimension, whose mean is E. LLRs sum the probabilities of the last block's
+    levels. The hidden sizes are 250 and 150; at 2x2 64-QAM, NN-Det-L has 3 blocks and
+    NN-Det-P has 4, at 4x4 16-QAM there are 10 [Arvinte20, Section V-B].
 
-    The paper says no more than that. What follows is from the code published with
-    EQ-Net (github.com/utcsilab/eq-net): the block above; dropout 0.2; highway
-    connections between blocks, x <- T E + (1 - C) x with T = sigmoid(A x) and
-    C = sigmoid(B x), A and B learned, without bias; no noise variance among the
-    inputs, so that LLRs are scaled for the SNR of the training; and as loss the
-    cross-entropy of the last block. The start x = 0 is different: the code draws it
-    from CN(0, 1) at every call, but detection must be reproducible.
+    The paper leaves out details, which come from the code published with it
+    (github.com/utcsilab/eq-net):
+        - a dropout rate of 0.2;
+        - highway connections between blocks, x <- T E + (1 - C) x with T = sigmoid(A x)
+          and C = sigmoid(B x), where A and B are learned and have no bias;
+        - no noise variance among the inputs, so LLRs are scaled for the SNR that the
+          network was trained at;
+        - the cross-entropy of the last block as loss.
+    The start x = 0 differs from that code, which draws it from CN(0, 1) at every call.
+    Detection should be reproducible.
 
-    The weights fit any M but one K and one modulation.
+    The weights fit any M, but one K and one modulation.
 
     Args:
-        num_blocks: unfolded blocks.
+        num_blocks: the number of unfolded blocks.
         hidden_sizes: widths of the hidden layers of a block.
-        dropout: dropout rate, in [0, 1).
-        structure: "highway", as published; "residual", which suits a loss on every
-            block, has x <- E, adds each block's logits to those of the blocks before,
-            sees also a running feature vector as DetNet does (2N entries, linear in
-            the last hidden layer, 0 at the start), and has dropout after every
-            hidden layer.
-        normalize: take the gain out of H'y and H'H and add it to the inputs, see
-            `linksim.detectors.real.matched_inputs`. One network then serves any SNR and scale;
-            the default, as published, leaves both alone.
-        profile, fraction, learnable_profile: of `WeightScaled`, for the units of all
-            hidden layers; the default scales nothing.
+        dropout: dropout rate, in [0, 0.999].
+        structure: "highway", as published, or "residual", which suits a loss on every
+            block. With "residual", x <- E, each block adds its logits to those of the
+            blocks before, there is dropout after every hidden layer, and a block also
+            sees a running feature vector as in DetNet (2N entries, linear in the last
+            hidden layer, 0 at the start).
+        normalize: take the gain out of H'y and H'H and make it an input, see
+            `linksim.detectors.real.matched_inputs`. One network then serves any SNR and
+            scale. The default is off, as published.
+        profile, fraction, learnable_profile: those of `WeightScaled`, for the units of all
+            hidden layers. With their defaults nothing is scaled.
 
     Raises:
-        InvalidInput: (a `ValueError`) for options out of range.
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     xla_on_cpu = True
@@ -88,8 +91,8 @@ class NNDetDetector(WeightScaled, Detector):
         rates = [self.dropout] * len(hidden_sizes)
         if not residual:
             rates[-1] = 0.0
-        # All weights are created here: no size depends on the data, and a detector
-        # that was never called can load them
+        # All weights are created here, because no size depends on the data. A detector
+        # that was never called can then load them.
         self.blocks = [
             _Block(self, rates, dims * levels, name=f"block_{k}")
             for k in range(self.num_blocks)
@@ -106,10 +109,14 @@ class NNDetDetector(WeightScaled, Detector):
             self.forget = [_dense(dims, dims, name=f"forget_{k}", **gate) for k in between]
         self.built = True
 
+    @property
+    def depth(self):
+        return self.num_blocks
+
     def by_layer(self):
-        names = ["features"] if self.structure == "residual" else ["admit", "forget"]
-        between = zip(*(getattr(self, name) for name in names))
-        groups = [list(layers) for layers in between] + [[]]
+        residual = self.structure == "residual"
+        between = zip(self.features) if residual else zip(self.admit, self.forget)
+        groups = [*between, ()]  # nothing follows the last block
         return [[block, *rest] for block, rest in zip(self.blocks, groups)], []
 
     def layer_norms(self):
@@ -119,7 +126,7 @@ class NNDetDetector(WeightScaled, Detector):
         return self.all_logits(y, h, no)[-1]
 
     def all_logits(self, y, h, no, training=None):
-        # An explicit None would hide the flag of the outer layer
+        # Passing None would hide the mode of the outer layer
         flag = {} if training is None else {"training": training}
         hty, gram, inputs = matched_inputs(y, h, no, self.normalize)
         x = ops.zeros_like(hty)
@@ -152,7 +159,7 @@ class NNDetDetector(WeightScaled, Detector):
 
 
 class _Block(keras.layers.Layer):
-    """Hidden layers of one block and the logits that they give."""
+    """The hidden layers of one block, and its logits."""
 
     def __init__(self, detector, rates, num_logits, **kwargs):
         super().__init__(**kwargs)
@@ -171,7 +178,7 @@ class _Block(keras.layers.Layer):
         self.built = True
 
     def call(self, x, training=None):
-        # Keras hands `training` on to the layers called here
+        # Keras passes `training` on to the layers called here
         for dense, norm, scale, drop in zip(
             self.hidden, self.norms, self.scalings, self.drops
         ):
@@ -179,7 +186,7 @@ class _Block(keras.layers.Layer):
         return self.logits(x), x
 
     def norm(self):
-        """Sum of |W beta| of the hidden layers, and |W| of the logits."""
+        """The sum of |W beta| over the hidden layers, plus |W| of the logits."""
         total = scaled_norm(self.logits.kernel)
         for dense, scale in zip(self.hidden, self.scalings):
             total = total + scaled_norm(dense.kernel, None, scale.coefficients())

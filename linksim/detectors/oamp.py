@@ -6,6 +6,7 @@ from keras import ops
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import (
+    MIN_ERROR_VARIANCE,
     diagonal,
     matched_filter,
     matvec,
@@ -13,18 +14,17 @@ from linksim.detectors.real import (
 )
 from linksim.errors import InvalidInput, check_int
 
-_MIN_VARIANCE = 1e-9
-# Relative to N0/2: what is received through a weaker channel is taken as noise
+# Mean gain relative to N0/2, below which a channel counts as zero
 _MIN_GAIN = 1e-8
-# Relative to the mean of the diagonal: what LU factors of a singular H'H need
+# Added to a singular H'H for its LU factors, relative to the mean of its diagonal
 _RIDGE = 5e-7
 
 
 def matched_system(y, h, no):
-    """What every iteration uses.
+    """Compute what all iterations use.
 
-    A channel 80 dB below the noise, such as a zero channel, is replaced by H'y = 0 and
-    H'H = 1e-8 s2 I: the posterior is then uniform, and its gradients finite.
+    A channel 80 dB or more below the noise is replaced by H'y = 0 and H'H = 1e-8 s2 I.
+    Its posterior is then uniform and has finite gradients.
 
     Args:
         y: float32 [B, 2M].
@@ -32,7 +32,7 @@ def matched_system(y, h, no):
         no: float32 [B].
 
     Returns:
-        s2 = N0/2 [B, 1] and the pair `H'y` [B, N], `H'H` [B, N, N].
+        s2 = N0/2 [B, 1], and the pair of `H'y` [B, N] and `H'H` [B, N, N].
     """
     hty, gram = matched_filter(y, h)
     s2 = no[:, None] / 2.0
@@ -44,21 +44,22 @@ def matched_system(y, h, no):
 
 
 def linear_step(y, h, s2, matched, x, lagged=None, gamma=1.0, theta=1.0):
-    """The LMMSE step of OAMP, with the step sizes of OAMP-Net2.
+    """The LMMSE step of OAMP [Ma17], with the step sizes of OAMP-Net2 [He20].
 
-    In real dimensions: v2 = (|y - Hx|^2 - 2M s2)/tr(H'H);
-    W_hat = v2 H'(v2 HH' + s2 I)^-1; W = N W_hat/tr(W_hat H);
-    r = x + gamma W(y - Hx); B = I - theta WH;
-    tau2 = v2 tr(BB')/N + theta^2 s2 tr(WW')/N.
-    Everything is computed from N x N matrices.
+    In real dimensions it is:
+        - v2 = (|y - Hx|^2 - 2M s2)/tr(H'H);
+        - W_hat = v2 H'(v2 HH' + s2 I)^-1 and W = N W_hat/tr(W_hat H);
+        - r = x + gamma W(y - Hx);
+        - tau2 = v2 tr(BB')/N + theta^2 s2 tr(WW')/N with B = I - theta WH.
+    It is computed from N x N matrices.
 
     Args:
         y: float32 [B, 2M].
         h: float32 [B, 2M, N].
         s2: float32 [B, 1], noise variance of a real dimension.
-        matched: `H'y` [B, N] and `H'H` [B, N, N], of `matched_system`.
+        matched: `H'y` [B, N] and `H'H` [B, N, N], from `matched_system`.
         x: float32 [B, N], the estimate so far.
-        lagged: float32 [B, 1], the v2 that W uses instead of the current one.
+        lagged: float32 [B, 1], the v2 that W uses instead of the current one, or None.
         gamma: step size, a number or float32 [B, 1].
         theta: correction of the variance, a number or float32 [B, 1].
 
@@ -69,10 +70,10 @@ def linear_step(y, h, s2, matched, x, lagged=None, gamma=1.0, theta=1.0):
     n = float(gram.shape[-1])
     trace = ops.sum(diagonal(gram), axis=-1, keepdims=True)
     power = ops.sum(ops.square(y - matvec(h, x)), axis=-1, keepdims=True)
-    v2 = ops.maximum((power - y.shape[-1] * s2) / trace, _MIN_VARIANCE)
-    # P = (G + s2/v2 I)^-1: W_hat = P H' and W = c P H'. The traces are taken of
-    # the products themselves: closed forms in tr(P) and tr(P^2) cancel in
-    # float32 when v2 is small.
+    v2 = ops.maximum((power - y.shape[-1] * s2) / trace, MIN_ERROR_VARIANCE)
+    # With P = (G + s2/v2 I)^-1, W_hat = P H' and W = c P H'. The traces are those of the
+    # products themselves, because closed forms in tr(P) and tr(P^2) cancel in float32
+    # when v2 is small.
     load = s2 / (v2 if lagged is None else lagged) + _RIDGE * trace / n
     p = regularized_inverse(gram, load)
     pg = ops.matmul(p, gram)
@@ -85,23 +86,26 @@ def linear_step(y, h, s2, matched, x, lagged=None, gamma=1.0, theta=1.0):
     trace_bb = ops.sum(ops.square(b), axis=(-2, -1))[:, None]
     trace_ww = ops.sum(wh * wide, axis=(-2, -1))[:, None]
     tau2 = (v2 * trace_bb + s2 * trace_ww) / n
-    return r, ops.maximum(tau2, _MIN_VARIANCE), v2
+    return r, ops.maximum(tau2, MIN_ERROR_VARIANCE), v2
 
 
 @keras.saving.register_keras_serializable("linksim")
 class OAMPDetector(Detector):
-    """OAMP (Ma and Ping, IEEE Access 5, 2017) with the LMMSE linear step.
+    """Orthogonal AMP (OAMP) with the LMMSE linear step [Ma17].
 
-    Per iteration, in real dimensions with noise s2 = N0/2: r and tau2 from
-    `linear_step`; then x is the posterior mean of r at tau2.
+    In each iteration `linear_step` gives r and tau2, and x becomes the posterior mean
+    given r with error variance tau2.
 
     Args:
-        num_iterations: iterations.
-        lagged_variance: use v2 of the previous iteration in W, as the published
-            code of OAMP-Net2 does; the papers, and the default, use the current.
-        divergence_free: orthogonalise the denoiser, x <- (tau2 E[x|r] - v r) /
-            (tau2 - v) with v the posterior variance, as in the OAMP paper; the
-            default is the plain posterior mean of the OAMP-Net papers.
+        num_iterations: the number of iterations.
+        lagged_variance: use v2 of the previous iteration in W, as the published code of
+            OAMP-Net2 does. The default is the current one, as in the papers.
+        divergence_free: orthogonalise the denoiser,
+            x <- (tau2 E[x|r] - v r)/(tau2 - v), where v is the posterior variance, as in
+            [Ma17]. The default is the plain posterior mean, as in [He18] and [He20].
+
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     def __init__(

@@ -11,41 +11,42 @@ from linksim.detectors.real import diagonal, matvec
 from linksim.detectors.weight_scaling import WeightScaled, scaled_norm
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
-# gamma, theta, phi, xi; with these the network is OAMP
+# Start of gamma, theta, phi and xi, with which the network is OAMP
 _INITIAL = (1.0, 1.0, 1.0, 0.0)
 
 
 @keras.saving.register_keras_serializable("linksim")
 class OAMPNetDetector(Detector):
-    """OAMP-Net (He et al., GlobalSIP 2018): OAMP with two learned scalars a layer.
+    """OAMP-Net: OAMP with two learned step sizes per layer [He18].
 
-    Per layer, in real dimensions: r, tau2 = `linksim.detectors.oamp.linear_step`
-    with the layer's gamma and theta; x <- phi (E[x | r, tau2] - xi r), where OAMP-Net
-    has phi = 1 and xi = 0 and OAMP-Net2 (He et al., IEEE TSP 68, 2020; the baseline of
-    000_6f68bbc11e3dc672.txt, Section V, and 004_979a1825df3dec03.txt, Section V-B)
-    learns them too. The output is the posterior of the last layer at r and tau2, so
-    the last phi and xi act on `estimate` alone.
+    In each layer `linksim.detectors.oamp.linear_step` gives r and tau2 with the layer's
+    gamma and theta, and x <- phi (E[x | r, tau2] - xi r). OAMP-Net has phi = 1 and
+    xi = 0; OAMP-Net2 [He20], the baseline of [Pratik21] and [Arvinte20], learns them too.
+    The output is the posterior of the last layer given r and tau2, so the last phi and xi
+    act on `estimate` alone.
 
-    An untrained network is `OAMPDetector` exactly. The scalars do not depend on
-    M and K, and permuting the streams permutes the result.
+    An untrained network is exactly `OAMPDetector`. The scalars do not depend on M and K,
+    and permuting the streams permutes the result.
 
     Args:
-        num_iterations: layers.
+        num_iterations: the number of layers.
         num_parameters: 2 (gamma, theta) or 4 (gamma, theta, phi, xi) per layer.
         lagged_variance: use v2 of the previous layer in W, as the published code of
-            OAMP-Net2 does; the papers, and the default, use the current one.
-        no_grid: N0 values in ascending order, each with its own set of scalars;
-            every vector uses the set whose N0 is nearest to its own on a log scale.
-            EQ-Net (Section V-B) learns "separate step sizes for each particular SNR
-            value". The default, one set for all, is that of the other papers.
+            OAMP-Net2 does. The default is the current one, as in the papers.
+        no_grid: N0 values in ascending order, each with a set of scalars of its own.
+            Every vector uses the set whose N0 is nearest to its own on a log scale.
+            [Arvinte20], Section V-B, learns "separate step sizes for each particular SNR
+            value". The default is one set for all, as in the other papers.
 
     Weights:
         scalars: float32 [num_iterations, num_parameters], or
             [len(no_grid), num_iterations, num_parameters].
 
     Raises:
-        InvalidInput: (a `ValueError`) for options out of range.
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
+
+    has_estimates = True
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class OAMPNetDetector(Detector):
         return self._unfold(y, h, no)[0][-1]
 
     def estimate(self, y, h, no):
-        """The x of the last layer, for the mean squared error that trains OAMP-Net.
+        """The x of the last layer, for the squared-error loss that trains OAMP-Net.
 
         Args:
             y, h, no: real tensors, as in `detect`.
@@ -91,11 +92,11 @@ class OAMPNetDetector(Detector):
         return self._unfold(y, h, no)[1][-1]
 
     def all_estimates(self, y, h, no):
-        """The estimate that training compares, that of the last layer, in a list."""
+        """The estimate of the last layer, in a list: training looks at no other."""
         return [self.estimate(y, h, no)]
 
     def _unfold(self, y, h, no):
-        """Logits [B, N, L] and x [B, N] of every layer."""
+        """Two lists, the logits [B, N, L] and the x [B, N] of every layer."""
         s2, matched = matched_system(y, h, no)
         x = ops.zeros_like(matched[0])
         v2 = self.pam_energy * ops.ones_like(s2)
@@ -117,17 +118,17 @@ class OAMPNetDetector(Detector):
         return all_logits, all_x
 
     def _seen_by_estimator(self, t, r, tau2, x, matched):
-        """r of layer t, as the estimator takes it."""
+        """The r that the estimator of layer t takes; a subclass may correct it."""
         return r
 
     def _scalars_at(self, no):
-        """The scalars of every vector, [B, T, p]; [1, T, p] when all share them."""
+        """The scalars of every vector [B, T, p], or [1, T, p] if all share them."""
         scalars = ops.convert_to_tensor(self.scalars)
         if self.no_grid is None:
             return scalars[None]
         grid = ops.convert_to_tensor(np.log(self.no_grid), dtype="float32")
         distance = ops.abs(ops.log(no)[:, None] - grid)
-        # A product, whose gradient is dense: that of a gather is not on TensorFlow
+        # A product has a dense gradient; on TensorFlow that of a gather is sparse
         nearest = ops.one_hot(ops.argmin(distance, axis=-1), len(self.no_grid))
         return ops.einsum("bg,gtp->btp", nearest, scalars)
 
@@ -143,9 +144,9 @@ class OAMPNetDetector(Detector):
 
 @keras.saving.register_keras_serializable("linksim")
 class OAMPNet2Detector(OAMPNetDetector):
-    """OAMP-Net2 (He et al., IEEE TSP 68, 2020): OAMP with four learned scalars a layer.
+    """OAMP-Net2: OAMP with four learned scalars per layer [He20].
 
-    `OAMPNetDetector` with `num_parameters=4`; see there.
+    It is `OAMPNetDetector` with `num_parameters=4`; see there.
     """
 
     def __init__(self, *args, num_parameters=4, **kwargs):
@@ -157,19 +158,27 @@ class OAMPNet2Detector(OAMPNetDetector):
 class WeSOAMPNetDetector(WeightScaled, OAMPNetDetector):
     """WeS-OAMP-Net: OAMP-Net with a weight-scaled sublayer before each estimator.
 
-    WeSNet (001_199363b04b6b0fc1.txt, Section VI-F) adds "a NN sub-layer design before the
-    estimator and introduc[es] the weight profiling"; of its form the paper says nothing.
-    Here it is that of WeSNet's own sublayers: u = beta ReLU(W1 [H'y/g, H'H x/g, x, r,
-    log tau2] + b1), g = tr(H'H)/N, and the estimator sees r + W2 u + b2. W2 starts at
-    zero, so an untrained network is OAMP. Weights fit any M but one K.
+    [Mohammad20], Section VI-F, adds "a NN sub-layer design before the estimator and
+    introduc[es] the weight profiling", but does not say what it looks like. Here it is
+    like the sublayers of WeSNet: with g = tr(H'H)/N,
+    u = beta ReLU(W1 [H'y/g, H'H x/g, x, r, log tau2] + b1), and the estimator takes
+    r + W2 u + b2. W2 starts at zero, so an untrained network is OAMP. The weights fit
+    any M, but one K.
 
     Args:
-        num_iterations: layers.
-        hidden_size: entries of u; default 8 N for N real dimensions.
-        profile, fraction, learnable_profile: of `WeightScaled`.
+        num_iterations: the number of layers.
+        hidden_size: entries of u; by default 8N.
+        profile, fraction, learnable_profile: those of `WeightScaled`.
+
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     depth_option = "num_iterations"
+
+    @property
+    def depth(self):
+        return self.num_iterations
 
     def __init__(self, *args, hidden_size=None, **kwargs):
         super().__init__(*args, **kwargs)
@@ -206,7 +215,7 @@ class WeSOAMPNetDetector(WeightScaled, OAMPNetDetector):
 
 
 class _Sublayer(keras.layers.Layer):
-    """A hidden layer of scaled units, and the correction of r from it."""
+    """A hidden layer of scaled units, and the correction of r that it gives."""
 
     def __init__(self, detector, **kwargs):
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""Networks that belong to one channel matrix each, and layers of many of them."""
+"""Detectors whose networks belong to one fixed channel each."""
 
 import functools
 
@@ -16,23 +16,26 @@ from linksim.factories import check_options
 class ChannelNetworks(Detector):
     """Base class of layers that hold the networks of `num_channels` channels.
 
-    They are trained all at once as one batched model (`all_logits_by_channel`), and
-    called like any detector, when each vector is given the network whose channel is
-    nearest to its own H in Frobenius norm. Call `set_channels` before either; until then
-    all channels are zero. The networks are for white noise: whitening would change H.
+    `set_channels` sets the channels, which are zero before. `all_logits_by_channel` trains
+    all networks at once as one batched model. A call is that of any detector: it gives
+    each vector to the network whose channel is nearest to the vector's H in Frobenius
+    norm. The noise should be white, because whitening changes H.
 
-    Every trainable weight has `num_channels` as its first axis. A subclass creates
-    them, with `_add_channels`, in `build`, and implements `logits_of_networks`.
+    Every trainable weight has `num_channels` as its first axis. A subclass creates the
+    weights in `build`, where it also calls `_add_channels`, and implements
+    `logits_of_networks`.
 
     Args:
-        num_channels: channels that the layer has networks for.
+        num_channels: the number of channels that the layer has networks for.
 
     Weights:
         channels: float32 [num_channels, 2M, N], the channels; not trained.
 
     Raises:
-        InvalidInput: (a `ValueError`) for options out of range.
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
+
+    fixed_channels = True
 
     def __init__(self, *args, num_channels=1, **kwargs):
         super().__init__(*args, **kwargs)
@@ -40,12 +43,12 @@ class ChannelNetworks(Detector):
         self.num_channels = int(num_channels)
 
     def logits_of_networks(self, parameters, y, h, no):
-        """PAM logits of every layer, from given weights.
+        """PAM logits of every layer of networks with given weights.
 
         Args:
-            parameters: what stands for the trainable weights: list of [C, ...], one
-                network for each matrix, or [1, ...] for all.
-            y: [B, 2M], one vector for each matrix, C = B; or [C, n, 2M], n for each.
+            parameters: the trainable weights, a list of [C, ...] with one network for
+                each matrix, or of [1, ...] with one for all.
+            y: [B, 2M], one vector for each of C = B matrices, or [C, n, 2M], n for each.
             h: [B, 2M, N] or [C, 2M, N].
             no: [B] or [C, n].
 
@@ -68,7 +71,7 @@ class ChannelNetworks(Detector):
 
     @property
     def network_shapes(self):
-        """Shapes of the trained weights of one network."""
+        """The shapes of the trained weights of one network."""
         return [tuple(w.shape[1:]) for w in self.trainable_variables]
 
     def set_channels(self, h):
@@ -76,6 +79,9 @@ class ChannelNetworks(Detector):
 
         Args:
             h: complex64 [num_channels, M, K].
+
+        Raises:
+            InvalidInput: another shape, or the layer has no weights yet.
         """
         if not self.built:
             raise InvalidInput("h: the layer has no weights yet; call or build it first")
@@ -87,12 +93,13 @@ class ChannelNetworks(Detector):
         self.channels.assign(complex_to_real_matrix(h)[..., : self.num_dims])
 
     def warm_start(self, other):
-        """Start from the networks of another layer with as many channels, such as those
-        of the hop before in sequences of channels.
+        """Copy the networks of another layer with as many channels, to train on from them.
+
+        In sequences of channels `other` has the networks of the hop before.
 
         Raises:
-            InvalidInput: `other` is another kind of layer or its weights have other
-                shapes, or one of the two has none yet. Nothing is copied then.
+            InvalidInput: `other` is another kind of layer, its weights have other shapes,
+                or one of the two has no weights yet. Nothing is copied then.
         """
         if type(other) is not type(self):
             raise InvalidInput(
@@ -125,9 +132,11 @@ class ChannelNetworks(Detector):
         return self.logits_of_networks(parameters, y, h, no)
 
     def all_logits_by_channel(self, y, h, no):
-        """As `all_logits`, for vectors ordered by channel: the first B/num_channels
-        of the batch are those of the first network, and their H is that of the first
-        of them; and so on."""
+        """`all_logits` of a batch that is ordered by channel.
+
+        The first B/num_channels vectors go to the first network, the next to the second,
+        and so on. The H of a network's first vector is taken for all of its vectors.
+        """
         count = self.num_channels
         if y.shape[0] is None or y.shape[0] % count:
             raise InvalidInput(
@@ -139,7 +148,7 @@ class ChannelNetworks(Detector):
         return [ops.reshape(x, (-1,) + tuple(x.shape[2:])) for x in every]
 
     def nearest_channel(self, h):
-        """Index int32 [B] of the channel nearest to each h [B, 2M, N]."""
+        """The index int32 [B] of the channel nearest to each h [B, 2M, N]."""
         size = h.shape[-2] * h.shape[-1]
         stored = ops.reshape(self.channels, (self.num_channels, size))
         products = ops.matmul(ops.reshape(h, (-1, size)), ops.transpose(stored))
@@ -150,18 +159,21 @@ class ChannelNetworks(Detector):
         return {**super().get_config(), "num_channels": self.num_channels}
 
 
-# Detectors that can be one network for each channel, by the names that options use
+# Detectors of which there can be one network per channel, by the names that options use
 NETWORKS = {"detnet": DetNetDetector, "oampnet2": OAMPNet2Detector}
 
 
 def template_of(detector, networks, network, options):
-    """The detector that a layer holds or makes the weights of, for its streams and bits.
+    """The detector whose weights a layer holds or makes.
 
     Args:
-        detector: the layer; its `network` and `network_options` are set.
+        detector: the layer. Its `network` and `network_options` are set.
         networks: {name: class}.
         network: one of the names.
-        options: dictionary of that class's options, or None.
+        options: a dictionary of that class's options, or None.
+
+    Returns:
+        A detector of that class for as many streams and bits as `detector`.
 
     Raises:
         InvalidInput: another name, or options that the class does not take.
@@ -178,20 +190,25 @@ def template_of(detector, networks, network, options):
 
 @keras.saving.register_keras_serializable("linksim")
 class FixedChannelDetector(ChannelNetworks):
-    """DetNet for fixed channels (SPAWC 2017), or another network, one for each channel.
+    """DetNet for fixed channels [Samuel17], or another network, one for each channel.
 
-    DetNet-FC of 003_a2d4684ab4cda01d.txt, Sections 1 and 4.3, is `detnet` on one channel;
-    many channels make teachers for a hypernetwork (`hypermimo.HyperDetector`). All
-    networks start from the same random weights, so that those of near channels stay
-    near to each other.
+    The DetNet-FC of [Zilberstein21], Sections 1 and 4.3, is `detnet` on one channel. The
+    networks of many channels are teachers for a hypernetwork
+    (`linksim.detectors.hypermimo.HyperDetector`). All networks start from the same random
+    weights, so that those of similar channels stay similar.
 
     Args:
         network: "detnet" or "oampnet2".
-        network_options: dictionary, options of that detector.
+        network_options: dictionary of options of that detector.
+        num_channels: the number of channels that the layer has networks for.
 
     Weights:
-        stacked: the trained weights of the network, each with an axis of
-            `num_channels` in front.
+        stacked: the trained weights of the network, each with an axis of `num_channels`
+            in front.
+        channels: float32 [num_channels, 2M, N], the channels; not trained.
+
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     xla_on_cpu = True
@@ -199,11 +216,11 @@ class FixedChannelDetector(ChannelNetworks):
     def __init__(self, *args, network="detnet", network_options=None, **kwargs):
         super().__init__(*args, **kwargs)
         template = template_of(self, NETWORKS, network, network_options)
-        # In a function Keras does not see it: its own weights are never used
+        # Inside a function Keras does not see the template, whose weights are not used
         self._template = lambda: template
 
     def build(self, y_shape, h_shape, s_shape):
-        """Create all weights; the channels fit one number of antennas."""
+        """Create all weights, which fit one number of antennas."""
         self.stacked = [
             self.add_weight(
                 name=f"stacked_{i}",
@@ -227,16 +244,16 @@ class FixedChannelDetector(ChannelNetworks):
 
 
 def _repeated(weight):
-    """An initializer: the value of a weight, for every channel."""
+    """An initializer that gives every channel the value of one weight."""
     return lambda shape, dtype=None: ops.broadcast_to(ops.convert_to_tensor(weight), shape)
 
 
 def trained_of(network, y_shape, h_shape, s_shape):
-    """The trained weights of a detector, built for inputs of these shapes.
+    """The trained weights of a detector, which is built for these shapes if need be.
 
     Raises:
-        InvalidInput: it has others too, such as moving averages, that are not a
-            function of the channel.
+        InvalidInput: the detector has other weights too, such as moving averages, which
+            no channel determines.
     """
     if not network.built:
         network.build(y_shape, h_shape, s_shape)
@@ -251,11 +268,12 @@ def trained_of(network, y_shape, h_shape, s_shape):
 
 
 def logits_of_networks(network, parameters, y, h, no):
-    """As `ChannelNetworks.logits_of_networks`, for any detector.
+    """`ChannelNetworks.logits_of_networks` for networks that are any detector.
 
     Args:
-        network: a built `Detector`; its own weights are not used.
-        parameters: what stands for its trainable weights, each with an axis in front.
+        network: a built `Detector`, whose own weights are not used.
+        parameters: values for its trainable weights, each with an axis in front.
+        y, h, no: as there.
     """
     if isinstance(network, ChannelNetworks):
         return network.logits_of_networks(parameters, y, h, no)
@@ -263,7 +281,7 @@ def logits_of_networks(network, parameters, y, h, no):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # Called eagerly, every network would be a step of Python
+        # In an eager call every network would be a step of Python
         if tf.executing_eagerly():
             return _in_turn_compiled()(*arguments)
     return _in_turn(*arguments)
@@ -294,6 +312,6 @@ def _in_turn(network, parameters, y, h, no):
         h = ops.broadcast_to(h, (ops.shape(y)[0], *h.shape))
         return with_weights(values, y, h, no)
 
-    # One after the other: TensorFlow's vectorized_map of these products crashes in oneDNN
+    # Not vectorised: TensorFlow's vectorized_map of these products crashes in oneDNN
     every = ops.map(of_one, (parameters, y, h, no))
     return [x[:, 0] for x in every] if each else list(every)

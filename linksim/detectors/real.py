@@ -3,6 +3,12 @@
 import numpy as np
 from keras import ops
 
+# Smallest variance of a symbol in one dimension. Below, its inverse, a precision in
+# expectation propagation or a weight in an MMSE filter, would swamp all others.
+MIN_SYMBOL_VARIANCE = 1e-6
+# Smallest error variance of an estimate, as in the published code of [Khani20]
+MIN_ERROR_VARIANCE = 1e-9
+
 
 def complex_to_real_channel(y, h):
     """Stack a complex system into a real one.
@@ -30,10 +36,10 @@ def stacked_matrix(real, imag):
 
 
 def whiten(y, h, s):
-    """Whiten coloured noise of covariance `s`; white noise is left untouched.
+    """Whiten noise of covariance `s`. If all of it is white, y and h stay untouched.
 
-    The whitened noise is scaled to N0 = trace(s)/M per complex dimension, so that
-    N0 keeps its meaning. Only noise that is not white is factorised.
+    The whitened noise is scaled to N0 = trace(s)/M per complex dimension, so that N0
+    keeps its meaning.
 
     Args:
         y: float32 [B, 2M].
@@ -42,6 +48,9 @@ def whiten(y, h, s):
 
     Returns:
         y, h and the noise variances N0, float32 [B].
+
+    Raises:
+        The backend's error, or NaN, for an `s` that is not positive definite.
     """
     s = complex_to_real_matrix(s)
     dims = s.shape[-1]
@@ -64,28 +73,31 @@ def whiten(y, h, s):
     return y, h, no
 
 
-# Vectors within these bounds are left as they are: no detector's squares, sums over
-# antennas and ratios of them leave the range of float32 there
+# Vectors within these bounds stay as they are: squares, sums over antennas and ratios
+# of them are within the range of float32 in every detector
 _GAINS = 2.0**-16, 2.0**16
 _NOISES = 2.0**-36, 2.0**36
 _LARGEST_Y = 2.0**30
-# Relative to the larger of |H| and sqrt(N0). Below, float32 has no digits left to see
-# the noise beside H, or H beside the noise; beyond the last, y is no Hx + n
+# Bounds relative to the larger of |H| and sqrt(N0). Below the first two, float32 has no
+# digits left for the noise beside H, or for H beside the noise. A y above the last cannot
+# be Hx + n.
 _LEAST_NOISE = 2.0**-66
 _LEAST_GAIN = 2.0**-40
 _MOST_Y = 2.0**20
-# Lengths of which float32 cannot hold the square: a unit vector cannot be made of them
+# Float32 cannot hold the square of a shorter length, so it cannot be normalised
 _ZERO = 1e-18
+# A column of which no larger share remains depends on those before it
+_DEPENDENT = 1e-6
 
 
 def into_range(y, h, no, num_streams):
-    """Bring vectors of extreme scale to where float32 neither over- nor underflows.
+    """Scale vectors of extreme size to where float32 neither over- nor underflows.
 
-    Such a vector is divided by the power of two below the larger of |H| and sqrt(N0),
-    and N0 by its square, which leaves the posterior as it is. What is then still beyond
-    float32 is brought to its edge: noise more than 200 dB below the channel is raised to
-    that, a channel more than 240 dB below the noise becomes zero, and a y more than
-    120 dB above both is shortened. All other vectors are left untouched.
+    Such a y and H are divided by the power of two below the larger of |H| and sqrt(N0),
+    and N0 by its square, which does not change the posterior. Three ratios are beyond
+    float32 even then, and are limited: noise more than 200 dB below the channel is raised
+    to that level, a channel more than 240 dB below the noise becomes zero, and a y more
+    than 120 dB above both is shortened. All other vectors stay untouched.
 
     Args:
         y: float32 [B, 2M].
@@ -97,19 +109,19 @@ def into_range(y, h, no, num_streams):
         y, h and no.
     """
     largest_y = ops.max(ops.abs(y), axis=-1)
-    # The other half of the columns has the same numbers
+    # The other half of the columns holds the same numbers
     largest_h = ops.max(ops.abs(h[..., :num_streams]), axis=(-2, -1))
     outside = (largest_h < _GAINS[0]) | (largest_h > _GAINS[1]) | (largest_y > _LARGEST_Y)
     outside = outside | (no < _NOISES[0]) | (no > _NOISES[1])
 
     def scaled():
         size = ops.maximum(largest_h, ops.sqrt(no))
-        # Before the division, which may overflow
+        # y is shortened before it is divided, as the division may overflow
         most = ops.minimum(_MOST_Y * size, 3e38)
         shorter = ops.where(largest_y > most, most / ops.maximum(largest_y, most), 1.0)
         unit = ops.where(outside, ops.power(2.0, ops.floor(ops.log2(size))), 1.0)
         shorter = ops.where(outside, shorter, 1.0)
-        # Of a channel that is all denormal numbers, log2 is -inf
+        # The log2 of a denormal number is -inf
         unit = ops.maximum(unit, 2.0**-126)
         dead = outside & (largest_h < _LEAST_GAIN * size)
         new_no = ops.maximum(no / unit / unit, _LEAST_NOISE)
@@ -128,20 +140,20 @@ def matvec(a, x):
 
 
 def matched_filter(y, h):
-    """`H'y` [B, N] and `H'H` [B, N, N] of y [B, 2M], h [B, 2M, N]."""
+    """`H'y` [B, N] and `H'H` [B, N, N] for y [B, 2M] and h [B, 2M, N]."""
     ht = ops.swapaxes(h, -1, -2)
     return matvec(ht, y), ops.matmul(ht, h)
 
 
 def matched_inputs(y, h, no, normalize):
-    """What an unfolded network sees of y and H.
+    """The inputs that an unfolded network takes from y and H.
 
     Args:
         y: float32 [B, 2M].
         h: float32 [B, 2M, N].
         no: float32 [B].
         normalize: divide by the gain g = tr(H'H)/N + N0/2, and add log(2g/N0) to the
-            inputs. Nothing changes then when y, H and sqrt(N0) are scaled.
+            inputs. The inputs then do not depend on the scale of y, H and sqrt(N0).
 
     Returns:
         H'y [B, N], H'H [B, N, N] and a list of further inputs [B, 1].
@@ -155,20 +167,22 @@ def matched_inputs(y, h, no, normalize):
 
 
 def diagonal(a):
-    """Diagonals [B, N] of a [B, N, N]."""
+    """Diagonals [B, N] of matrices a [B, N, N]."""
     return ops.diagonal(a, axis1=-2, axis2=-1)
 
 
 def regularized_inverse(gram, load):
-    """Inverse of `gram + diag(load)`, kept invertible for singular `gram`.
+    """Inverse of `gram + diag(load)`, which is finite for a singular `gram` too.
 
-    A ridge of a float32 rounding error of the mean diagonal is added, so that a
-    zero or rank-deficient channel gives a finite result; it is far below the
-    rounding of `gram` itself.
+    A ridge as small as the float32 rounding of the mean diagonal is added for zero and
+    rank-deficient channels.
 
     Args:
         gram: float32 [B, N, N], symmetric, positive semidefinite.
-        load: float32, broadcast to [B, N].
+        load: a number or float32 that broadcasts to [B, N].
+
+    Returns:
+        float32 [B, N, N].
     """
     eye = ops.eye(gram.shape[-1])
     ridge = 1.2e-7 * ops.mean(diagonal(gram), axis=-1, keepdims=True) + 1e-30
@@ -177,18 +191,24 @@ def regularized_inverse(gram, load):
 
 
 def interleaved_order(num_streams, is_real):
-    """Indices that bring both real dimensions of a stream side by side."""
+    """Indices that bring the two real dimensions of each stream side by side."""
     if is_real:
         return np.arange(num_streams)
     return np.arange(2 * num_streams).reshape(2, -1).T.reshape(-1)
 
 
 def interleaved_qr(y, h, num_streams, is_real):
-    """QR decomposition with the two real dimensions of a stream side by side.
+    """QR decomposition by LAPACK, with the real dimensions of a stream side by side.
 
-    In that order R of a stacked complex channel has the structure of the complex
-    QR decomposition: the 2 x 2 blocks on its diagonal are diagonal themselves.
-    With fewer rows than columns, R is completed with zero rows.
+    In that order R has the structure of the complex QR decomposition: the 2 x 2 blocks
+    on its diagonal are diagonal themselves. With fewer rows than columns, zero rows
+    complete R.
+
+    Args:
+        y: float32 [B, 2M].
+        h: float32 [B, 2M, N].
+        num_streams: K.
+        is_real: h has no columns for imaginary parts (BPSK).
 
     Returns:
         `Q'y` [B, N] and R [B, N, N], both in interleaved order.
@@ -203,11 +223,13 @@ def interleaved_qr(y, h, num_streams, is_real):
 
 
 def small_interleaved_qr(y, h, num_streams, is_real):
-    """`interleaved_qr` by modified Gram-Schmidt, with a positive diagonal of R.
+    """`interleaved_qr` by modified Gram-Schmidt, where no diagonal entry of R is negative.
 
-    For up to eight or so columns: every step is a vector operation over the batch, where
-    LAPACK is called for each matrix. Q itself is not formed; as y is treated like one
-    more column, the result is backward stable for the least-squares problem.
+    It is faster than LAPACK for up to about eight columns, because every step is one
+    operation on the whole batch. Q is not formed: y is treated as one more column, which
+    makes the result backward stable for least squares [Bjorck67].
+
+    Arguments and results are those of `interleaved_qr`.
     """
     h = ops.take(h, interleaved_order(num_streams, is_real), axis=-1)
     count = h.shape[-1]
@@ -224,3 +246,47 @@ def small_interleaved_qr(y, h, num_streams, is_real):
         rows.append(ops.pad(row, ((i, 0), (0, 0))))
     rows = ops.transpose(ops.stack(rows), (2, 0, 1))  # [B, N, N + 1]
     return rows[..., -1], rows[..., :-1]
+
+
+def stacked_qr(y, h, num_streams):
+    """The complex QR decomposition in stacked real form; no diagonal entry is negative.
+
+    It is a modified Gram-Schmidt on [H, y] like `small_interleaved_qr`, and stable for
+    the same reason [Bjorck67]. The two are apart because networks are trained on the
+    numbers of this one: it works on complex columns, so that R has exactly the form
+    [[Re, -Im], [Im, Re]], and a column that depends on those before it gives a zero row,
+    where the other has rounding. R is unique, and it all compiles with XLA.
+
+    Args:
+        y: float32 [B, 2M].
+        h: float32 [B, 2M, N], [[Re, -Im], [Im, Re]], or N = K for BPSK.
+        num_streams: K.
+
+    Returns:
+        `Q'y` [B, N] and R [B, N, N], both in stacked order.
+    """
+    k, num_rx = num_streams, y.shape[-1] // 2
+    complex_ = h.shape[-1] != k
+    rest = ops.concatenate([h[..., :k], y[..., None]], axis=-1)  # [B, 2M, K + 1]
+    floor = _DEPENDENT * ops.sqrt(ops.sum(ops.square(rest[..., :k]), axis=-2))
+    rows_re, rows_im = [], []
+    for i in range(k):
+        column = rest[..., i]
+        length = ops.sqrt(ops.sum(ops.square(column), axis=-1, keepdims=True))
+        kept = length > floor[:, i, None]
+        q = ops.where(kept, column / ops.where(kept, length, 1.0), 0.0)
+        row = ops.matmul(q[:, None], rest)[:, 0]
+        rows_re.append(row * (np.arange(k + 1) >= i).astype(np.float32))
+        rest = rest - q[..., None] * row[:, None]
+        if complex_:
+            # i q in stacked form, whose products with the columns are the imaginary parts
+            turned = ops.concatenate([-q[:, num_rx:], q[:, :num_rx]], axis=-1)
+            row = ops.matmul(turned[:, None], rest)[:, 0]
+            rows_im.append(row * (np.arange(k + 1) > i).astype(np.float32))
+            rest = rest - turned[..., None] * row[:, None]
+    real = ops.stack(rows_re, axis=1)  # [B, K, K + 1]
+    if not complex_:
+        return real[..., k], real[..., :k]
+    imag = ops.stack(rows_im, axis=1)
+    reduced = ops.concatenate([real[..., k], imag[..., k]], axis=-1)
+    return reduced, stacked_matrix(real[..., :k], imag[..., :k])

@@ -1,4 +1,4 @@
-"""RE-MIMO: users that attend to each other, any number of them."""
+"""RE-MIMO, a network for any number of users."""
 
 import keras
 import numpy as np
@@ -12,65 +12,62 @@ from linksim.constellation import (
 )
 from linksim.detectors.base import Detector
 from linksim.detectors.linear import mmse_filter
-from linksim.detectors.real import matvec
+from linksim.detectors.real import MIN_SYMBOL_VARIANCE, matvec
 from linksim.errors import InvalidInput, check_choice, check_int
 
-# With the numbers per PAM that each adds to the tokens
+# Estimates that tokens may hold, and how many numbers per PAM each adds to them
 ESTIMATES = {"none": 0, "matched-filter": 1, "lmmse": 2, "lmmse-pic": 2}
-# Of a symbol in each dimension, for the filters of "lmmse-pic"
-_MIN_VARIANCE = 1e-6
 
 
 @keras.saving.register_keras_serializable("linksim")
 class REMIMODetector(Detector):
-    """RE-MIMO (Pratik, Rao and Welling; 000_6f68bbc11e3dc672.txt).
+    """RE-MIMO: users attend to each other, any number of them [Pratik21].
 
-    Every user has a state s. An embedding network makes it from y, its own channel
-    h_i, sigma = sqrt(N0) and the encoded number of users (eq. 22 to 24). Each of
-    `num_blocks` blocks, with its own weights, then
-        - takes z, the mean of the symbols' probabilities so far, and the residual
+    Every user has a state s. An embedding network makes it from y, the user's channel h_i,
+    sigma = sqrt(N0) and the encoded number of users (eq. 22 to 24). Then there are
+    `num_blocks` blocks with weights of their own. A block
+        - computes z, the mean of the symbols' probabilities so far, and the residual
           y - Hz (eq. 12 and 16, the likelihood module);
-        - updates all states by self-attention between users of the tokens
-          [s, logits, residual/sqrt(2 K), h_i] and by a feed-forward network, each with
+        - updates all states by self-attention between the users' tokens
+          [s, logits, residual/sqrt(2K), h_i] and by a feed-forward network, each with
           a residual connection and layer normalisation (eq. 17 to 20, the encoder);
-        - gives new logits from [s, logits, residual/sqrt(2 K), h_i, sigma/sqrt(2 K)]
+        - computes new logits from [s, logits, residual/sqrt(2K), h_i, sigma/sqrt(2K)]
           (eq. 21, the predictor).
-    The same weights serve any K; permuting the users permutes the result.
+    The same weights serve any K, and permuting the users permutes the result.
 
-    A user whose channel is exactly zero is taken as absent: it is not counted, nobody
-    attends to it, and its LLRs are 0. Vectors with fewer users can therefore be padded
-    with zero columns to a common K, without effect on the others; an `h` with fewer
-    columns than `num_streams` is padded so, and the result has the users of `h`.
+    A user whose channel is exactly zero is absent: it is not counted, nobody attends to
+    it, and its LLRs are 0. Vectors with fewer users can therefore be padded with zero
+    columns to a common K without effect on the others. An `h` with fewer columns than
+    `num_streams` is padded in this way, and the result has the users of `h`.
+
+    The weights fit one number of receive antennas and one modulation.
 
     Args:
-        num_blocks: encoder-predictor blocks; the paper has 12, and 16 on correlated
-            channels.
-        state_size: d_s, 512 in the paper.
-        num_heads: attention heads, 8 in the paper.
-        factored: logits of the two PAMs of a symbol, 2 sqrt(2^m) numbers, instead of
-            2^m. The default is to factor from 64-QAM on, where both have 16 numbers
-            and 16-QAM's are those of the paper.
-        estimates: what tokens hold of the user's own symbol, beyond the paper's. Eq. 15 is
-            the product h_i'(y - Hz); the paper gives its two factors to the network
-            ("none"), which has to learn to multiply them. "matched-filter", `remimo-mf`,
-            adds the estimate z_i + h_i'(y - Hz)/|h_i|^2, without the other users' means,
-            and the noise and interference in it, |y - Hz|/(|h_i| sqrt(2M)). "lmmse",
-            `remimo-lmmse`, adds those, the same with the unbiased LMMSE filter in place of
-            h_i'/|h_i|^2, and the standard deviation of that filter's estimate at z = 0.
-            "lmmse-pic", `remimo-pic`, makes that filter and deviation anew in every block,
-            for interference with the variances of the symbols' probabilities so far
-            (parallel interference cancellation; Wang and Poor, IEEE Trans. Commun. 47(7),
-            1999): what remains of the users that are nearly known takes no more room.
-
+        num_blocks: the number of encoder-predictor blocks; 12 in the paper, and 16 on
+            correlated channels.
+        state_size: d_s; 512 in the paper.
+        num_heads: the number of attention heads; 8 in the paper.
+        factored: predict the logits of the two PAMs of a symbol, 2 sqrt(2^m) numbers,
+            instead of all 2^m. By default this is so from 64-QAM on. 64-QAM then has
+            16 numbers like 16-QAM, which is predicted as in the paper.
+        estimates: estimates of the user's own symbol in its token, which the paper does
+            not have. Its eq. 15 is the product h_i'(y - Hz), of which the network gets
+            only the two factors ("none") and has to learn to multiply them.
+            "matched-filter" (`remimo-mf`) adds the estimate z_i + h_i'(y - Hz)/|h_i|^2,
+            and the noise and interference in it, |y - Hz|/(|h_i| sqrt(2M)).
+            "lmmse" (`remimo-lmmse`) adds, beside these, the estimate with the unbiased
+            LMMSE filter in place of h_i'/|h_i|^2, and the standard deviation of that
+            filter's estimate at z = 0.
+            "lmmse-pic" (`remimo-pic`) computes that filter and deviation again in every
+            block, for interference that has the variances of the symbols' probabilities
+            so far (parallel interference cancellation [Wang99]).
         normalize: divide y, H and sqrt(N0) by the root mean square of the present users'
-            entries of H. The paper's inputs are as small as its channels' entries, which
-            have a variance of 1/Nr. In units of those the network learns several times
-            faster, and nothing changes when y, H and sqrt(N0) are scaled.
-
-    Weights fit one number of receive antennas and one modulation.
+            entries of H. The result then does not depend on the scale of y, H and
+            sqrt(N0). The paper does not divide, and its entries, of variance 1/Nr, are
+            small; with division the network learns several times faster.
 
     Raises:
-        InvalidInput: (a `ValueError`) for options out of range.
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     any_num_streams = True
@@ -103,11 +100,12 @@ class REMIMODetector(Detector):
         self.num_blocks = int(num_blocks)
         self.state_size = int(state_size)
         self.num_heads = int(num_heads)
-        # BPSK has one PAM, which is the symbol
+        # A BPSK symbol is one PAM level
         self.factored = factored or self.is_real
         self.estimates = estimates
         self.normalize = normalize
-        # From there on its large products take all the time, which XLA does no faster
+        # With more streams, large matrix products take nearly all the time, and XLA does
+        # not make them faster
         self.xla_on_cpu = self.num_streams < 12
         self._pams = 1 if self.is_real else 2
         levels = len(self.points)
@@ -119,7 +117,7 @@ class REMIMODetector(Detector):
         ]
 
     def build(self, y_shape, h_shape, s_shape):
-        """Create all weights; they fit one number of antennas."""
+        """Create all weights, which fit one number of antennas."""
         num_rx = y_shape[-1]
         self.num_rx = num_rx
         self.embedding.build((None, None, 5 * num_rx + 1))
@@ -135,22 +133,26 @@ class REMIMODetector(Detector):
     # --- network ------------------------------------------------------------------
 
     def all_logits(self, y, h, no, training=None):
-        """Logits of every block: list of PAM logits float32 [B, N, L], or of symbol
-        logits [B, K, 2^m] where they are not factored."""
+        """Logits of every block; arguments are those of `Detector.all_logits`.
+
+        Returns:
+            list of PAM logits float32 [B, N, L], or of symbol logits [B, K, 2^m] if they
+            are not factored.
+        """
         return self._unfold(y, h, no)[0]
 
     def attention_maps(self, y, h, s):
-        """Attention of every block, eq. 19.
+        """The attention in every block [Pratik21, eq. 19].
 
         Args:
             y, h, s: as in a call.
 
         Returns:
-            list of float32 [..., num_heads, K, K], K the columns of h; entry [i, j] is the
-            attention that user i pays to user j.
+            list of float32 [..., num_heads, K, K], where K is the number of columns of h
+            and entry [i, j] is the attention that user i pays to user j.
 
         Raises:
-            InvalidInput: the layer has no weights yet, or as a call.
+            InvalidInput: the layer has no weights yet, or a call would raise it.
         """
         if not self.built:
             raise InvalidInput("attention_maps: no weights yet; call or build the layer first")
@@ -166,7 +168,7 @@ class REMIMODetector(Detector):
         count = ops.maximum(ops.sum(present, axis=-1, keepdims=True), 1.0)
         if self.normalize:
             energy = ops.sum(ops.square(columns), axis=(-2, -1))[:, None]
-            # Of no users there is none
+            # With no users the energy is zero
             energy = ops.where(energy > 0, energy / (count * columns.shape[-1]), 1.0)
             unit = ops.sqrt(energy)
             y, no = y / unit, no / energy[:, 0]
@@ -191,17 +193,18 @@ class REMIMODetector(Detector):
         return every, maps
 
     def _filters(self, h, no):
-        """The filters of `estimates`, a function of the symbols' variances [B, N].
+        """The filters of `estimates`, as a function of the symbols' variances [B, N].
 
-        It gives a list of pairs: a matrix [B, N, 2M] that makes estimates of a residual,
-        and their standard deviations [B, N], the matched filter's for noise and
-        interference of one per dimension, the LMMSE filter's for N0.
+        The function returns a list of pairs: a matrix [B, N, 2M] that estimates symbols
+        from a residual, and the standard deviations [B, N] of these estimates. The matched
+        filter's are for a noise and interference variance of one per dimension, the LMMSE
+        filter's for N0.
         """
         if self.estimates == "none":
             return lambda variances: []
         ht = ops.swapaxes(h, -1, -2)
         energy = ops.sum(ops.square(h), axis=-2)
-        # Nothing is divided by the energy of an absent user
+        # An absent user has no energy to divide by
         energy = ops.where(energy > 0, energy, 1.0)
         matched = ht / energy[..., None], ops.sqrt(1.0 / energy)
         if self.estimates == "matched-filter":
@@ -217,10 +220,10 @@ class REMIMODetector(Detector):
         if self.estimates == "lmmse":
             first = lmmse(self.pam_energy)
             return lambda variances: [matched, first]
-        return lambda variances: [matched, lmmse(ops.maximum(variances, _MIN_VARIANCE))]
+        return lambda variances: [matched, lmmse(ops.maximum(variances, MIN_SYMBOL_VARIANCE))]
 
     def _own(self, filters, residual, means):
-        """Every user's part of its estimates and their deviations, each [B, K, ..]."""
+        """Each user's estimates and their deviations, a list of [B, K, ...]."""
         if not filters:
             return []
         own = []
@@ -229,26 +232,28 @@ class REMIMODetector(Detector):
                 means + matvec(matrix, residual), (-1, self._pams, self.num_streams)
             )
             own.append(ops.swapaxes(estimate, -1, -2))
-        # A square root of zero has no gradient
+        # The square root has no gradient at zero
         size = ops.sqrt(ops.mean(ops.square(residual), axis=-1, keepdims=True) + 1e-12)
         for (_, deviations), scale in zip(filters, [size, 1.0]):
-            # Both dimensions of a user have the same
+            # The two dimensions of a user have equal deviations
             own.append((deviations[:, : self.num_streams] * scale)[..., None])
         return own
 
     def _to_users(self, x):
-        """x [B, J] for every user, [B, K, J]."""
+        """Repeat x [B, J] for every user: [B, K, J]."""
         return ops.repeat(x[:, None], self.num_streams, axis=1)
 
     def _arranged(self, logits):
-        """PAM logits [B, N, L] of the users' [B, K, ..]; others as they are."""
+        """Reshape the users' PAM logits [B, K, 2L] to [B, N, L]; return others as is."""
         if not self.factored or self.is_real:
             return logits
         return ops.concatenate(ops.split(logits, 2, axis=-1), axis=1)
 
     def _moments(self, logits):
-        """z, the means of the real dimensions, and the variances of the symbols in each
-        of their dimensions, which share them; both [B, N]."""
+        """Means z of the real dimensions and variances per dimension, both [B, N].
+
+        The two dimensions of a symbol share their mean variance.
+        """
         if self.factored:
             pmf = ops.softmax(self._arranged(logits))
             means = ops.sum(pmf * self.points, axis=-1)
@@ -272,7 +277,7 @@ class REMIMODetector(Detector):
         return logits if self.factored else self._marginal(logits)
 
     def _marginal(self, logits):
-        """PAM logits of symbol logits [B, K, 2^m]."""
+        """PAM logits [B, N, L] from symbol logits [B, K, 2^m]."""
         indices = pam_indices_of_symbols(self.num_bits_per_symbol)
         pams = [
             ops.stack(
@@ -325,7 +330,7 @@ def _largest(logits):
 
 
 def _encode(count, size):
-    """Encoded number of users, eq. 23 and 24 without the division by sqrt(d_s).
+    """The encoded number of users, eq. 23 and 24 without the division by sqrt(d_s).
 
     Args:
         count: float32 [B, 1].
@@ -363,14 +368,14 @@ class _Block(keras.layers.Layer):
         for norm in self.norms:
             norm.build((None, None, self.state_size))
         self.feed_forward.build((None, None, self.state_size))
-        size += 1  # with sigma: d_psi
+        size += 1  # d_psi, which includes sigma
         sizes = [-(-size // 2), -(-size // 4), self._num_logits]
         self.predictor = _Perceptron(sizes, name="predictor")
         self.predictor.build((None, None, size))
         self.built = True
 
     def call(self, s, token, sigma, present):
-        """New states [B, K, d_s], logits [B, K, ..] and attention [B, heads, K, K]."""
+        """New states [B, K, d_s], logits [B, K, ...] and attention [B, heads, K, K]."""
         update, attention = self._attend(ops.concatenate([s, token], axis=-1), present)
         s = self.norms[0](s + update)
         s = self.norms[1](s + self.feed_forward(s))
@@ -382,9 +387,9 @@ class _Block(keras.layers.Layer):
         parts = ops.reshape(self.projections(token), (-1, users, 3, heads, self.head_size))
         query, key, value = (ops.swapaxes(parts[:, :, i], 1, 2) for i in range(3))
         scores = ops.matmul(query, ops.swapaxes(key, -1, -2)) / self.head_size**0.5
-        # Absent users get no attention; if all are absent, nothing of this is used
+        # Absent users get no attention. If all are absent, the result is not used.
         scores = scores - 1e9 * (1.0 - present[:, None, None])
-        # Keras warns of a softmax over one user
+        # Keras warns about a softmax over one user
         attention = ops.softmax(scores, axis=-1) if users > 1 else ops.ones_like(scores)
         mixed = ops.swapaxes(ops.matmul(attention, value), 1, 2)
         mixed = ops.reshape(mixed, (-1, users, heads * self.head_size))

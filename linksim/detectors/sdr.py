@@ -14,16 +14,16 @@ from linksim.errors import InvalidInput, check_int
 
 
 class _Relaxation(Detector):
-    """The relaxed ML problem, whoever solves it.
+    """Base class of detectors by semidefinite relaxation of the ML problem.
 
-    With integer levels u (x = u scale), min |y - Hx|^2 over X >= 0, the lifted
-    [u; 1][u; 1]': diag(X) = 1 for BPSK and QPSK, and 1 <= diag(X) <= (L-1)^2 for
-    larger square QAM (bound-constrained SDR, the box form of Wiesel et al. and
-    Sidiropoulos and Luo). The last column of X is sliced; no randomisation.
+    With integer levels u, where x = u scale, |y - Hx|^2 is minimised over positive
+    semidefinite matrices X in place of [u; 1][u; 1]'. For BPSK and QPSK diag(X) = 1, and
+    for larger square QAM 1 <= diag(X) <= (L - 1)^2, which is the bound-constrained form
+    [Wiesel05, Sidiropoulos06]. The last column of X is sliced, without randomisation.
 
-    Soft output: max-log over the decided vector and its neighbours that differ
-    from it in one real dimension, logit_i(a) = -|y - H x(x_i = a)|^2/N0. It is
-    meant for uncoded use; LLRs of hard vectors miss joint alternatives.
+    Soft output is max-log over the decided vector and its neighbours that differ in one
+    real dimension, logit_i(a) = -|y - H x(x_i = a)|^2/N0. It is meant for uncoded use:
+    the true competitors of a decision often differ in several dimensions.
 
     A subclass implements `solve`.
     """
@@ -36,11 +36,11 @@ class _Relaxation(Detector):
         return float(np.min(np.abs(self.points)))
 
     def solve(self, y, h):
-        """Relaxed integer levels, the last column of X.
+        """The last column of X, which are relaxed integer levels.
 
         Args:
             y: float32 [B, 2M].
-            h: float32 [B, 2M, N], of integer levels.
+            h: float32 [B, 2M, N], the channel of the integer levels.
 
         Returns:
             float32 [B, N].
@@ -60,24 +60,23 @@ class _Relaxation(Detector):
 
 @keras.saving.register_keras_serializable("linksim")
 class SDRDetector(_Relaxation):
-    """Semidefinite relaxation of the ML problem, solved for a whole batch at once.
+    """Semidefinite relaxation (SDR) of the ML problem, for a whole batch at once.
 
-    The N + 1 rows of a factor V of X = VV', of length r = ceil(sqrt(2 (N + 1))), are
-    optimised in turn, each in closed form (the mixing method of Wang, Chang and
-    Kolter, arXiv:1706.00476, here also for bounds on the diagonal): with g the sum of
-    C_ij v_j over the others, v_i = -g/|g|, where the diagonal is bounded times
-    |g|/C_ii clipped to the bounds' roots. A sweep over all rows costs 2 N^2 r. Rows of
-    this length make every local minimum a global one for almost every C (Boumal et
-    al., NeurIPS 2016).
+    The mixing method [Wang17], extended to bounds on the diagonal, optimises the N + 1
+    rows of a factor V of X = VV' in turn, each in closed form. With g the sum of C_ij v_j
+    over the other rows, v_i = -g/|g|. Where the diagonal is bounded, this is multiplied by
+    |g|/C_ii, clipped to the square roots of the bounds. Rows have the length
+    r = ceil(sqrt(2(N + 1))), for which almost every C has no local minimum but the global
+    ones [Boumal16]. A sweep over all rows costs 2N^2 r.
 
-    The start is fixed, so results do not depend on the rest of a batch.
+    The start is fixed, so a result does not depend on the rest of the batch.
 
     Args:
-        num_sweeps: sweeps over all rows. 30 come within 1e-3 of the optimal cost on
-            i.i.d. channels of 60x30 and 64x16; square systems need up to hundreds.
+        num_sweeps: the number of sweeps over all rows. 30 come within 1e-3 of the optimal
+            cost on i.i.d. channels of 60x30 and 64x16; square systems need up to hundreds.
 
     Raises:
-        InvalidInput: (a `ValueError`) for options out of range.
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     xla_on_cpu = True
@@ -88,9 +87,9 @@ class SDRDetector(_Relaxation):
         self.num_sweeps = int(num_sweeps)
 
     def factor(self, y, h):
-        """V float32 [B, N + 1, r]; arguments as in `solve`."""
+        """The factor V, float32 [B, N + 1, r]; arguments are those of `solve`."""
         hty, gram = matched_filter(y, h)
-        # The scale of the cost changes nothing, but float32 underflows
+        # The scale of the cost does not matter, but float32 may underflow
         mean = ops.mean(diagonal(gram), axis=-1, keepdims=True) + 1e-37
         hty, gram = hty / mean, gram / mean[..., None]
         rows = self.num_dims + 1
@@ -127,10 +126,13 @@ class SDRDetector(_Relaxation):
 
 @keras.saving.register_keras_serializable("linksim")
 class SDRReferenceDetector(_Relaxation):
-    """Semidefinite relaxation of the ML problem by cvxpy: the reference of `sdr`.
+    """Semidefinite relaxation (SDR) by cvxpy, the reference that `sdr` is checked with.
 
-    Each vector is one call of a general solver (tens of milliseconds to seconds), in
-    eager mode only: the layer can be neither traced nor exported.
+    A general solver takes tens of milliseconds to seconds for each vector. The layer works
+    in eager mode only and can be neither traced nor exported.
+
+    Raises:
+        RuntimeError: the solver ended without a solution.
     """
 
     eager_only = True
@@ -149,9 +151,15 @@ class SDRReferenceDetector(_Relaxation):
 
 
 def lifted_problem(dims, num_levels):
-    """A function (y, H) -> optimal |y - Hu|^2 and the last column of X, [dims].
+    """Build the relaxed problem once, for cvxpy.
 
-    The problem is built once.
+    Args:
+        dims: N.
+        num_levels: L.
+
+    Returns:
+        A function of y [2M] and H [2M, N], which returns the optimal |y - Hu|^2 and the
+        last column of X [N].
     """
     import cvxpy as cp
 

@@ -18,10 +18,10 @@ from linksim.detectors.real import (
 
 @keras.saving.register_keras_serializable("linksim")
 class ZFSICDetector(Detector):
-    """ZF-SIC by QR decomposition, from the last stream to the first, unordered.
+    """Zero forcing with successive cancellation (ZF-SIC) by QR, without ordering.
 
-    EQ-Net (004_979a1825df3dec03.txt), Algorithm 1; the LLRs use the noise variance
-    N0 that the extracted formula omits.
+    Streams are decided from the last to the first [Arvinte20, Algorithm 1]. The LLRs use
+    the noise variance N0, which the printed formula omits.
     """
 
     needs_full_column_rank = True
@@ -29,14 +29,14 @@ class ZFSICDetector(Detector):
     def detect(self, y, h, no):
         y, r = interleaved_qr(y, h, self.num_streams, self.is_real)
         logits = successive_cancellation(y, r, no, self.points)
-        # Back from interleaved to stacked order
+        # Undo the interleaving of real and imaginary parts
         order = interleaved_order(self.num_streams, self.is_real)
         by_dim = dict(zip(order, logits))
         return ops.stack([by_dim[i] for i in range(self.num_dims)], axis=1)
 
 
 def successive_residuals(y, r, points):
-    """A triangular system solved from its last dimension to its first, by decisions.
+    """Solve a triangular system by decisions, from the last dimension to the first.
 
     Args:
         y: float32 [B, N].
@@ -44,8 +44,8 @@ def successive_residuals(y, r, points):
         points: PAM levels, [L].
 
     Returns:
-        list of N tensors [B]: each observation with the hard decisions of the
-        dimensions after it taken away.
+        list of N tensors [B], each observation minus the contribution of the hard
+        decisions on the dimensions after it.
     """
     residuals, decided = {}, {}
     for i in reversed(range(y.shape[-1])):
@@ -59,10 +59,14 @@ def successive_residuals(y, r, points):
 
 
 def successive_cancellation(y, r, no, points):
-    """PAM logits, a list of N tensors [B, L], of `successive_residuals`.
+    """PAM logits of `successive_residuals`.
 
     Args:
+        y, r, points: as there.
         no: float32 [B], N0.
+
+    Returns:
+        list of N tensors [B, L].
     """
     logits = []
     for i, residual in enumerate(successive_residuals(y, r, points)):
@@ -72,28 +76,28 @@ def successive_cancellation(y, r, no, points):
 
 
 def _scalar_estimate(residual, gain):
-    """residual/gain and gain^2, finite for a zero gain."""
+    """residual/gain and gain^2, both finite if the gain is zero."""
     power = ops.maximum(ops.square(gain), 1e-30)
     return gain * residual / power, power
 
 
 class VBLASTDetector(Detector):
-    """Ordered successive cancellation: the stream with least noise goes next.
+    """Base class of V-BLAST [Wolniansky98]: the stream with least noise is decided next.
 
-    After each decision the stream is removed from the inverse of the loaded Gram
-    matrix by a block downdate, so that all streams cost O(K^3) together.
+    After each decision a block downdate removes the stream from the inverse of the
+    loaded Gram matrix, so all streams together cost O(K^3).
     """
 
     def load(self, no):
-        """What is added to the diagonal of the Gram matrix, [B]."""
+        """The number that is added to the diagonal of the Gram matrix, [B]."""
         raise NotImplementedError
 
     def detect(self, y, h, no):
         hty, gram = matched_filter(y, h)
         load = self.load(no)
         inverse = regularized_inverse(gram, load[:, None])
-        # A stream without interference has the error variance 1/(G_ii + load); half of
-        # it is only met by rounding, in singular channels
+        # No stream has a smaller error variance than 1/(G_ii + load), which it has
+        # without interference. Less than half of it is rounding in a singular channel.
         least = 0.5 / (diagonal(gram) + load[:, None] + 1e-30)
         batch = ops.shape(hty)[0]
         dims, streams = self.num_dims, self.num_streams
@@ -101,14 +105,15 @@ class VBLASTDetector(Detector):
         remaining = ops.ones((batch, streams))
         logits = ops.zeros((batch, dims, len(self.points)))
         for _ in range(streams):
-            # Error variance E_ii of each stream, largest for those already gone
+            # Error variance of each stream, infinite for those already decided
             diag = ops.reshape(diagonal(inverse), (-1, per_stream, streams))
             cost = ops.where(remaining > 0, ops.mean(diag, axis=1), float("inf"))
             best = ops.one_hot(ops.argmin(cost, axis=-1), streams, dtype="float32")
             picked = ops.tile(best, (1, per_stream))  # [B, N]
             z, variance = self._estimate(hty, inverse, least, load, no)
             new_logits, mean, _ = pam_posterior(z, variance, self.points)
-            # Not a product: the logits of streams already gone may be infinite
+            # A product with `picked` would not do: logits of the other streams may be
+            # infinite
             logits = ops.where(picked[..., None] > 0, new_logits, logits)
             decision = picked * nearest_pam(z, self.points)
             hty = hty - matvec(gram, decision)
@@ -117,26 +122,26 @@ class VBLASTDetector(Detector):
         return logits
 
     def _estimate(self, hty, inverse, least, load, no):
-        # With P = (G + load I)^-1: gain mu = 1 - load P_ii, noise N0/2 P_ii mu
-        # (+ the bias); for ZF the load is zero and this is N0/2 P_ii.
+        # With P = (G + load I)^-1 the gain is mu = 1 - load P_ii, and the variance after
+        # division by it is N0/2 P_ii/mu. For zero forcing the load is zero.
         diag = ops.maximum(diagonal(inverse), least)
         gain = ops.maximum(1.0 - load[:, None] * diag, 1e-6)
         return matvec(inverse, hty) / gain, no[:, None] / 2.0 * diag / gain
 
 
 def _remove(inverse, best, per_stream):
-    """Inverse of the Gram matrix without one stream per batch element.
+    """Remove one stream of each batch element from an inverse Gram matrix.
 
-    The rows and columns of the removed stream become zero. Its two real
-    dimensions are taken out one after the other (Schur complement).
+    The two real dimensions of the stream are removed one after the other by a Schur
+    complement. Their rows and columns become zero.
     """
     streams = best.shape[-1]
     for part in range(per_stream):
         unit = ops.pad(best, ((0, 0), (part * streams, (per_stream - 1 - part) * streams)))
         column = matvec(inverse, unit)
         keep = 1.0 - unit
-        # No less than what leaves the other error variances positive, which holds but for
-        # the rounding of a singular channel
+        # In a singular channel rounding could make the pivot so small that another error
+        # variance becomes negative
         variance = ops.maximum(diagonal(inverse), 1e-30)
         least = ops.max(keep * column * (column / variance), axis=-1)
         pivot = ops.maximum(ops.sum(column * unit, axis=-1), ops.maximum(least, 1e-30))
@@ -148,7 +153,7 @@ def _remove(inverse, best, per_stream):
 
 @keras.saving.register_keras_serializable("linksim")
 class VBLASTZFDetector(VBLASTDetector):
-    """V-BLAST with zero-forcing nulling, ordered by post-detection noise."""
+    """V-BLAST with zero forcing, the stream with the least noise first [Wolniansky98]."""
 
     needs_full_column_rank = True
 
@@ -158,7 +163,7 @@ class VBLASTZFDetector(VBLASTDetector):
 
 @keras.saving.register_keras_serializable("linksim")
 class VBLASTMMSEDetector(VBLASTDetector):
-    """V-BLAST with MMSE nulling, ordered by post-detection SINR."""
+    """V-BLAST with MMSE filters, the stream with the highest SINR first [Wolniansky98]."""
 
     def load(self, no):
         return no / 2.0 / self.pam_energy
@@ -166,11 +171,10 @@ class VBLASTMMSEDetector(VBLASTDetector):
 
 @keras.saving.register_keras_serializable("linksim")
 class ZFPICDetector(LinearDetector):
-    """Zero forcing, slicing, and one parallel interference cancellation.
+    """Zero forcing, then one pass of parallel interference cancellation (ZF-PIC).
 
-    This is the "V-BLAST" of the comparisons in RE-MIMO
-    (000_6f68bbc11e3dc672.txt) and MMNet. The cancellation counts as perfect in
-    the noise variance, as there.
+    This is the "V-BLAST" of the comparisons in [Pratik21] and [Khani20]. As there, the
+    noise variance takes the cancellation to be perfect.
     """
 
     needs_full_column_rank = True

@@ -1,4 +1,4 @@
-"""Exact max-log detection by depth-first tree search (sphere decoding)."""
+"""The sphere decoder: exact max-log detection by depth-first tree search."""
 
 import keras
 import numpy as np
@@ -10,35 +10,39 @@ from linksim.detectors.linear import mmse_estimate
 from linksim.detectors.real import matched_filter, matvec
 from linksim.errors import check_int, check_real
 
+# Passes of coordinate descent over all dimensions of the starting point
 _SWEEPS = 2
 
 
 @keras.saving.register_keras_serializable("linksim")
 class SphereDetector(Detector):
-    """The exact max-log posterior where enumeration is out of reach.
+    """Sphere decoder: exact max-log by depth-first tree search [Studer10].
 
-    One search per vector finds, for every real dimension i and level a, the
-    smallest |y - Hx|^2 among all x with x_i = a (single tree search of Studer and
-    Boelcskei, IEEE Trans. Inf. Theory 56(10), 2010, on PAM levels instead of
-    bits). The tree is that of a real QR decomposition; children are visited in
-    Schnorr-Euchner order, and a node is cut when it cannot improve any of the
-    minima it could reach. The minima start from feasible points (the sliced MMSE
-    estimate, improved by coordinate descent, and its neighbours), so the result
-    is exact whenever the search ends by itself.
+    It serves where `ml` has too many hypotheses to enumerate. One search per vector finds,
+    for every real dimension i and level a, the smallest |y - Hx|^2 of all x with x_i = a.
+    This is the single tree search of [Studer10] on PAM levels instead of bits. The tree is
+    that of a real QR decomposition. Children are visited in Schnorr-Euchner order, and a
+    node is cut when it cannot improve any of the minima that it could reach. The minima
+    start from feasible points, namely the sliced MMSE estimate, improved by coordinate
+    descent, and its neighbours. The result is therefore exact whenever the search ends by
+    itself.
 
-    Levels whose logit is more than `llr_clip` below the best are reported at that
-    distance and are not searched for: LLRs up to `llr_clip` are exact, larger ones
-    are clipped to it. Decoders clip at 20 too (Sionna's default).
+    The search stops at levels whose logit is `llr_clip` below the best, and gives them
+    that distance. LLRs up to `llr_clip` are exact, and larger ones are clipped to it. So
+    are they in Sionna's decoders, which clip at 20 by default.
 
-    The number of visited nodes, and with it the time, varies from vector to
-    vector and grows exponentially with the number of streams and with N0. A batch
-    takes as long as its hardest vector.
+    The number of visited nodes, and with it the time, varies from vector to vector and
+    grows exponentially with the number of streams and with N0. A batch takes as long as
+    its hardest vector.
 
     Args:
-        llr_clip: largest magnitude of an LLR; None searches for every level, which
+        llr_clip: the largest magnitude of an LLR. None searches for every level, which
             takes many times longer.
-        max_visits: give up after this many nodes; the result is then the best
-            found so far. The default, None, searches to the end.
+        max_visits: the number of nodes after which a search gives up and returns the best
+            that it has found. None, the default, searches to the end.
+
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     needs_full_column_rank = True
@@ -58,48 +62,63 @@ class SphereDetector(Detector):
         return self.search(y, h, no)[0]
 
     def visited_nodes(self, y, h, s):
-        """Nodes visited for each vector, int32 [...]; arguments as in the call."""
+        """The number of nodes visited for each vector, int32 [...].
+
+        Args:
+            y, h, s: as in a call.
+        """
         y, h, no, lead = self._to_real(y, h, s)
         return ops.reshape(self.search(y, h, no)[1], lead)
 
     def search(self, y, h, no):
-        """PAM logits [B, N, L] and visited nodes int32 [B] of the real system."""
-        dims, size = self.num_dims, len(self.points)
-        levels = ops.convert_to_tensor(self.points)
-        # Strong dimensions are decided first, at the root: last column of R
+        """PAM logits [B, N, L] and visited nodes int32 [B].
+
+        Args:
+            y, h, no: as in `detect`.
+        """
+        # The root, which is the last column of R, decides the strongest dimension
         order = ops.argsort(ops.sum(ops.square(h), axis=-2), axis=-1)
         h = ops.take_along_axis(h, order[:, None, :], axis=-1)
         best = self._initial_minima(y, h, no)
         q, r = ops.qr(h)
         z = matvec(ops.swapaxes(q, -1, -2), y)
-        # |y - Hx|^2 = |z - Rx|^2 + what no x explains
+        # |y - Hx|^2 = |z - Rx|^2 + offset
         offset = ops.sum(ops.square(y), -1) - ops.sum(ops.square(z), -1)
         best = best - ops.maximum(offset, 0.0)[:, None, None]
-        # Rounding of the initial minima must not cut their own leaves
+        # Rounding of the initial minima should not cut the leaves that they come from
         best = best * (1.0 + 1e-5) + 1e-6 * ops.sum(ops.square(z), -1)[:, None, None]
+        best, visits = self._depth_first(z, r, no, self._clip(best, no))
+        logits = -best / no[:, None, None]
+        back = ops.argsort(order, axis=-1)
+        return ops.take_along_axis(logits, back[..., None], axis=1), visits
 
-        best = self._clip(best, no)
-        batch = ops.shape(z)[0]
-        dim_index = np.arange(dims)
+    def _depth_first(self, z, r, no, best):
+        """Search all trees at once, one node of each per step.
 
-        def children(level_onehot, x):
-            """Centre and gain of the current row given the levels above it."""
-            row = ops.sum(r * level_onehot[..., None], axis=1)  # R[level], [B, N]
-            above = ops.cumsum(level_onehot, axis=-1) - level_onehot
-            target = ops.sum(z * level_onehot, -1) - ops.sum(row * above * x, -1)
-            gain = ops.sum(row * level_onehot, -1)
-            return target, gain
+        Args:
+            z: float32 [B, N].
+            r: float32 [B, N, N].
+            no: float32 [B].
+            best: float32 [B, N, L], minima of |z - Rx|^2 so far, by dimension and level.
 
-        # State per vector: tree level (N-1 is the root; N means finished), chosen
-        # levels, rank of the next child at every level, metric of the path down to
-        # and including each level (entry N is the root's 0).
+        Returns:
+            The final minima, and the number of visited nodes int32 [B].
+        """
+        dims, batch = self.num_dims, ops.shape(z)[0]
         state = (
+            # The level of the tree where each search is. The root is N - 1, and N means
+            # that the search has ended
             ops.full((batch,), dims - 1, dtype="int32"),
+            # The PAM level that is chosen at each level of the tree
             ops.zeros((batch, dims), dtype="int32"),
+            # The rank of the next child at each level of the tree
             ops.zeros((batch, dims), dtype="int32"),
+            # The metric of the path down to and including each level; entry N is 0
             ops.zeros((batch, dims + 1)),
             best,
+            # Visited nodes
             ops.zeros((batch,), dtype="int32"),
+            # Steps
             ops.convert_to_tensor(0, dtype="int32"),
         )
 
@@ -110,77 +129,95 @@ class SphereDetector(Detector):
             return go
 
         def body(level, chosen, child, metric, best, visits, step):
-            active = level < dims
-            at = ops.one_hot(level, dims, dtype="float32")  # zero when finished
-            at_int = ops.cast(at, "int32")
-            x = ops.take(levels, chosen, axis=0)
-            target, gain = children(at, x)
-            distance = ops.square(target[:, None] - gain[:, None] * levels)  # [B, L]
-            rank = ops.sum(child * at_int, -1)
-            sequence = ops.argsort(distance, axis=-1)
-            picked = ops.take_along_axis(
-                sequence, ops.minimum(rank, size - 1)[:, None], axis=-1
-            )
-            picked = ops.cast(picked, "int32")
-            parent = ops.sum(metric[:, 1:] * at, -1)
-            reached = parent + ops.take_along_axis(distance, picked, axis=-1)[:, 0]
-            picked = picked[:, 0]
-
-            # Which minima can this node, and its later siblings, still improve?
-            above = dim_index[None] > level[:, None]
-            below = dim_index[None] < level[:, None]
-            own = ops.take_along_axis(best, chosen[..., None], axis=-1)[..., 0]
-            worst = ops.max(best, axis=-1)  # [B, N]
-            limit = ops.maximum(
-                ops.max(ops.where(above, own, -1.0), -1),
-                ops.max(ops.where(below, worst, -1.0), -1),
-            )
-            here = ops.sum(best * at[..., None], axis=1)  # [B, L]
-            mine = ops.take_along_axis(here, picked[:, None], axis=-1)[:, 0]
-            exhausted = rank >= size
-            leave = exhausted | (reached >= ops.maximum(limit, ops.max(here, -1)))
-            cut = reached >= ops.maximum(limit, mine)
-            leaf = level == 0
-            enter = active & ~leave & ~cut
-            visits = visits + ops.cast(active & ~leave, "int32")
-
-            take_it = ops.where(enter[:, None], at_int, 0)
-            chosen = chosen * (1 - take_it) + picked[:, None] * take_it
-            metric = ops.concatenate(
-                [
-                    ops.where(take_it > 0, reached[:, None], metric[:, :-1]),
-                    metric[:, -1:],
-                ],
-                axis=-1,
-            )
-            # A leaf improves the minima of all its levels
-            at_leaf = (enter & leaf)[:, None, None]
-            on_path = ops.one_hot(chosen, size, dtype="bool") & at_leaf
-            best = ops.where(on_path, ops.minimum(best, reached[:, None, None]), best)
-            best = self._clip(best, no)
-
-            # Next: down to a fresh child, on to the sibling, or up
-            down = enter & ~leaf
-            up = active & leave
-            child = child + ops.where((active & ~leave)[:, None], at_int, 0)
-            level = level - ops.cast(down, "int32") + ops.cast(up, "int32")
-            fresh = (dim_index[None] == level[:, None]) & down[:, None]
-            child = ops.where(fresh, 0, child)
-            return level, chosen, child, metric, best, visits, step + 1
+            moved = self._step(z, r, no, level, chosen, child, metric, best, visits)
+            return *moved, step + 1
 
         _, _, _, _, best, visits, _ = ops.while_loop(running, body, state)
-        logits = -best / no[:, None, None]
-        back = ops.argsort(order, axis=-1)
-        return ops.take_along_axis(logits, back[..., None], axis=1), visits
+        return best, visits
+
+    def _step(self, z, r, no, level, chosen, child, metric, best, visits):
+        """Look at the next child of the current node of each search.
+
+        Arguments are the state of `_depth_first`, which is returned after the step.
+        """
+        dims = self.num_dims
+        active = level < dims
+        at = ops.one_hot(level, dims, dtype="float32")  # zero after the search has ended
+        at_int = ops.cast(at, "int32")
+        rank = ops.sum(child * at_int, -1)
+        picked, distance = self._child(z, r, at, chosen, rank)
+        reached = ops.sum(metric[:, 1:] * at, -1) + distance
+        leave, cut = self._cuts(level, at, chosen, rank, picked, reached, best)
+        enter = active & ~leave & ~cut
+        visits = visits + ops.cast(active & ~leave, "int32")
+
+        take_it = ops.where(enter[:, None], at_int, 0)
+        chosen = chosen * (1 - take_it) + picked[:, None] * take_it
+        entered = ops.where(take_it > 0, reached[:, None], metric[:, :-1])
+        metric = ops.concatenate([entered, metric[:, -1:]], axis=-1)
+        # A leaf improves the minima of all its levels
+        leaf = level == 0
+        at_leaf = (enter & leaf)[:, None, None]
+        on_path = ops.one_hot(chosen, len(self.points), dtype="bool") & at_leaf
+        best = ops.where(on_path, ops.minimum(best, reached[:, None, None]), best)
+        best = self._clip(best, no)
+
+        # The next step looks at the first child, at the next sibling or at the parent
+        down = enter & ~leaf
+        up = active & leave
+        child = child + ops.where((active & ~leave)[:, None], at_int, 0)
+        level = level - ops.cast(down, "int32") + ops.cast(up, "int32")
+        fresh = (np.arange(dims)[None] == level[:, None]) & down[:, None]
+        child = ops.where(fresh, 0, child)
+        return level, chosen, child, metric, best, visits
+
+    def _child(self, z, r, at, chosen, rank):
+        """The PAM level int32 [B] of the current node's child of a rank, nearest first,
+        and the distance float32 [B] that it adds to the metric."""
+        levels = ops.convert_to_tensor(self.points)
+        x = ops.take(levels, chosen, axis=0)
+        row = ops.sum(r * at[..., None], axis=1)  # the current row of R, [B, N]
+        decided = ops.cumsum(at, axis=-1) - at  # the dimensions above the current one
+        target = ops.sum(z * at, -1) - ops.sum(row * decided * x, -1)
+        gain = ops.sum(row * at, -1)
+        distances = ops.square(target[:, None] - gain[:, None] * levels)  # [B, L]
+        sequence = ops.argsort(distances, axis=-1)
+        last = len(self.points) - 1
+        picked = ops.take_along_axis(sequence, ops.minimum(rank, last)[:, None], axis=-1)
+        picked = ops.cast(picked, "int32")
+        distance = ops.take_along_axis(distances, picked, axis=-1)[:, 0]
+        return picked[:, 0], distance
+
+    def _cuts(self, level, at, chosen, rank, picked, reached, best):
+        """Whether to leave the current node for its parent, and whether to skip the child.
+
+        Both depend on the minima that the child, or its later siblings, could improve.
+        """
+        dim_index = np.arange(self.num_dims)
+        above = dim_index[None] > level[:, None]
+        below = dim_index[None] < level[:, None]
+        own = ops.take_along_axis(best, chosen[..., None], axis=-1)[..., 0]
+        worst = ops.max(best, axis=-1)  # [B, N]
+        limit = ops.maximum(
+            ops.max(ops.where(above, own, -1.0), -1),
+            ops.max(ops.where(below, worst, -1.0), -1),
+        )
+        here = ops.sum(best * at[..., None], axis=1)  # [B, L]
+        mine = ops.take_along_axis(here, picked[:, None], axis=-1)[:, 0]
+        exhausted = rank >= len(self.points)
+        leave = exhausted | (reached >= ops.maximum(limit, ops.max(here, -1)))
+        cut = reached >= ops.maximum(limit, mine)
+        return leave, cut
 
     def _clip(self, best, no):
+        """Limit the minima to `llr_clip` N0 above the smallest."""
         if self.llr_clip is None:
             return best
         smallest = ops.min(best, axis=(1, 2))
         return ops.minimum(best, (smallest + self.llr_clip * no)[:, None, None])
 
     def _initial_minima(self, y, h, no):
-        """|y - Hx|^2 of a feasible x for every (dimension, level), [B, N, L]."""
+        """|y - Hx|^2 of a feasible x for every dimension and level, [B, N, L]."""
         levels = ops.convert_to_tensor(self.points)
         hty, gram = matched_filter(y, h)
         x = nearest_pam(mmse_estimate(hty, gram, no, self.pam_energy)[0], self.points)

@@ -1,4 +1,8 @@
-"""Weight scaling: layers whose first units matter most, so that the others can be cut."""
+"""Weight scaling [Mohammad20]: networks that can be cut after training.
+
+A non-increasing profile scales the units of a layer. Training makes the first units matter
+most, so the others can be left out.
+"""
 
 import keras
 import numpy as np
@@ -10,15 +14,18 @@ PROFILES = ("uniform", "linear", "half-exponential")
 
 
 def profile_coefficients(profile, size):
-    """The profile functions of WeSNet (001_199363b04b6b0fc1.txt).
+    """The profile functions of WeSNet [Mohammad20].
 
     Args:
-        profile: "uniform", all 1; "linear", 1 - i/N for i = 1..N (eq. 16);
-            "half-exponential", 1 for i <= N/2, then exp(N/2 - i - 1) (eq. 17).
+        profile: "uniform", which is 1; "linear", which is 1 - i/N for i = 1..N (eq. 16);
+            or "half-exponential", which is 1 for i <= N/2, then exp(N/2 - i - 1) (eq. 17).
         size: N.
 
     Returns:
         float64 [size], non-increasing, in [0, 1].
+
+    Raises:
+        InvalidInput: another profile, or a size below 1.
     """
     check_choice("profile", profile, PROFILES)
     check_int("size", size)
@@ -31,38 +38,41 @@ def profile_coefficients(profile, size):
 
 
 def num_kept(size, fraction):
-    """How many of `size` units a fraction keeps: the nearest integer, at least 1."""
+    """The number of `size` units that a fraction keeps, rounded, at least 1."""
     check_real("fraction", fraction, low=0, high=1, open_low=True)
     return max(1, round(fraction * size))
 
 
 @keras.saving.register_keras_serializable("linksim")
 class WeightScaling(keras.layers.Layer):
-    """What goes into a product, or comes out of it, times a non-increasing profile.
+    """A layer that scales its input by a non-increasing profile [Mohammad20].
 
-    z_j = sum_i beta_i W_ji x_i + b_j (001_199363b04b6b0fc1.txt, eq. 15) is a product of
-    any kind with this layer's output: `dense(scaling(x))`, `ops.matmul(scaling(x), w)`.
-    Beyond `fraction` the coefficients are zero, and what they would multiply does not
-    exist: the output has `kept` entries, and so has the product's weight.
+    A weight-scaled product z_j = sum_i beta_i W_ji x_i + b_j (eq. 15) is any product with
+    this layer's output, such as `dense(scaling(x))` or `ops.matmul(scaling(x), w)`. The
+    coefficients beyond `fraction` would be zero, so the output has only the first `kept`
+    entries, and the product's weight as many.
 
-    A learnable profile (L-WeSNet, eq. 24) starts at the named one and stays monotone and
-    non-negative whatever the optimizer does: beta_i is the sum of the steps from i to the
-    last over sqrt(N), and a constraint sets steps below zero to zero. Steps that are
-    exponentials or the like would stay where a flat profile has them, next to zero: there
-    they have no gradient. By sqrt(N), one step of Adam moves neither the first
-    coefficient, a sum of all steps, nor the last one out of proportion.
+    A learnable profile (L-WeSNet, eq. 24) starts at the named one. beta_i is the sum of the
+    steps from i to the last, divided by sqrt(N). A constraint sets negative steps to zero,
+    so the profile stays monotone and non-negative whatever the optimizer does. (If steps
+    were exponentials, those of a flat profile would have no gradient and stay near zero.)
+    The division by sqrt(N) keeps one step of Adam in proportion for the first coefficient,
+    which is a sum of all steps, and for the last one.
 
     Args:
-        size: N, entries without the cut.
+        size: N, the number of entries without the cut.
         profile: see `profile_coefficients`.
-        fraction: of the entries that are kept, in (0, 1].
+        fraction: the share of entries that are kept, in (0, 1].
         learnable: train the profile.
 
     Call arguments:
-        x: float32 [..., size], or [..., kept] of a product that makes no others.
+        x: float32 [..., size], or [..., kept].
 
     Returns:
         float32 [..., kept].
+
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
     def __init__(self, size, profile="uniform", fraction=1.0, learnable=False, **kwargs):
@@ -85,7 +95,7 @@ class WeightScaling(keras.layers.Layer):
         self.built = True
 
     def coefficients(self):
-        """beta of the entries that are kept, float32 [kept]."""
+        """The beta of the entries that are kept, float32 [kept]."""
         if not self.learnable:
             return ops.convert_to_tensor(self.fixed)
         return ops.flip(ops.cumsum(ops.flip(self.steps))) / self.size**0.5
@@ -110,17 +120,22 @@ class WeightScaling(keras.layers.Layer):
 
 
 class WeightScaled:
-    """Base of detectors with weight scaling, before `Detector` in their list of bases.
+    """Mixin of detectors with weight scaling, which comes before `Detector` in their bases.
+
+    A subclass makes its `WeightScaling` layers with `scaling`, and implements `depth`,
+    `by_layer` and `layer_norms`. `depth_option` names its option that gives the number of
+    unfolded layers.
 
     Args:
         profile: "uniform" (no scaling), "linear" or "half-exponential".
-        fraction: of the scaled units, those that are kept.
-        learnable_profile: train the profiles, one per scaled layer.
+        fraction: the share of the scaled units that are kept, in (0, 1].
+        learnable_profile: train the profiles, of which each scaled layer has one.
 
-    A subclass makes its `WeightScaling` layers with `scaling` and implements `by_layer`;
-    `depth_option` names its option that counts the unfolded layers.
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range.
     """
 
+    weight_scaled = True
     depth_option = "num_layers"
 
     def __init__(
@@ -144,29 +159,33 @@ class WeightScaled:
         )
 
     def by_layer(self):
-        """What belongs to each unfolded layer.
+        """The parts of each unfolded layer.
 
         Returns:
-            A list of lists of Keras layers, one entry per unfolded layer (the last may
-            be missing), and a list of weights whose first axis counts unfolded layers.
+            A list with the Keras layers of each unfolded layer, where the last unfolded
+            layer may have fewer; and a list of weights whose first axis is the unfolded
+            layer.
         """
         raise NotImplementedError
 
     def layer_norms(self):
-        """`sum_k |beta_k W_k|` of each unfolded layer, for the log-L1 penalty (eq. 23):
-        list of float32 scalars."""
+        """`sum_k |beta_k W_k|` of each unfolded layer, for the log-L1 penalty.
+
+        Returns:
+            list of float32 scalars [Mohammad20, eq. 23].
+        """
         raise NotImplementedError
 
     def slim(self, fraction=None, num_layers=None):
-        """A physically smaller copy.
+        """A smaller copy, to choose the complexity after training.
 
-        It computes what this layer would if the coefficients beyond `fraction` were zero
-        and the output was that of the unfolded layer `num_layers`: complexity is chosen
-        after training, and weights that are not used are not there.
+        The copy computes what this detector would compute with all coefficients beyond
+        `fraction` set to zero, and ends at the unfolded layer `num_layers`. It has no
+        weights that it does not use.
 
         Args:
-            fraction: at most this layer's own, None for that.
-            num_layers: at most this layer's own, None for that.
+            fraction: at most this detector's own, which None stands for.
+            num_layers: at most this detector's own, which None stands for.
 
         Returns:
             A new detector of the same class and name.
@@ -174,7 +193,7 @@ class WeightScaled:
         Raises:
             InvalidInput: a value out of range.
         """
-        depth = getattr(self, self.depth_option)
+        depth = self.depth
         fraction = self.fraction if fraction is None else fraction
         num_layers = depth if num_layers is None else num_layers
         check_real("fraction", fraction, low=0, high=self.fraction, open_low=True)
@@ -205,7 +224,8 @@ def _copy_leading(source, target):
     """Give `target` the leading entries of `source` along every axis."""
     value = ops.convert_to_numpy(source)
     if target.name == "steps" and target.shape != source.shape:
-        # beta_i sums to the last step: the last one that stays takes those cut off
+        # beta_i sums all steps from i on, so the last step that stays takes in those that
+        # are cut off
         last = target.shape[0] - 1
         value = value.copy()
         value[last] = np.sum(value[last:], dtype=np.float64)
@@ -213,11 +233,14 @@ def _copy_leading(source, target):
 
 
 def scaled_norm(kernel, *coefficients):
-    """`|beta W|`, the sum of absolute values of a scaled kernel.
+    """`|beta W|`, the sum of the absolute values of a scaled kernel.
 
     Args:
         kernel: float32 [inputs, units].
-        coefficients: those of the inputs and of the units, each float32 or None.
+        coefficients: those of the inputs, then those of the units, float32 or None.
+
+    Returns:
+        A float32 scalar.
     """
     for axis, beta in enumerate(coefficients):
         if beta is not None:

@@ -127,9 +127,7 @@ def detector_target(
     """
     meaning = _LLR if quantizer is None else f"{_LLR}, after quantization"
     output = NamedTensor("llr", (None, *_llr_shape(scenario.system)), "float32", meaning)
-    # Sionna's detectors have the number of streams that they were made for
-    any_users = isinstance(detector, Detector) and detector.any_num_streams
-    any_users = any_users and quantizer is None
+    any_users = quantizer is None and detector.any_num_streams
     parts = _Parts(name, detector, quantizer, scenario, any_users=any_users)
     return _detecting_target("detector", parts, output, weights)
 

@@ -113,6 +113,8 @@ def _of_spec(spec, scenario):
         weights.update(found)
     detector = make_detector(entry, *_system(scenario), options, model)
     if spec.operating_point:
+        if not detector.weight_scaled:
+            raise InvalidInput(f"detector: {spec.detector} has no operating points")
         detector = detector.slim(**spec.operating_point)
     check_column_rank(detector, scenario.system.num_rx, spec.detector)
     return Receiver(spec.text, detector, spec.detection, quantizer, weights)

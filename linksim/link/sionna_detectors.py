@@ -15,6 +15,7 @@ from sionna.phy.mimo import (
 
 from linksim.constellation import pam_num_bits
 from linksim.detectors.base import OUTPUTS
+from linksim.detectors.capabilities import Capabilities
 from linksim.errors import InvalidInput, check_choice, check_int
 
 
@@ -29,7 +30,7 @@ def _check_qam(who, num_bits_per_symbol):
         raise InvalidInput(f"{who}: Sionna's detector handles QAM only, not BPSK")
 
 
-class SionnaDetector(Block):
+class SionnaDetector(Capabilities, Block):
     """A Sionna detector that also accepts the noise variance N0 as `s`.
 
     Call arguments, results and declared capabilities are those of
@@ -42,15 +43,9 @@ class SionnaDetector(Block):
         with_prior: pass it a prior of zeros, as `MMSEPICDetector` needs one.
     """
 
-    eager_only = False
     xla_on_cpu = True
-    needs_full_column_rank = False
-    any_num_streams = False
-    accepts_prior = False
-    latent_bits = None
-    built_for_num_rx = None
+    # Sionna's blocks have no weights and no names of their own
     weights = ()
-    # Sionna's blocks have no names of their own
     name = None
 
     def __init__(self, detector, num_streams, num_bits_per_symbol, with_prior=False):

@@ -1,4 +1,4 @@
-"""The training loop: one for all tasks, resumed to the bit."""
+"""The training loop of all tasks. A resumed training ends as one without a break."""
 
 import csv
 import io
@@ -16,11 +16,14 @@ from linksim.training.source import TRAINING, VALIDATION, VectorSource
 
 
 def compiled(function, variables=()):
-    """`function` traced once; without XLA, where LAPACK is faster on CPU.
+    """Trace a function once, without XLA, because LAPACK is faster without it on CPU.
 
     Args:
-        function: of tensors.
-        variables: that it reads and that change between calls.
+        function: a function of tensors.
+        variables: the variables that it reads and that change between calls.
+
+    Returns:
+        The compiled function, or on PyTorch the function itself.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -32,7 +35,7 @@ def compiled(function, variables=()):
 
         variables = list(variables)
 
-        # Traced as they are, variables would be constants
+        # JAX would trace the variables as constants
         @jax.jit
         def pure(values, *args):
             with keras.StatelessScope(state_mapping=list(zip(variables, values))):
@@ -61,24 +64,23 @@ def source_of(recipe, scenario):
 
 
 class Trainer:
-    """Trains a task on a source by a recipe.
+    """Trains a task on the data of a recipe.
+
+    The state after step n depends on the recipe and n alone. It is saved at every
+    validation, and a later `run` continues from there.
 
     Args:
         recipe: the `Recipe`.
-        task: the `Task`; its layers are built.
+        task: the `Task`, whose layers are built.
         scenario: the `Scenario` that data are drawn from.
-        folder: of the checkpoint, history and logs; None writes nothing.
-        budget: fraction of the recipe's steps.
+        folder: folder for the checkpoint, history and logs. None writes nothing.
+        budget: fraction of the recipe's steps to run.
         on_step: called as `f(step, steps, loss)` after every step.
         on_validation: called as `f(entry)` with every new entry of the history.
-        tensorboard: write TensorBoard logs to `folder`/tensorboard (needs
-            TensorFlow).
-
-    The state after step `n` is a function of the recipe and `n` alone. It is saved at
-    every validation, and a later `run` continues from there.
+        tensorboard: write TensorBoard logs to `folder`/tensorboard, which needs TensorFlow.
 
     Raises:
-        InvalidInput: a value out of range.
+        InvalidInput: a value out of range, or data that the layer cannot be trained on.
         ResultFileError: the folder holds another training.
     """
 
@@ -101,24 +103,25 @@ class Trainer:
         self._on_step = on_step
         self._on_validation = on_validation
         self._tensorboard = tensorboard and self.folder is not None
+        self._writer = None  # of TensorBoard
         data = recipe.data
         self._source = source_of(recipe, scenario)
         if task.needs_teacher and not data.teacher:
             raise InvalidInput(f"data.teacher: missing, the task {recipe.task} needs one")
-        self._check_product(task.product)
+        task.take_data_from(self._source, data)
         self._draw = compiled(lambda keys: task.prepare(self._source.draw(keys)))
         self.step = 0
         self.seconds = 0.0
         self.history = []  # one dictionary per validation
         self.best = None  # (loss, step, weights)
         self._rate = recipe.optimizer.learning_rate
-        self._stale = 0  # validations without improvement, of the plateau schedule
+        self._stale = 0  # validations since the last improvement
         self._validation = [
             self._draw(self._source.keys(VALIDATION, i))
             for i in range(recipe.validation_batches)
         ]
         task.calibrate(self._validation[0])
-        task(self._validation[0])  # builds what is not built yet
+        task(self._validation[0])  # builds the layers that are not built yet
         options = {"learning_rate": self._rate}
         if recipe.optimizer.clip_norm:
             options["global_clipnorm"] = recipe.optimizer.clip_norm
@@ -134,35 +137,20 @@ class Trainer:
             "steps": self.steps,
         }
 
-    def _check_product(self, product):
-        """Refuse data that the layer cannot be trained on; hand it fixed channels."""
-        data, name = self.recipe.data, type(product).__name__
-        if data.streams and not getattr(product, "any_num_streams", False):
-            raise InvalidInput(f"data.streams: {name} has weights for one number of streams")
-        if hasattr(product, "set_channels"):
-            if not data.num_channels:
-                raise InvalidInput(
-                    f"data.num_channels: missing, {name} has weights per channel"
-                )
-            product.set_channels(self._source.channels)
-        if getattr(product, "num_drops", 1) > 1:
-            covariances = getattr(self._source.channel, "covariances", None)
-            if covariances is None or len(covariances) != product.num_drops:
-                raise InvalidInput(
-                    f"model.num_drops: got {product.num_drops}, expected the number of user "
-                    f"drops of {self.recipe.data.scenario}: "
-                    f"{'none' if covariances is None else len(covariances)}"
-                )
-            product.set_drops(covariances)
-
     # --- running ------------------------------------------------------------------
 
     def run(self):
         """Train to the end of the budget, from the last validation if there was one.
 
+        The task then holds the best weights that a validation has seen.
+
         Returns:
-            The history: a list of {step, seconds, learning_rate, train_loss, and the
-            task's validation measures}. The task holds the best weights seen.
+            The history, a list of {step, seconds, learning_rate, train_loss, and the
+            validation measures of the task}.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+            ResultFileError: the folder holds another training.
         """
         self._resume()
         started = time.perf_counter() - self.seconds
@@ -227,11 +215,11 @@ class Trainer:
 
     @property
     def best_entry(self):
-        """The entry of the history that the best weights belong to."""
+        """The entry of the history with the best weights."""
         return next(e for e in self.history if e["step"] == self.best[1])
 
     def _rank(self, entry):
-        """What weights are compared by, less is better."""
+        """The measure by which weights are compared; the smallest is best."""
         measure = self.recipe.best_by
         if measure not in entry:
             raise InvalidInput(
@@ -294,7 +282,7 @@ class Trainer:
         self.history = header["history"]
 
     def _check_state(self, arrays):
-        """Refuse a state whose arrays are not those of this training."""
+        """Refuse a state with other arrays than this training has."""
         count = len(self.task.variables)
         expected = {f"task_{i}": tuple(w.shape) for i, w in enumerate(self.task.variables)}
         expected.update({f"best_{i}": expected[f"task_{i}"] for i in range(count)})
@@ -325,7 +313,7 @@ class Trainer:
             return
         import tensorflow as tf
 
-        if not hasattr(self, "_writer"):
+        if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self.folder / "tensorboard"))
         with self._writer.as_default(step=entry["step"]):
             for name, value in entry.items():
@@ -335,8 +323,11 @@ class Trainer:
 
 
 def _settings(recipe):
-    """What of a recipe shapes its training: all but the texts, and what came later only
-    where it is set, so that trainings begun before can go on."""
+    """The part of a recipe that shapes its training, which excludes texts.
+
+    Keys that recipes did not have from the start count only if they are set, so that a
+    training which began before them can go on.
+    """
     kept = {k: v for k, v in recipe.items() if k not in ("title", "source")}
     if not kept.get("teachers"):
         kept.pop("teachers", None)

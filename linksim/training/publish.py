@@ -10,6 +10,7 @@ from keras import ops
 
 import linksim
 from linksim.data import model_folder
+from linksim.detectors.base import Detector
 from linksim.files import write_atomically
 from linksim.models import streams_of, trained_weights, write_model
 from linksim.registry import create_detector
@@ -136,7 +137,7 @@ def make_card(recipe, scenario, layer, training):
         "channel": scenario.channel,
         "num_rx": system.num_rx,
         # Whether the weights fit that number of antennas only
-        "fixed_num_rx": getattr(layer, "built_for_num_rx", None) is not None,
+        "fixed_num_rx": isinstance(layer, Detector) and layer.built_for_num_rx is not None,
         "num_streams": system.num_streams,
         # (low, high) where one model serves several numbers of users
         "streams": list(data.streams),

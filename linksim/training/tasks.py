@@ -1,6 +1,6 @@
-"""What is trained: layers, the losses they can have, and what is measured.
+"""Training tasks: a layer, the losses that it can have, and its validation measures.
 
-A task is a Keras model called with a prepared batch and returning its loss, so that
+A task is a Keras model that is called with a prepared batch and returns its loss, so that
 `train_on_batch` compiles the whole step on every backend.
 """
 
@@ -10,7 +10,6 @@ from keras import ops
 
 from linksim.channels.random import StreamKey
 from linksim.constellation import pam_logits_to_llrs
-from linksim.detectors.base import Detector
 from linksim.detectors.real import (
     complex_to_real_channel,
     matched_filter,
@@ -24,15 +23,24 @@ from linksim.training import losses
 class Task(keras.Model):
     """Base class of all tasks.
 
-    Args:
-        weights_of_losses: {name of a term: its weight}; the loss is their sum.
+    A subclass implements `terms` and `soft_output`, and sets `terms_available` and
+    `product`.
 
-    A subclass implements `terms` and `soft_output`, and sets `terms_available`,
-    `needs_teacher` and `product`, the layer whose weights are the result.
+    Args:
+        weights_of_losses: {name of a term: its weight}. The loss is the weighted sum.
+
+    Attributes:
+        terms_available: the names of terms that the loss can have.
+        needs_teacher: batches need the LLRs of a teacher.
+        product: the layer whose weights are the result of the training.
+
+    Raises:
+        InvalidInput: unknown terms or negative weights.
     """
 
     terms_available = ()
     needs_teacher = False
+    product = None
 
     def __init__(self, weights_of_losses):
         super().__init__()
@@ -48,24 +56,40 @@ class Task(keras.Model):
         self.loss_weights_by_term = dict(weights_of_losses)
 
     def build(self, input_shape=None):
-        """The layers are built before they become a task."""
+        """Do nothing, because the layers are built before they become a task."""
+
+    def take_data_from(self, source, data):
+        """Give the layer the fixed channels or user drops of its data, before training.
+
+        Args:
+            source: the `VectorSource`.
+            data: the `data` table of the recipe.
+
+        Raises:
+            InvalidInput: the layer cannot be trained on these data.
+        """
+        if data.streams:
+            raise InvalidInput(
+                f"data.streams: {type(self.product).__name__} has weights for one number of "
+                "streams"
+            )
 
     def prepare(self, batch):
-        """What the training step needs of a `VectorSource` batch.
+        """The part of a `VectorSource` batch that the training step needs.
 
-        Runs outside of the compiled step: on CPU, LAPACK is faster there.
+        This runs outside of the compiled step, where LAPACK is faster on CPU.
         """
         return batch
 
     def calibrate(self, batch):
-        """Look at a prepared validation batch before training starts."""
+        """Adapt the losses to a prepared validation batch, before training."""
 
     def terms(self, batch, training):
-        """{name: scalar} of the losses in use."""
+        """The losses in use, {name: scalar}."""
         raise NotImplementedError
 
     def soft_output(self, batch):
-        """LLRs [B, K, m] of a prepared batch, as in use after training."""
+        """LLRs [B, K, m] of a prepared batch, as the trained layer gives them."""
         raise NotImplementedError
 
     def call(self, batch, training=False):
@@ -76,7 +100,7 @@ class Task(keras.Model):
         return y_pred
 
     def measures(self, batch):
-        """Validation measures of a prepared batch: scalars by name."""
+        """The validation measures of a prepared batch, {name: scalar}."""
         llr = self.soft_output(batch)
         values = {
             "loss": self(batch, training=False),
@@ -90,7 +114,7 @@ class Task(keras.Model):
 
 
 class LLRTask(Task):
-    """Base class of the tasks that have the LLRs of a teacher as target."""
+    """Base class of tasks whose target is the LLRs of a teacher."""
 
     needs_teacher = True
 
@@ -99,24 +123,26 @@ class LLRTask(Task):
         self._bit_weights = None
 
     def calibrate(self, batch):
-        # w_i: the mean magnitude of LLR i in the data
+        # w_i is the mean magnitude of LLR i in the data
         magnitude = ops.mean(ops.abs(ops.tanh(batch["llr"] / 2.0)), axis=0)
         self._bit_weights = ops.convert_to_numpy(magnitude / ops.mean(magnitude))
 
     def weighted_squared_error(self, llr, batch):
-        """EQ-Net's loss (eq. 7) with the weights of the data."""
+        """The loss of EQ-Net with weights from the data [Arvinte20, eq. 7]."""
         weights = ops.convert_to_tensor(self._bit_weights)
         return losses.weighted_squared_error(llr, batch["llr"], weights)
 
 
 class AutoencoderTask(LLRTask):
-    """Stage 1 of EQ-Net: f_Q and g on the LLRs of a teacher.
+    """Stage 1 of EQ-Net, which trains f_Q and g on the LLRs of a teacher [Arvinte20].
 
-    Terms: "weighted-squared-error" (eq. 7, the paper's) and "divergence".
+    Terms are "weighted-squared-error" (eq. 7, the paper's) and "divergence".
 
     Args:
         quantizer: an `EQNetQuantizer`.
-        noise: standard deviation of the noise that stands for quantization (eq. 8).
+        weights_of_losses: see `Task`.
+        noise: standard deviation of the noise on the latents, which stands for
+            quantization (eq. 8).
     """
 
     terms_available = ("weighted-squared-error", "divergence")
@@ -147,17 +173,18 @@ class AutoencoderTask(LLRTask):
 
 
 class EstimatorTask(LLRTask):
-    """Stage 2 of EQ-Net: f_E, with f_Q and g as stage 1 left them.
+    """Stage 2 of EQ-Net, which trains f_E for the f_Q and g of stage 1 [Arvinte20].
 
-    Terms: "latent" (mean absolute error to the latents of f_Q, eq. 9), and through
-    g "divergence" to the teacher, "weighted-squared-error" (eq. 7) and
-    "cross-entropy" to the sent bits.
+    Terms are "latent", the mean absolute error to the latents of f_Q (eq. 9), and three on
+    the output of g: "divergence" from the teacher, "weighted-squared-error" (eq. 7) and
+    the "cross-entropy" of the sent bits.
 
     Args:
         detector: an `EQNetDetector`.
         quantizer: the `EQNetQuantizer` of stage 1, whose decoder the detector takes.
-        joint: train f_E and g together from scratch instead (the paper's baseline,
-            Section IV-C).
+        weights_of_losses: see `Task`.
+        joint: train f_E and g together from scratch instead, which is the paper's baseline
+            (Section IV-C).
     """
 
     terms_available = ("latent", "divergence", "weighted-squared-error", "cross-entropy")
@@ -201,7 +228,7 @@ class EstimatorTask(LLRTask):
         return values
 
     def measures(self, batch):
-        # Whatever the loss, the one that all kinds of training are compared by
+        # All kinds of training are compared by this, whatever their loss
         error = self.weighted_squared_error(self.soft_output(batch), batch)
         return {**super().measures(batch), "weighted-squared-error": error}
 
@@ -210,33 +237,37 @@ class EstimatorTask(LLRTask):
 
 
 class DetectorTask(Task):
-    """Any detector with logits, on the sent symbols.
+    """Trains any detector on the sent symbols.
 
-    Terms:
-        - "cross-entropy" of the PAM levels, or of the symbols where a detector's
-          logits are not those of PAMs;
-        - "squared-error" of the estimates of the levels: a detector's
-          `all_estimates`, or else the means of its PAM logits;
-        - "detnet": eq. 20 of 001_199363b04b6b0fc1.txt on `all_estimates`;
-        - "teacher-distance", for a hypernetwork: the L1 distance of the weights it makes
-          for the channels of `teachers` from theirs, mean over channels. Its weight is
-          beta of 003_a2d4684ab4cda01d.txt, eq. 3, which sums over channels; the
-          published code takes the mean over channels and layers.
-        - "log-l1": eq. 22 of 001_199363b04b6b0fc1.txt, the penalty of weight-scaled
-          detectors; the weight of the term is lambda.
+    Terms are:
+        - "cross-entropy" of the PAM levels, or of the symbols if the detector's logits are
+          not those of PAMs;
+        - "squared-error" of the estimates of the levels, which are `all_estimates` of the
+          detector if it has them, else the means of its PAM logits;
+        - "detnet", the loss of DetNet on `all_estimates` [Mohammad20, eq. 20];
+        - "teacher-distance", for a hypernetwork: the L1 distance between the weights that
+          it makes for the channels of `teachers` and the teachers' own, averaged over
+          channels. Its weight is beta in [Zilberstein21], eq. 3, which sums over channels;
+          the published code averages over channels and layers.
+        - "log-l1", the penalty of weight-scaled detectors [Mohammad20, eq. 22], with lambda
+          as its weight.
 
-    The first two are of the last layer or, with `all_layers`, averaged over all.
+    The first two look at the last layer, or with `all_layers` at the average over all.
     Users whose channel is zero do not count.
 
     Args:
         detector: the layer to train, built.
+        weights_of_losses: see `Task`.
         all_layers: see above.
         by_channel: use `all_logits_by_channel` (MMNet), for data with `num_channels`.
-        by_drop: use `all_logits_by_drop` (HyperMIMO), for data of as many user drops.
-        teachers: a `ChannelNetworks` with weights, of the networks that `detector` makes
-            the weights of.
-        penalized_from: the first unfolded layer under the "log-l1" penalty; that of the
-            code published with WeSNet is 10 of 90.
+        by_drop: use `all_logits_by_drop` (HyperMIMO), for data with as many user drops.
+        teachers: a `ChannelNetworks` with weights, whose networks are of the kind that
+            `detector` makes the weights of.
+        penalized_from: the first unfolded layer under the "log-l1" penalty. In the code
+            published with [Mohammad20] it is layer 10 of 90.
+
+    Raises:
+        InvalidInput: the detector lacks what an option or a loss needs.
     """
 
     terms_available = (
@@ -258,44 +289,26 @@ class DetectorTask(Task):
         penalized_from=2,
     ):
         super().__init__(weights_of_losses)
-        own_layers = type(detector).all_logits is not Detector.all_logits
-        if all_layers and not own_layers:
-            raise InvalidInput(
-                f"all_layers: {type(detector).__name__} has the logits of one layer only"
-            )
-        if "squared-error" in weights_of_losses and not getattr(detector, "factored", True):
-            raise InvalidInput(
-                "loss: squared-error needs the logits of PAMs; set model.factored = true"
-            )
         taught = "teacher-distance" in weights_of_losses
         if taught != (teachers is not None):
             raise InvalidInput(
                 "teachers: needed for the loss teacher-distance, and for no other; got "
                 f"{'none' if teachers is None else 'some without it'}"
             )
-        needed = [
-            ("by_channel", "all_logits_by_channel", by_channel),
-            ("by_drop", "all_logits_by_drop", by_drop),
-            ("teachers", "weights_of_teachers", taught),
-            ("loss", "all_estimates", "detnet" in weights_of_losses),
-            ("loss", "layer_norms", "log-l1" in weights_of_losses),
-        ]
-        for option, method, wanted in needed:
-            if wanted and not hasattr(detector, method):
-                raise InvalidInput(
-                    f"{option}: {type(detector).__name__} has no {method}, which it needs"
-                )
-        if "detnet" in weights_of_losses and _depth(detector) < 2:
-            raise InvalidInput("loss: detnet gives the first layer no weight; needs two")
-        check_int("penalized_from", penalized_from)
-        if "log-l1" in weights_of_losses and penalized_from > _depth(detector):
-            raise InvalidInput(
-                f"penalized_from: got {penalized_from}, there are {_depth(detector)} layers"
-            )
+        for option, wanted, offered, what in (
+            ("all_layers", all_layers, detector.has_layers, "unfolded layers"),
+            ("by_channel", by_channel, detector.fixed_channels, "networks per channel"),
+            ("by_drop", by_drop, detector.num_drops > 0, "networks per user drop"),
+            ("teachers", taught, detector.makes_networks, "hypernetwork to teach"),
+        ):
+            if wanted and not offered:
+                raise InvalidInput(f"{option}: {type(detector).__name__} has no {what}")
+        _check_losses(weights_of_losses, detector, penalized_from)
         self.product = detector
         self._penalized_from = penalized_from
         self._all_layers = all_layers
-        self._grouped = None  # how the batch is detected, unless vector by vector
+        # Detects a batch with one network for each group of vectors, if there are groups
+        self._grouped = None
         if by_channel:
             self._grouped = detector.all_logits_by_channel
         elif by_drop:
@@ -304,6 +317,26 @@ class DetectorTask(Task):
         if taught:
             targets = detector.weights_of_teachers(teachers)
             self._taught = [ops.convert_to_numpy(t) for t in (teachers.channels, targets)]
+
+    def take_data_from(self, source, data):
+        detector, name = self.product, type(self.product).__name__
+        if not detector.any_num_streams:
+            super().take_data_from(source, data)
+        if detector.fixed_channels:
+            if not data.num_channels:
+                raise InvalidInput(
+                    f"data.num_channels: missing, {name} has weights per channel"
+                )
+            detector.set_channels(source.channels)
+        if detector.num_drops > 1:
+            covariances = source.channel.covariances
+            if covariances is None or len(covariances) != detector.num_drops:
+                raise InvalidInput(
+                    f"model.num_drops: got {detector.num_drops}, expected the number of user "
+                    f"drops of {data.scenario}: "
+                    f"{'none' if covariances is None else len(covariances)}"
+                )
+            detector.set_drops(covariances)
 
     def prepare(self, batch):
         y, h = complex_to_real_channel(batch["y"], batch["h"])
@@ -332,7 +365,7 @@ class DetectorTask(Task):
         values = {"cross-entropy": sum(entropy) / len(layers)}
         if {"squared-error", "detnet"} & set(self.loss_weights_by_term):
             sent = losses.sent_levels(symbols, m, points)
-            if hasattr(detector, "all_estimates"):
+            if detector.has_estimates:
                 estimates = detector.all_estimates(*args)
             else:
                 estimates = [losses.pam_means(x, points) for x in layers]
@@ -344,7 +377,7 @@ class DetectorTask(Task):
                 values["detnet"] = losses.detnet_loss(estimates, sent, reference)
         if self._taught is not None:
             channels, targets = (ops.convert_to_tensor(t) for t in self._taught)
-            # Of a hypernetwork that sees N0, those of the batch in turn
+            # A hypernetwork that sees N0 gets the values of the batch in turn
             no = ops.take(args[2], np.arange(len(self._taught[0])) % args[2].shape[0])
             distance = ops.abs(detector.made_weights(channels, no) - targets)
             values["teacher-distance"] = ops.mean(ops.sum(distance, axis=-1))
@@ -355,7 +388,7 @@ class DetectorTask(Task):
         return values
 
     def _logits(self, y, h, no, training):
-        """Logits of the layers that the loss is of."""
+        """The logits of the layers that the loss looks at."""
         if self._grouped is not None:
             every = self._grouped(y, h, no)
         else:
@@ -370,8 +403,23 @@ class DetectorTask(Task):
         return self.product.detect_llrs(*args)
 
 
-def _depth(detector):
-    """How many estimates `all_estimates` of a detector has."""
-    if hasattr(detector, "by_layer"):
-        return getattr(detector, detector.depth_option)
-    return getattr(detector, "num_layers", 1)
+def _check_losses(terms, detector, penalized_from):
+    """Raise `InvalidInput` if a detector lacks what the terms of a loss need."""
+    name = type(detector).__name__
+    if "squared-error" in terms and not detector.factored:
+        raise InvalidInput(
+            "loss: squared-error needs the logits of PAMs; set model.factored = true"
+        )
+    if "detnet" in terms:
+        if not detector.has_estimates:
+            raise InvalidInput(f"loss: {name} has no estimates of its layers, for detnet")
+        if detector.depth < 2:
+            raise InvalidInput("loss: detnet gives the first layer no weight; needs two")
+    check_int("penalized_from", penalized_from)
+    if "log-l1" in terms:
+        if not detector.weight_scaled:
+            raise InvalidInput(f"loss: {name} has no weight-scaled layers, for log-l1")
+        if penalized_from > detector.depth:
+            raise InvalidInput(
+                f"penalized_from: got {penalized_from}, there are {detector.depth} layers"
+            )

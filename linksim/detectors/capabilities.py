@@ -1,0 +1,101 @@
+"""What a detector can do, declared: attributes that others read and never probe for."""
+
+from linksim.errors import InvalidInput
+
+
+class Capabilities:
+    """Defaults of all that receivers, training and exports ask of a detector.
+
+    `Detector` inherits them, and so can any other class that is to be used like one.
+    A detector with more to offer overrides the attribute and, where there is one, the
+    method that goes with it. The methods here refuse with `InvalidInput`.
+
+    For detection:
+        accepts_prior: the call takes a-priori LLRs.
+        any_num_streams: the weights do not depend on K, and zero columns of H are
+            absent streams. Such a detector also takes an `h` of fewer columns than
+            `num_streams`, or of an unknown number, and returns as many streams as `h`
+            has.
+        needs_full_column_rank: M >= K is required.
+        built_for_num_rx: the number of receive antennas that the weights fit, or None
+            for any.
+        eager_only: the detector cannot be traced into a graph.
+        xla_on_cpu: on CPU the detector is faster compiled with XLA. It is a hint.
+        weight_scaled: `slim` makes a smaller copy, and `layer_norms` are those of the
+            log-L1 penalty.
+        latent_bits: bits of each latent component of a detector that quantizes its
+            latents, else None.
+
+    For training:
+        trained_weights: the weights that training makes.
+        factored: `all_logits` gives logits of PAM levels; False for logits of symbols.
+        depth: the number of unfolded layers of a detector with `layer_norms`, or
+            with several `all_estimates`; else 1.
+        has_estimates: `all_estimates` gives the estimate of each layer.
+        fixed_channels: the weights belong to fixed channels. There are `set_channels`
+            and `all_logits_by_channel`.
+        num_drops: user drops that have networks of their own, else 0. There are
+            `set_drops` and `all_logits_by_drop`.
+        makes_networks: a hypernetwork makes the weights of another detector. There are
+            `made_weights` and `weights_of_teachers`.
+    """
+
+    accepts_prior = False
+    any_num_streams = False
+    needs_full_column_rank = False
+    built_for_num_rx = None
+    eager_only = False
+    xla_on_cpu = False
+    weight_scaled = False
+    latent_bits = None
+    factored = True
+    depth = 1
+    has_estimates = False
+    fixed_channels = False
+    num_drops = 0
+    makes_networks = False
+
+    @property
+    def trained_weights(self):
+        """The weights that training makes, without those that are fitted later."""
+        return self.weights
+
+    def slim(self, fraction=None, num_layers=None):
+        """A smaller copy; see `WeightScaled.slim`."""
+        raise self._lacks("operating points")
+
+    def layer_norms(self):
+        """Norms of the scaled weights of each layer; see `WeightScaled.layer_norms`."""
+        raise self._lacks("weight-scaled layers")
+
+    def all_estimates(self, y, h, no):
+        """Estimates of the sent levels, float32 [B, N], in a list: one of each unfolded
+        layer, or of the last one alone. Arguments are those of `Detector.detect`."""
+        raise self._lacks("estimates of its layers")
+
+    def set_channels(self, h):
+        """Set the fixed channels; see `ChannelNetworks.set_channels`."""
+        raise self._lacks("networks per channel")
+
+    def all_logits_by_channel(self, y, h, no):
+        """Logits of a batch that is ordered by channel; see `ChannelNetworks`."""
+        raise self._lacks("networks per channel")
+
+    def set_drops(self, covariances):
+        """Set the user drops; see `HyperMIMODetector.set_drops`."""
+        raise self._lacks("networks per user drop")
+
+    def all_logits_by_drop(self, y, h, no):
+        """Logits of a batch in which drops alternate; see `HyperMIMODetector`."""
+        raise self._lacks("networks per user drop")
+
+    def made_weights(self, h, no):
+        """Weights made for channels; see `HyperDetector.made_weights`."""
+        raise self._lacks("hypernetwork to teach")
+
+    def weights_of_teachers(self, teachers):
+        """What `made_weights` should make; see `HyperDetector.weights_of_teachers`."""
+        raise self._lacks("hypernetwork to teach")
+
+    def _lacks(self, what):
+        return InvalidInput(f"{type(self).__name__} has no {what}")

@@ -7,8 +7,8 @@ the scenario's CSI says: `FlatFront` here, `OFDMFront` in `linksim.link.ofdm`, a
 either of them `NoisyCSI`. A new kind of sender, front or CSI is another part of the same
 signature.
 
-Everything here is `keras.ops` and runs on every backend; only `create_front` loads Sionna,
-for a scenario with an OFDM grid. Blocks are counted by B, channel uses of a block by U,
+Everything here is `keras.ops` and runs on every backend. `linksim.link.fronts` chooses the
+front of a scenario. Blocks are counted by B, channel uses of a block by U,
 streams by K, receive antennas by M and bits of a symbol by m.
 """
 
@@ -20,7 +20,6 @@ from keras import ops
 
 from linksim.channels.random import StreamKey, complex_normal
 from linksim.constellation import bit_labels, qam_points
-from linksim.snr import SNR_DEFINITIONS
 
 
 class LinkBatch(NamedTuple):
@@ -182,22 +181,3 @@ class NoisyCSI(Front):
         h = received.h
         error = self.channel.estimation_error(keys["csi"], tuple(h.shape), self._variance)
         return received._replace(h_hat=h + error)
-
-
-def create_front(scenario, channel):
-    """The front of a scenario, with its kind of CSI.
-
-    Args:
-        scenario: a `linksim.link.scenario.Scenario`.
-        channel: its channel, or one in its place.
-    """
-    if scenario.ofdm is None:
-        definition = SNR_DEFINITIONS[scenario.snr.definition]
-        front = FlatFront(channel, definition.per_realization)
-    else:
-        from linksim.link.ofdm import create_ofdm_front  # loads Sionna
-
-        front = create_ofdm_front(scenario, channel)
-    if scenario.csi.type == "noisy":
-        front = NoisyCSI(front, scenario.csi.error_snr_db)
-    return front

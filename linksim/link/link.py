@@ -14,7 +14,8 @@ from linksim.channels import channel_of
 from linksim.channels.random import random_bits, stream_keys
 from linksim.errors import InvalidInput, check_int
 from linksim.link.coding import create_code
-from linksim.link.draw import LinkBatch, create_front, draw, symbols_of_bits
+from linksim.link.draw import LinkBatch, draw, symbols_of_bits
+from linksim.link.fronts import create_front
 from linksim.snr import LinkBudget, snr_db_to_no
 
 __all__ = ["CodedSender", "Link", "LinkBatch"]

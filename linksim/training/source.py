@@ -15,7 +15,8 @@ from linksim.channels.fixed import RepeatedChannel
 from linksim.channels.present import PresentStreams
 from linksim.channels.random import StreamKey, stream_keys
 from linksim.errors import InvalidInput, check_int, check_real
-from linksim.link.draw import UniformSender, create_front, draw, symbols_of_bits
+from linksim.link.draw import UniformSender, draw, symbols_of_bits
+from linksim.link.fronts import create_front
 from linksim.registry import create_detector
 from linksim.snr import LinkBudget, snr_db_to_no
 

@@ -1,0 +1,26 @@
+"""Which front a scenario has.
+
+This loads Sionna only for a scenario with an OFDM grid, so that trainings run without it.
+"""
+
+from linksim.link.draw import FlatFront, NoisyCSI
+from linksim.snr import SNR_DEFINITIONS
+
+
+def create_front(scenario, channel):
+    """The front of a scenario, with its kind of CSI.
+
+    Args:
+        scenario: a `linksim.link.scenario.Scenario`.
+        channel: its channel, or one in its place.
+    """
+    if scenario.ofdm is None:
+        definition = SNR_DEFINITIONS[scenario.snr.definition]
+        front = FlatFront(channel, definition.per_realization)
+    else:
+        from linksim.link.ofdm import create_ofdm_front  # loads Sionna
+
+        front = create_ofdm_front(scenario, channel)
+    if scenario.csi.type == "noisy":
+        front = NoisyCSI(front, scenario.csi.error_snr_db)
+    return front

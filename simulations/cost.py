@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What detectors cost: error rate against cost, and how the cost grows.
+"""Compare what detectors cost with their error rates, and show how the cost grows.
 
-"pareto" reads the results of a scenario and sets each detector's block error rate at one
-SNR against its time and its floating-point operations for a vector. "growth" times every
-detector over numbers of streams, antennas, bits and vectors, and fits the slope of each in
-a log-log plot: 1 is linear, 2 quadratic. Times are medians of calls of all detectors in
-turn, each in graph mode or with XLA, as it says of itself which is the faster.
+"pareto" reads the results of a scenario and compares each detector's block error rate at
+one SNR with its time and its floating-point operations for a vector. "growth" times every
+detector over numbers of streams, antennas, bits and vectors, and fits a slope to each in
+a log-log plot: 1 is linear, 2 quadratic. Times are medians; all detectors are called by
+turns, each in graph mode or with XLA, whichever it declares to be faster.
 """
 
 import argparse
@@ -27,6 +27,20 @@ from linksim.files import load_json, save_json, write_atomically
 
 PARETO_RESULTS = Path("results/cdl-c-8x4-qam16/results.json")
 PARETO_BATCH = 1000
+# What a detector assumes, for the table of "pareto"
+ASSUMPTIONS = {
+    "ml": "few streams: the work grows with 2^(m (K - 1)); nothing else",
+    "kbest": "M >= K; a list of 64 finds the other hypothesis of every bit",
+    "ep": "N0 is known; channels may be correlated",
+    "eqnet-l-sic": "weights for these K and m, here those of i.i.d. 4x4 channels",
+    "mmse": "N0 is known",
+    "zf": "M >= K, and a well-conditioned channel",
+    "vblast-zf": "M >= K; its LLRs take the cancelled streams as right",
+    "vblast-mmse": "N0 is known; its LLRs take the cancelled streams as right",
+    "oamp": "large i.i.d. channels, which this one is not",
+    "zf-sic": "M >= K; its LLRs take the cancelled streams as right",
+    "zf-pic": "M >= K; its LLRs take the cancelled streams as right",
+}
 # The system that growth starts from, and the values of each axis
 BASE = {"num_streams": 4, "num_rx": 16, "num_bits_per_symbol": 4, "batch": 1000}
 GROWTH = {
@@ -35,7 +49,7 @@ GROWTH = {
     "num_bits_per_symbol": (2, 4, 6),
     "batch": (10, 100, 1000, 4000),
 }
-# A single call that takes longer, or more memory, is left out, and with it what is larger
+# A call that takes longer, or more memory, is left out, and so are larger sizes
 LONGEST_SECONDS = 5.0
 LARGEST_BYTES = 6 * 2**30
 NO = 0.2
@@ -44,19 +58,30 @@ NO = 0.2
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--only", choices=("pareto", "growth"), action="append", help="one part")
-    add("--results", type=Path, default=PARETO_RESULTS, metavar="FILE", help="for pareto")
+    add(
+        "--only",
+        choices=("pareto", "growth"),
+        action="append",
+        help="one part; may be repeated",
+    )
+    add(
+        "--results",
+        type=Path,
+        default=PARETO_RESULTS,
+        metavar="FILE",
+        help="results that pareto reads",
+    )
     add(
         "--snr-db",
         type=float,
         metavar="DB",
-        help="point of pareto; default the highest of all",
+        help="SNR point of pareto; by default the highest at which all have errors",
     )
     add(
         "--detectors",
         nargs="+",
         metavar="NAME",
-        help="for growth: these, beside what DIR has of others; default all",
+        help="for growth: time only these, and keep the others in DIR; by default all",
     )
     add("--repeats", type=int, default=5, metavar="N")
     add("--output", type=Path, default=Path("results/cost"), metavar="DIR")
@@ -72,7 +97,7 @@ def pareto(args, console):
     from linksim.link.scenario import scenario_from_dict
 
     results = load_json(args.results)
-    # Points at which all detectors have errors: the better ones stop at a lower SNR
+    # The points at which all detectors have errors: better ones drop out at a lower SNR
     by_detector = {r["detector"]: set() for r in results["records"]}
     for r in results["records"]:
         if r["block_errors"]:
@@ -81,7 +106,7 @@ def pareto(args, console):
     snr_db = points[-1] if args.snr_db is None and points else args.snr_db
     if snr_db not in points:
         raise InvalidInput(f"snr-db: got {snr_db}, all detectors have errors at {points}")
-    # A quantizer after a detector is another question
+    # Quantizers are compared elsewhere
     records = [
         r for r in results["records"] if r["snr_db"] == snr_db and "+" not in r["detector"]
     ]
@@ -113,7 +138,7 @@ def pareto(args, console):
 
 
 def front(rows, cost):
-    """The rows that no other beats in both error rate and cost, by cost."""
+    """The rows that no other row beats in both error rate and cost, ascending in cost."""
     best, kept = float("inf"), []
     for row in sorted((r for r in rows if r[cost]), key=lambda r: (r[cost], r["bler"])):
         if row["bler"] < best:
@@ -156,7 +181,7 @@ def _plot_pareto(data, scenario, path):
         axes.set_yscale("log")
         axes.set_xlabel(label)
         axes.set_ylabel(f"BLER at {data['snr_db']:g} dB, 95 % interval")
-    figure.suptitle(f"{scenario.title}; in blue what no other beats in both", fontsize=10)
+    figure.suptitle(f"{scenario.title}; blue: no other beats it in both", fontsize=10)
     save_figure(figure, path)
 
 
@@ -194,10 +219,11 @@ def growth(args, console):
 
 
 def _known_rows(path, wanted):
-    """Rows of an earlier run, which stay until those of their detector are made anew.
+    """Rows of an earlier run, which stay until their detector is timed again.
 
     Raises:
-        InvalidInput: some are not `wanted` again, and were timed on another machine.
+        InvalidInput: some detectors are not `wanted` again, and were timed on another
+            machine.
     """
     rows, facts = [], machine()
     if path.exists():
@@ -213,7 +239,8 @@ def _known_rows(path, wanted):
 
 
 def seconds_of(name, system, args):
-    """Median seconds of a call, or None if it is refused or takes too long or too much."""
+    """Median seconds of a call, or None if the detector refuses the sizes, or needs too
+    much time or memory."""
     import keras
 
     from linksim.complexity import compile_detector, interleaved_seconds, peak_memory
@@ -249,7 +276,7 @@ def seconds_of(name, system, args):
 def slopes(rows):
     """{detector: {axis: slope of log seconds over log of the axis' values}}.
 
-    The modulation's axis is the number of constellation points, 2^m.
+    For the modulation the axis is the number of constellation points, 2^m.
     """
     found = {}
     for name in dict.fromkeys(r["detector"] for r in rows):
@@ -315,7 +342,7 @@ def _plot_axis(axes, rows, axis, names):
 
 
 def report(folder):
-    """Markdown of what is in the folder."""
+    """The page of the results in a folder, as Markdown."""
     lines = ["# What detectors cost", "", "Made by `python simulations/cost.py`.", ""]
     file = folder / "pareto.json"
     if file.exists():
@@ -325,18 +352,18 @@ def report(folder):
             "",
         ]
         lines += [_machine_text(data["machine"]), "", "![](pareto.png)", ""]
+        lines += ["FLOPs are missing where the graph does not say how often a loop runs.", ""]
         lines += [
-            "FLOPs are not given where the number of passes of a loop is not in the graph."
-        ]
-        lines += [
-            "",
-            "| detector | BLER | us per vector | FLOPs per vector |",
-            "|---|---|---|---|",
+            "| detector | BLER | us per vector | FLOPs per vector | what it assumes |",
+            "|---|---|---|---|---|",
         ]
         for r in sorted(data["rows"], key=lambda r: r["bler"]):
             flops = "" if r["flops"] is None else f"{r['flops']:,}"
             interval = f"{r['bler']:.2e} [{r['bler_low']:.1e}, {r['bler_high']:.1e}]"
-            lines.append(f"| `{r['detector']}` | {interval} | {r['us']:.3g} | {flops} |")
+            assumes = ASSUMPTIONS.get(r["detector"], "")
+            lines.append(
+                f"| `{r['detector']}` | {interval} | {r['us']:.3g} | {flops} | {assumes} |"
+            )
         lines.append("")
     file = folder / "growth.json"
     if file.exists():
@@ -344,8 +371,9 @@ def report(folder):
         base = ", ".join(f"{key} {value}" for key, value in BASE.items())
         lines += ["## Growth", "", _machine_text(data["machine"]), "", "![](growth.png)", ""]
         lines += [f"Slopes in log-log plots around {base}; the time is that of a whole call."]
+        lines += ["A slope is missing where a detector refuses the sizes, or where a call"]
         lines += [
-            "Missing: sizes that a detector refuses, or that take over 5 s or 6 GiB.",
+            f"takes more than {LONGEST_SECONDS:g} s or {LARGEST_BYTES / 2**30:g} GiB.",
             "",
         ]
         lines += ["| detector | streams | antennas | constellation points | vectors |"]

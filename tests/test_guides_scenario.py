@@ -1,0 +1,77 @@
+"""The guide of the scenarios names every key with its default."""
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from linksim.channels.base import create_channel, list_channels
+from linksim.link import scenario
+from linksim.link.scenario import list_scenarios
+from linksim.snr import SNR_DEFINITIONS
+
+GUIDE = Path(__file__).resolve().parents[1] / "simulations" / "README.md"
+TABLES = {
+    "system": scenario.System,
+    "code": scenario.Code,
+    "ofdm": scenario.Ofdm,
+    "csi": scenario.Csi,
+    "snr": scenario.Snr,
+    "run": scenario.Run,
+}
+
+
+def text_of(default):
+    """A default as TOML writes it, or "required"."""
+    if default in (dataclasses.MISSING, inspect.Parameter.empty):
+        return "required"
+    if default is None:
+        return "`{}`"  # the only key without a value of its own is a table
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, str):
+        return f'`"{default}"`'
+    return f"`{list(default) if isinstance(default, tuple) else default!r}`"
+
+
+def keys_below(heading):
+    """{key: default} of the table that follows a heading in bold."""
+    text = GUIDE.read_text(encoding="utf-8")
+    assert text.count(heading) == 1, heading
+    section = re.split(r"\n\*\*`|\n##", text.split(heading)[1])[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| .*\S.* \|$", section, re.MULTILINE)
+    assert len(rows) == len(dict(rows))
+    return dict(rows)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_keys_of_tables(table):
+    expected = {f.name: text_of(f.default) for f in dataclasses.fields(TABLES[table])}
+    assert keys_below(f"**`[{table}]`**") == expected
+
+
+@pytest.mark.parametrize("name", list_channels())
+def test_keys_of_channels(name):
+    channel = type(create_channel(name, num_rx=4, num_streams=4))
+    options = list(inspect.signature(channel).parameters.values())[2:]
+    expected = {option.name: text_of(option.default) for option in options}
+    assert keys_below(f'**`type = "{name}"`**') == expected
+
+
+def test_these_are_all_tables_and_channels():
+    text = GUIDE.read_text(encoding="utf-8")
+    assert set(re.findall(r"^\*\*`\[(\w+)\]`\*\*", text, re.MULTILINE)) == {*TABLES, "channel"}
+    types = re.findall(r'^\*\*`type = "([\w-]+)"`\*\*', text, re.MULTILINE)
+    assert sorted(types) == sorted(list_channels())
+
+
+def test_definitions_and_scenarios_are_named():
+    text = GUIDE.read_text(encoding="utf-8")
+    definitions = text.split("### SNR definitions")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", definitions, re.MULTILINE) == list(SNR_DEFINITIONS)
+    shipped = text.split("### Shipped scenarios")[1].split("\n### ")[0]
+    for name in list_scenarios():
+        family = re.sub(r"-(\d+x\d+|siso).*", "", name)
+        assert re.search(rf"`{re.escape(family)}-", shipped), name

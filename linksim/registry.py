@@ -356,7 +356,8 @@ def register_detector(
         InvalidInput: the name is taken or malformed, or `cls` is not a detector.
 
     Example:
-        >>> class MyDetector(linksim.detectors.MMSEDetector):
+        >>> from linksim.detectors import MMSEDetector
+        >>> class MyDetector(MMSEDetector):
         ...     "Linear MMSE under another name."
         >>> linksim.register_detector("mine", MyDetector)
         >>> linksim.list_detectors()[-1]

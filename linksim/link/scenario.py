@@ -44,9 +44,9 @@ class System:
 class Code:
     """Channel code, decoder and interleaver.
 
-    "802.11n" is the (648, 324) LDPC code; "5g" takes `num_info_bits`, and its
-    length from `num_coded_bits` or the OFDM grid. With "none" a block is
-    `uses_per_block` channel uses.
+    "802.11n" is the (648, 324) LDPC code. The "5g" code has `num_info_bits` information
+    bits, and is as long as `num_coded_bits` or the OFDM grid says. With "none" there is no
+    code, and a block is `uses_per_block` channel uses.
     """
 
     type: str = "none"
@@ -140,8 +140,10 @@ class Snr:
 
 @dataclass(frozen=True)
 class Run:
-    """Defaults of a run; none of them changes what a block looks like except
-    `batch_size`, the number of blocks drawn together."""
+    """Defaults of a run.
+
+    Only `batch_size`, the number of blocks that are drawn together, changes the draws.
+    """
 
     detectors: tuple
     reference: str = ""
@@ -221,8 +223,8 @@ class Scenario:
         """A changed copy: `scenario.replace(csi={"type": "noisy", ...})`.
 
         Args:
-            name: of the copy; needed when it should not share the results folder.
-            tables: per table, a dictionary of the keys to change.
+            name: of the copy. Without a new name it shares the folder of results.
+            tables: for each table, a dictionary of the keys to change.
 
         Raises:
             InvalidInput: for unknown tables or keys, or invalid values.
@@ -237,8 +239,8 @@ class Scenario:
         return scenario_from_dict(data)
 
     def fingerprint(self):
-        """Hash of everything that shapes a batch of draws (not of the run's
-        targets, points, detectors or title)."""
+        """A hash of everything that changes a batch of draws. The run's targets, points,
+        detectors and title do not."""
         data = self.to_dict()
         data["batch_size"] = self.run.batch_size
         data["snr_definition"] = self.snr.definition

@@ -1,4 +1,4 @@
-"""Batches computed by worker processes, each with its own compiled graph."""
+"""Batches that worker processes compute, each with compiled functions of its own."""
 
 import functools
 import socket

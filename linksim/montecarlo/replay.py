@@ -1,4 +1,4 @@
-"""Re-create one block of a run, with everything that happened to it."""
+"""Make one block of a run again, with everything that happened to it."""
 
 from pathlib import Path
 
@@ -21,8 +21,9 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
     Returns:
         Dictionary of arrays: `bits` and `bits_hat` [k], `bit_errors`, `symbols` and
         `symbols_hat` [U, K], `h` and `h_hat` [U, M, K], `y` [U, M], `no` [U],
-        `llr` [U, K, m], `codeword_llr` [n] and, when coded, `decoder_llr`, the decoder's
-        soft bits of the mother code, information bits first, and `decoder_iterations`.
+        `llr` [U, K, m] and `codeword_llr` [n]. With a code also `decoder_llr`, the
+        decoder's soft bits of the mother code, information bits first, and
+        `decoder_iterations`.
     """
     check_int("block", block, minimum=0)
     simulator = LinkSimulator(scenario, xla)

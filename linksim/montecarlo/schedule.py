@@ -1,10 +1,10 @@
 """Which batches are run, and the order in which their results count.
 
-Whether a detector goes on after batch b of an SNR point depends on its batches 0..b
-alone. An executor may compute several batches at once, in any order: those that are
-likely to be needed are handed out ahead of the decision, and results count in the order
-of the batches. What turns out not to be needed is dropped, so the counts are those of
-one process, whatever computes the batches.
+Whether a detector goes on after batch b of an SNR point depends only on its batches 0 to
+b. An executor may compute several batches at once, in any order: batches that are likely
+to be needed are handed out before that is decided, and results count in the order of the
+batches. Results that turn out not to be needed are dropped. The counts are therefore the
+same as those of one process, whatever computes the batches.
 
 An executor has `capacity`, the number of jobs worth having out at once; `submit(job)`;
 and `next()`, which waits for any job and returns it with its outcome, {detector:
@@ -40,6 +40,7 @@ class StopRule:
         check_real("relative_width", self.relative_width, low=0)
 
     def done(self, counts):
+        """Whether a detector with these `Counts` is done."""
         if counts.blocks >= self.max_blocks:
             return True
         if counts.block_errors >= self.target_block_errors:
@@ -50,7 +51,7 @@ class StopRule:
         return False
 
     def likely_blocks(self, counts):
-        """Blocks after which a detector with these counts is likely to be done."""
+        """The number of blocks after which a detector is likely to be done."""
         bler = _likely_bler(counts)
         blocks = self.target_block_errors / bler
         if self.relative_width:
@@ -60,7 +61,7 @@ class StopRule:
 
 
 def _likely_bler(counts):
-    """An estimate that is never 0."""
+    """An estimate of the BLER that is never 0."""
     return (counts.block_errors + 0.5) / (counts.blocks + 1)
 
 
@@ -76,13 +77,13 @@ class Schedule:
     """The batches of a run: decides which are needed, and has them computed.
 
     Args:
-        executor: what computes jobs (see the module).
-        store: the `CountStore`; what it holds is not computed again.
+        executor: computes jobs (see the module).
+        store: the `CountStore`; batches that it holds are not computed again.
         rule: the `StopRule`.
         points: SNR in dB, in the order of the run.
         detectors: names.
         batch_size: blocks of a batch.
-        min_bler: a detector below it at a point is left out of those that follow.
+        min_bler: a detector that falls below it at a point is left out from then on.
         on_progress: called as `f(snr_db, {detector: Counts}, active)` before every
             decision.
         on_point: called as `f()` after every finished point.
@@ -117,7 +118,7 @@ class Schedule:
         """Run batches until every detector is done at every point.
 
         Raises:
-            Exception: that of a batch that is needed.
+            Exception: what a batch that is needed ended with.
         """
         left = list(self._detectors)
         for index, point in enumerate(self._points):
@@ -131,8 +132,8 @@ class Schedule:
     def _run_point(self, index, names):
         """Run batches 0, 1, ... of a point until every detector is done.
 
-        Decisions depend on batches 0..b alone, so a resumed run takes those of an
-        uninterrupted one.
+        A decision depends only on batches 0 to b, so a resumed run decides as an
+        uninterrupted one would have.
         """
         point, store = self._points[index], self._store
         totals = {name: Counts() for name in names}
@@ -189,7 +190,7 @@ class Schedule:
             self._hand_out(job)
 
     def _take(self, job, outcome):
-        """Note what came back. Of a job that ends twice, the first result counts."""
+        """Note what came back. If a job ends twice, its first result counts."""
         batch = self._out.get((job.snr_db, job.batch), {})
         waiting = [name for name in job.detectors if name in batch and batch[name] is None]
         for name in waiting:
@@ -208,16 +209,17 @@ class Schedule:
         return batch
 
     def _counts(self, point, name):
-        """All that is known of a detector at a point."""
+        """All counts that are known of a detector at a point."""
         seen = self._seen.get((point, name))
         return self._store.total(name, point) if seen is None else seen
 
     def _likely_job(self, index, names, active):
         """The job that is most likely to be needed next, or None.
 
-        First what the errors so far let expect of this point, then of those that
-        follow; where nothing is known, a detector takes as many batches as at the point
-        before, since curves fall. Then more of this point.
+        First come the batches that this point is likely to need, judged by the errors so
+        far, then those of the points that follow. Where nothing is known yet, a detector is
+        taken to need as many batches as at the point before, since curves fall. Last come
+        further batches of this point.
         """
         batches = {}
         for position in range(index, len(self._points)):

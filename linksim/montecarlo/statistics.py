@@ -12,8 +12,8 @@ CONFIDENCE = 0.95
 class Counts:
     """Raw counts of one detector at one SNR point.
 
-    `bit_errors_sq` and `symbol_errors_sq` are sums over blocks of the squared
-    errors of a block: with them the spread between blocks is known.
+    `bit_errors_sq` and `symbol_errors_sq` are sums over blocks of a block's squared
+    number of errors. They tell how far the blocks differ from each other.
     """
 
     blocks: int = 0
@@ -63,15 +63,16 @@ def clustered_interval(errors, errors_sq, trials, blocks, confidence=CONFIDENCE)
     """Interval of a bit or symbol error rate whose errors come in blocks.
 
     The variance between blocks gives an effective number of independent trials
-    (Korn and Graubard, Survey Methodology 24, 1998), for which the exact binomial
-    interval is taken. Without errors the blocks are the trials: nothing is known
-    of how many errors a bad block would hold.
+    [Korn98], and the interval is the exact binomial one for that number. Without any
+    error the blocks count as the trials, since nothing is known about how many errors a
+    bad block would hold.
 
     Args:
         errors: total errors.
         errors_sq: sum over blocks of the squared errors of a block.
         trials: bits or symbols, equally many in every block.
         blocks: number of independent blocks.
+        confidence: probability that the interval holds the rate.
     """
     if errors == 0 or blocks < 2:
         return binomial_interval(min(errors, 1), blocks) if blocks else (0.0, 1.0)
@@ -89,8 +90,8 @@ def clustered_interval(errors, errors_sq, trials, blocks, confidence=CONFIDENCE)
 def crossing(snr_db, rates, target):
     """SNR in dB at which a falling curve crosses `target`, or None.
 
-    Linear in dB against log10 of the rate, in the last interval where the curve
-    falls through the target. Rates must be positive where they matter.
+    It is interpolated, linearly in dB and log10 of the rate, between the last two points
+    where the curve falls through the target. Both rates have to be positive.
     """
     for i in reversed(range(len(rates) - 1)):
         high, low = rates[i], rates[i + 1]
@@ -101,11 +102,12 @@ def crossing(snr_db, rates, target):
 
 
 def gap_of_curves(curve, reference, target, num_resamples=1000, seed=0):
-    """dB that one curve needs more than another for a target rate.
+    """How many dB more than another curve a curve needs for a target rate.
 
-    For rates of which the store keeps no single blocks (SER). The interval takes all
-    points as independent, so for curves of the same draws it is too wide, not too
-    narrow: rates are resampled log-normally, with the spread of their own intervals.
+    This is for rates whose errors the store does not keep block by block, such as the SER.
+    Rates are resampled log-normally with the spread of their own intervals, as if all
+    points were independent. For curves of the same draws the interval is therefore too
+    wide rather than too narrow.
 
     Args:
         curve, reference: lists of (snr_db, rate, low, high) with 95 % intervals,
@@ -113,7 +115,7 @@ def gap_of_curves(curve, reference, target, num_resamples=1000, seed=0):
         target: the rate.
 
     Returns:
-        `{"gap_db", "gap_db_low", "gap_db_high"}`, as of `paired_gaps`.
+        `{"gap_db", "gap_db_low", "gap_db_high"}`, as `paired_gaps` gives them.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     z = norm.ppf((1 + CONFIDENCE) / 2)
@@ -123,7 +125,7 @@ def gap_of_curves(curve, reference, target, num_resamples=1000, seed=0):
         if not rows:
             return _gap(np.array([np.nan]))
         snr, rate, low, high = np.array(rows).T
-        # Of an interval that reaches down to zero the upper half counts
+        # Where an interval reaches down to zero, its upper half gives the spread
         spread = np.where(
             low > 0, np.log(high / np.maximum(low, 1e-300)) / 2, np.log(high / rate)
         )
@@ -134,15 +136,15 @@ def gap_of_curves(curve, reference, target, num_resamples=1000, seed=0):
 
 
 def paired_gaps(failed, reference, target, num_resamples=1000, seed=0):
-    """dB that each detector needs more than a reference for a target BLER.
+    """How many dB more than a reference each detector needs for a target BLER.
 
     All curves come from the same draws. The interval resamples blocks (Poisson
-    bootstrap), the same ones for all detectors, so what they have in common
-    cancels. A resampled rate of zero counts as half an error.
+    bootstrap), the same ones for all detectors, so that what they have in common cancels.
+    A resampled rate of zero counts as half an error.
 
     Args:
         failed: {detector: {snr_db: bool array [blocks]}}, whether each block
-            failed; block i is the same draw for all detectors, a detector that
+            failed. Block i is the same draw for all detectors. A detector that
             dropped out early has fewer blocks.
         reference: name of one detector.
         target: BLER.

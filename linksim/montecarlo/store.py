@@ -1,9 +1,9 @@
-"""Raw counts on disk: one JSON line per batch of a point, append only.
+"""Raw counts on disk: one JSON line per batch of a point, only ever appended.
 
-The first line says which draws the counts belong to. A line is written with one
-`write` call and flushed to disk, so a kill leaves at most a torn last line, which
-is dropped on the next start. Nothing in the file is ever rewritten. Each line ends in a
-checksum of itself, so that a number changed on disk is found.
+The first line says which draws the counts belong to. Each line is written by one `write`
+call and flushed to disk, so a kill leaves at most an incomplete last line, which the next
+start drops. Nothing in the file is ever rewritten. Each line ends with a checksum of
+itself, so that a number that was changed on disk is noticed.
 """
 
 import json
@@ -38,7 +38,7 @@ class CountStore:
         identity: dictionary that says which draws these are (fingerprint, seed,
             batch size); an existing file must carry the same.
         fresh: set an existing file aside, under a new name, and start anew.
-        keys: {detector: name in the file} of detectors whose results depend on more
+        keys: {detector: its name in the file}, for detectors whose results depend on more
             than their name, such as trained weights.
 
     Raises:
@@ -62,7 +62,7 @@ class CountStore:
             set_aside(self._path)
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            # Before reading: what another run is writing now is neither torn nor all
+            # Before reading, since another run's last line may still be growing
             self._lock()
             if os.fstat(self._descriptor).st_size:
                 self._load()
@@ -106,7 +106,7 @@ class CountStore:
                     "kept as it is, start anew with --fresh or in another folder"
                 ) from None
         if torn:
-            # The write that a kill interrupted
+            # A kill interrupted this write
             os.ftruncate(self._descriptor, len(data) - len(torn))
 
     def _check_identity(self, line):
@@ -160,7 +160,7 @@ class CountStore:
                 raise OSError(f"{written} of {len(data)} bytes written")
             os.fsync(self._descriptor)
         except OSError as error:
-            # A full disk may leave part of a line: take it back
+            # A full disk may have taken part of the line
             os.ftruncate(self._descriptor, size)
             raise ResultFileError(f"{self._path}: cannot write ({error})") from error
 
@@ -199,7 +199,7 @@ def _checksum(entry):
 
 def _parse(entry):
     """(detector, snr_db, batch, BatchResult) of each detector in a line."""
-    # Lines written before there was a checksum have none
+    # Earlier versions wrote lines without a checksum
     snr_db, batch, packed, *checksum = entry
     if checksum and checksum != [_checksum(entry[:3])]:
         raise ValueError("its checksum is wrong")

@@ -258,8 +258,12 @@ def test_teachers_pull_the_weights_that_are_made(models, network):
 @pytest.mark.parametrize(
     "name, change, message",
     [
-        ("oampnet2", ALL, "all_layers: OAMPNet2Detector has the logits of one layer"),
-        ("detnet", {"options": {"by_channel": True}}, "by_channel: DetNetDetector has no"),
+        ("oampnet2", ALL, "all_layers: OAMPNet2Detector has no unfolded layers"),
+        (
+            "detnet",
+            {"options": {"by_channel": True}},
+            "by_channel: DetNetDetector has no networks per",
+        ),
         ("oampnet2", {"loss": {"detnet": 1.0}}, "detnet gives the first layer no weight"),
         ("remimo", {"loss": SQUARED}, "squared-error needs the logits of PAMs"),
         (
@@ -267,11 +271,19 @@ def test_teachers_pull_the_weights_that_are_made(models, network):
             {"model": {"num_layers": 1, "head": "soft-sign"}},
             "detnet gives the first layer no weight",
         ),
-        ("remimo", {"loss": {"detnet": 1.0}}, "loss: REMIMODetector has no all_estimates"),
+        ("remimo", {"loss": {"detnet": 1.0}}, "loss: REMIMODetector has no estimates of its"),
         ("hypermimo-lr", {"loss": {"teacher-distance": 1.0}}, "teachers: needed for the loss"),
         ("hypermimo-lr", {"teachers": "mmnet/nothing"}, "teachers: 'mmnet/nothing' has no"),
-        ("detnet", {"options": {"by_drop": True}}, "by_drop: DetNetDetector has no"),
-        ("mmnet-iid", {"loss": {"log-l1": 1.0}}, "loss: MMNetIIDDetector has no layer_norms"),
+        (
+            "detnet",
+            {"options": {"by_drop": True}},
+            "by_drop: DetNetDetector has no networks per",
+        ),
+        (
+            "mmnet-iid",
+            {"loss": {"log-l1": 1.0}},
+            "loss: MMNetIIDDetector has no weight-scaled",
+        ),
         (
             "r-wesnet",
             {"options": {"penalized_from": 4}},

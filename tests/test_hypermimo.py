@@ -11,10 +11,11 @@ from linksim.channels import create_channel
 from linksim.channels.random import stream_keys
 from linksim.constellation import qam_points
 from linksim.detectors.detnet import DetNetDetector
-from linksim.detectors.hypermimo import HyperDetector, HyperMIMODetector, triangular_system
+from linksim.detectors.hypermimo import HyperDetector, HyperMIMODetector
 from linksim.detectors.mmnet import MMNetDetector
 from linksim.detectors.oampnet import OAMPNet2Detector
 from linksim.detectors.perchannel import FixedChannelDetector
+from linksim.detectors.real import stacked_qr
 from linksim.errors import InvalidInput
 from linksim.registry import build_detector
 from tests.conftest import draw_system
@@ -106,9 +107,9 @@ def test_hypermimo_has_the_published_size():
     assert count[0] / count[1] == pytest.approx(10, rel=0.1)
 
 
-def test_the_triangular_system_is_that_of_lapack(rng):
+def test_the_stacked_qr_is_that_of_lapack(rng):
     _, y, h, _ = draw_system(rng, 10, 8, 4, 4, 0.1, correlation=0.9)
-    reduced, r = triangular_system(*map(np.float32, real_system(y, h, 4)), 4)
+    reduced, r = stacked_qr(*map(np.float32, real_system(y, h, 4)), 4)
     for i in range(10):
         q, expected = complex_qr(h[i].astype(complex))
         got = np.asarray(r[i][:4, :4]) + 1j * np.asarray(r[i][4:, :4])
@@ -120,12 +121,12 @@ def test_the_triangular_system_is_that_of_lapack(rng):
 
 
 @pytest.mark.parametrize("num_rx, k, m", [(3, 3, 4), (2, 4, 2), (4, 6, 1)])
-def test_the_triangular_system_keeps_the_gram_matrix(rng, num_rx, k, m):
+def test_the_stacked_qr_keeps_the_gram_matrix(rng, num_rx, k, m):
     """Also with fewer antennas than streams, equal columns and a column of zeros."""
     _, y, h, _ = draw_system(rng, 6, num_rx, k, m, 0.1)
     h[1, :, 1], h[2, :, 0] = h[1, :, 0], 0
     y, h = map(np.float32, real_system(y, h, m))
-    reduced, r = map(np.asarray, triangular_system(y, h, k))
+    reduced, r = map(np.asarray, stacked_qr(y, h, k))
     assert np.isfinite(reduced).all()
     gram = np.einsum("bmi,bmj->bij", h, h)
     np.testing.assert_allclose(np.einsum("bki,bkj->bij", r, r), gram, atol=1e-4)

@@ -25,7 +25,7 @@ LAYERS = (
     {"backend", "constellation", "data", "errors", "files", "snr", "tables", "linksim"},
 )
 # All else in linksim works with every backend of Keras
-USES_TENSORFLOW = ("link", "complexity", "export", "report", "channels/cdl.py")
+USES_TENSORFLOW = ("link", "complexity", "export", "report", "channels/cdl.py", "backend.py")
 # What lists detectors, models and scenarios has to answer at once
 WITHOUT_KERAS = (
     "linksim",

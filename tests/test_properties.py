@@ -239,7 +239,7 @@ def test_compiled_detectors_are_finite(name):
     graph = tf.function(
         lambda *args: layer(*args),
         autograph=False,
-        jit_compile=getattr(layer, "xla_on_cpu", False),
+        jit_compile=layer.xla_on_cpu,
     )
 
     def check(kinds, seed):

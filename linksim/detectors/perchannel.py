@@ -5,6 +5,7 @@ import functools
 import keras
 from keras import ops
 
+from linksim.backend import compiled, is_eager_tensorflow
 from linksim.detectors.base import Detector
 from linksim.detectors.detnet import DetNetDetector
 from linksim.detectors.oampnet import OAMPNet2Detector
@@ -278,20 +279,15 @@ def logits_of_networks(network, parameters, y, h, no):
     if isinstance(network, ChannelNetworks):
         return network.logits_of_networks(parameters, y, h, no)
     arguments = network, list(parameters), y, h, no
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # In an eager call every network would be a step of Python
-        if tf.executing_eagerly():
-            return _in_turn_compiled()(*arguments)
+    # In an eager call every network would be a step of Python
+    if is_eager_tensorflow():
+        return _in_turn_compiled()(*arguments)
     return _in_turn(*arguments)
 
 
 @functools.cache
 def _in_turn_compiled():
-    import tensorflow as tf
-
-    return tf.function(_in_turn, autograph=False, jit_compile=True)
+    return compiled(_in_turn, xla=True)
 
 
 def _in_turn(network, parameters, y, h, no):

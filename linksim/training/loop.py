@@ -10,39 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from linksim.backend import compiled
 from linksim.errors import InvalidInput, ResultFileError, check_real
 from linksim.files import load_arrays, save_arrays, write_atomically
 from linksim.training.source import TRAINING, VALIDATION, VectorSource
-
-
-def compiled(function, variables=()):
-    """Trace a function once, without XLA, because LAPACK is faster without it on CPU.
-
-    Args:
-        function: a function of tensors.
-        variables: the variables that it reads and that change between calls.
-
-    Returns:
-        The compiled function, or on PyTorch the function itself.
-    """
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, autograph=False)
-    if backend == "jax":
-        import jax
-
-        variables = list(variables)
-
-        # JAX would trace the variables as constants
-        @jax.jit
-        def pure(values, *args):
-            with keras.StatelessScope(state_mapping=list(zip(variables, values))):
-                return function(*args)
-
-        return lambda *args: pure([v.value for v in variables], *args)
-    return function
 
 
 def source_of(recipe, scenario):
@@ -77,7 +48,7 @@ class Trainer:
         budget: fraction of the recipe's steps to run.
         on_step: called as `f(step, steps, loss)` after every step.
         on_validation: called as `f(entry)` with every new entry of the history.
-        tensorboard: write TensorBoard logs to `folder`/tensorboard, which needs TensorFlow.
+        tensorboard: write TensorBoard logs to `folder`/tensorboard.
 
     Raises:
         InvalidInput: a value out of range, or data that the layer cannot be trained on.
@@ -311,14 +282,13 @@ class Trainer:
     def _log(self, entry):
         if not self._tensorboard:
             return
-        import tensorflow as tf
+        from tensorboard.summary import Writer
 
         if self._writer is None:
-            self._writer = tf.summary.create_file_writer(str(self.folder / "tensorboard"))
-        with self._writer.as_default(step=entry["step"]):
-            for name, value in entry.items():
-                if name not in ("step", "seconds") and np.isfinite(value):
-                    tf.summary.scalar(name, value)
+            self._writer = Writer(str(self.folder / "tensorboard"))
+        for name, value in entry.items():
+            if name not in ("step", "seconds") and np.isfinite(value):
+                self._writer.add_scalar(name, value, entry["step"])
         self._writer.flush()
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from keras import ops
 
 import linksim
+from linksim.backend import compiled
 from linksim.data import model_folder
 from linksim.detectors.base import Detector
 from linksim.files import write_atomically
 from linksim.models import streams_of, trained_weights, write_model
 from linksim.registry import create_detector
-from linksim.training.loop import compiled, source_of
+from linksim.training.loop import source_of
 from linksim.training.losses import mutual_information
 from linksim.training.source import VALIDATION
 

@@ -414,10 +414,11 @@ def latency(name, args, console, repeats=20):
 def information(name, args, console, batches=32):
     """Mutual information of every shipped RE-MIMO on the distribution that it was trained
     on, from draws that no training saw, and of classical detectors on the same draws."""
+    from linksim.backend import compiled
     from linksim.models import list_models
     from linksim.registry import create_detector
     from linksim.training.build import load_layer
-    from linksim.training.loop import compiled, source_of
+    from linksim.training.loop import source_of
     from linksim.training.losses import mutual_information
     from linksim.training.recipe import load_recipe
     from linksim.training.source import VALIDATION

@@ -1,35 +1,57 @@
-# Everything runs in .venv, which is made from requirements.txt on first use.
+# Everything runs in .venv. `make coded-ber` fills it with what running needs, of exact
+# versions; tests, lint, docs and notebooks add the rest.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Both lists are complete: pip need not look for more
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 # Processes that share the tests
 WORKERS ?= 2
 
-.PHONY: coded-ber test test-slow notebooks clean
+.PHONY: coded-ber test test-slow lint docs notebooks requirements clean
 
 coded-ber: $(VENV)/.installed
 	$(BIN)/python simulations/coded_ber.py $(ARGS)
 
-test: $(VENV)/.installed
+test: $(VENV)/.tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-test-slow: $(VENV)/.notebooks
+test-slow: $(VENV)/.tests
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-notebooks: $(VENV)/.notebooks
+lint: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# API pages in build/docs/index.html; what is public must have a docstring
+docs: $(VENV)/.tests
+	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/pdoc --docformat google --output-directory build/docs linksim
+
+notebooks: $(VENV)/.tests
 	$(BIN)/python simulations/notebooks/run.py $(ARGS)
 
 $(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "linksim needs Python 3.10 to 3.13, this is %d.%d: make PYTHON=python3.11 ..." % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(INSTALL) -r requirements.txt
+	$(INSTALL) -e .
 	touch $@
 
-# What runs notebooks, beside the exact versions of everything else
-$(VENV)/.notebooks: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e ".[notebooks]"
+$(VENV)/.tests: $(VENV)/.installed requirements-test.txt
+	$(INSTALL) -r requirements-test.txt
 	touch $@
+
+# Writes both lists anew after a change of setup.cfg; keeps the versions that still fit
+COMPILE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.10 \
+	--no-annotate --group light setup.cfg
+requirements:
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet uv
+	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(COMPILE) -o requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(COMPILE) -o requirements-test.txt \
+		-c requirements.txt --extra dev --extra onnx --extra notebooks
 
 clean:
 	rm -rf $(VENV) build *.egg-info

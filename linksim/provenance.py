@@ -17,6 +17,8 @@ import linksim
 from linksim.data import scenario_folder
 
 PACKAGES = ("tensorflow", "keras", "sionna", "numpy", "scipy")
+# The same code with less around it: no GPU kernels, no ray tracer
+_OTHER_BUILDS = {"tensorflow": ("tensorflow-cpu",), "sionna": ("sionna-no-rt",)}
 # What results depend on; weights do not count here, results have their hashes
 _SOURCE = ("linksim", "simulations")
 
@@ -91,15 +93,18 @@ def describe_machine() -> dict[str, str]:
 
 def package_versions() -> dict[str, str]:
     """{package: version} of the installed packages that results depend on."""
-    return {p: importlib.metadata.version(p) for p in PACKAGES if _installed(p)}
+    versions = {package: package_version(package) for package in PACKAGES}
+    return {package: version for package, version in versions.items() if version}
 
 
-def _installed(package):
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+def package_version(package: str) -> str | None:
+    """The version of a package, whichever build of it is installed, or None."""
+    for name in (package, *_OTHER_BUILDS.get(package, ())):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def git_commit() -> str | None:

@@ -1,6 +1,7 @@
 """The main job as a user runs it."""
 
 import csv
+import importlib.metadata
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from linksim.cli.common import make_parser, print_entry
 from linksim.cli.main import COMMANDS, main
+from linksim.provenance import package_versions
 from tests.conftest import load_script
 
 ROOT = Path(__file__).parent.parent
@@ -249,6 +251,20 @@ def test_own_detectors(tmp_path):
     assert "My own detector." in done.stdout.splitlines()[-1]
     done = run("--import", tmp_path / "nosuch.py", "--list-detectors")
     assert done.returncode == 2 and "expected an existing .py file" in done.stderr
+
+
+def test_versions_are_those_of_the_build_that_is_installed(monkeypatch):
+    """requirements.txt has lighter builds of TensorFlow and Sionna, of other names."""
+    there = {"tensorflow-cpu": "2.21.0", "sionna-no-rt": "1.2.2", "numpy": "2.4.6"}
+
+    def version(name):
+        if name not in there:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    expected = {"tensorflow": "2.21.0", "sionna": "1.2.2", "numpy": "2.4.6"}
+    assert package_versions() == expected
 
 
 def test_texts_are_printed_as_they_are(capsys):

@@ -11,7 +11,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from linksim.cli.common import (
     load_user_code,
@@ -165,13 +165,13 @@ def chosen_detectors(args: argparse.Namespace, scenario: Scenario) -> list[str]:
     Raises:
         InvalidInput: for an unknown name.
     """
-    names = split_names(args.detectors) if args.detectors else scenario.run.detectors
+    names = list(split_names(args.detectors) if args.detectors else scenario.run.detectors)
     if args.quantizer:
         # A detector that names its own quantizer keeps it
         names = [n if "+" in n else f"{n}+{args.quantizer}" for n in names]
     for name in names:
         parse_receiver(name)
-    return list(names)
+    return names
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "coded_ber.py") -> int:
@@ -270,11 +270,11 @@ def _simulate(
     print_entry(console, f"{scenario.name}:", scenario.description)
     view = LiveView(console, run_points(scenario, points))
 
-    def on_point(results):
+    def on_point(results: dict[str, Any]) -> None:
         view.point(results)
         write_results(results, folder)
 
-    def on_progress(*state):
+    def on_progress(*state: Any) -> None:
         view.batch(*state)
         stop.check()
 

@@ -150,6 +150,6 @@ def start_keras() -> None:
         import keras
 
         if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
+            from linksim.link.devices import find_devices
 
-            tf.config.list_physical_devices()
+            find_devices()

@@ -69,7 +69,7 @@ def print_catalogue(console: Console, name: str | None = None) -> None:
         }
         if not cards:
             raise InvalidInput(f"NAME: got {name!r}, no model has such a name")
-    rows = [("model", "status", "system", "MI", "MI of mmse")]
+    rows: list[tuple[str, ...]] = [("model", "status", "system", "MI", "MI of mmse")]
     rows += [_row(model, card) for model, card in cards.items()]
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:

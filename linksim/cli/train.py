@@ -131,6 +131,7 @@ def train_all(recipes: Sequence[Recipe], args: argparse.Namespace, console: Cons
         "publish": args.publish,
         "tensorboard": not args.no_tensorboard,
     }
+    executor: InPlace | SweepPool
     if args.workers is None and args.ray is None:
         executor = InPlace(lambda recipe: train_here(recipe, args.output, options, console))
     else:

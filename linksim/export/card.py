@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import numpy as np
 import linksim
 from linksim.export.targets import Signature, Target
 from linksim.files import arrays_hash, write_atomically
+from linksim.provenance import package_version
 
 _PACKAGES = {
     "savedmodel": ("tensorflow", "keras", "sionna"),
@@ -71,7 +71,7 @@ def make_export_card(
         "made_with": {
             "linksim": linksim.__version__,
             "python": platform.python_version(),
-            **{p: importlib.metadata.version(p) for p in _PACKAGES[format]},
+            **{p: package_version(p) for p in _PACKAGES[format]},
             "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         },
     }

@@ -16,6 +16,7 @@ from linksim.export import load_keras_model
 
 
 def main(folder):
+    """Run the model on its test vector; returns 1 if an output differs too much, else 0."""
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     vector = np.load(folder / "test_vector.npz", allow_pickle=False)
     model = load_keras_model(folder / "model.keras")

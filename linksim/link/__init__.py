@@ -1,0 +1,1 @@
+"""The link: scenarios, the draw, receivers, decoders, and what compiles them."""

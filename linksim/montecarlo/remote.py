@@ -39,13 +39,16 @@ class RemoteBatches:
 
     @property
     def capacity(self):
+        """How many submitted jobs keep all workers busy."""
         return self._pool.capacity
 
     @property
     def workers(self):
+        """What computes the batches, for the provenance of results."""
         return self._pool.workers
 
     def next(self):
+        """The next finished job, and {detector: `BatchResult` or exception}."""
         job, outcome = self._pool.next()
         if isinstance(outcome, Exception):
             outcome = dict.fromkeys(job.detectors, outcome)

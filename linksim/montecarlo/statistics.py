@@ -30,19 +30,24 @@ class Counts:
         return Counts(*(a + b for a, b in zip(self.astuple(), other.astuple())))
 
     def astuple(self):
+        """The counts in the order of the fields."""
         return tuple(vars(self).values())
 
     @property
     def bler(self):
+        """Block error rate."""
         return self.block_errors / self.blocks
 
     def bler_interval(self):
+        """Bounds of the 95 % interval of the block error rate."""
         return binomial_interval(self.block_errors, self.blocks)
 
     def ber_interval(self):
+        """Bounds of the 95 % interval of the bit error rate, errors clustered in blocks."""
         return clustered_interval(self.bit_errors, self.bit_errors_sq, self.bits, self.blocks)
 
     def ser_interval(self):
+        """Bounds of the 95 % interval of the symbol error rate, clustered in blocks."""
         return clustered_interval(
             self.symbol_errors, self.symbol_errors_sq, self.symbols, self.blocks
         )

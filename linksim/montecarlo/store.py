@@ -182,6 +182,7 @@ class CountStore:
         return sorted(p for p, b in self._results.get(detector, {}).items() if b)
 
     def close(self):
+        """Close the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

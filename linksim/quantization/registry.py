@@ -97,7 +97,7 @@ def create_quantizer(
         ... )
         >>> data = quantizer.store(llr_2x2_qam64)  # bytes, 3 bits per LLR
         >>> quantizer.restore(data).shape
-        TensorShape([3, 2, 6])
+        (3, 2, 6)
     """
     entry = QUANTIZERS.entry(name)
     model = None

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""linksim against what one would use instead, side by side in one run.
+"""Time linksim side by side with what one would use instead.
 
-Every row calls ours and the rival's in turn, and gives both medians for one vector (or
-one simulation), their ratio with the quartiles over the repeats, and how far the results
-agree. Where a function can run in graph mode or with XLA, each side has the faster one.
+Every row calls both sides by turns. It gives the median times per vector (or per
+simulation), their ratio with its quartiles over the repeats, and how well the results
+agree. Where a function runs in graph mode and with XLA, each side takes the faster one.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# It takes the compilation of ten functions for the retracing of one
+# TensorFlow warns of retracing when several functions are compiled one after the other
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 if __package__ in (None, ""):  # run as a script: prefer the checkout around it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -28,10 +28,10 @@ from rich.table import Table
 from linksim.errors import InvalidInput
 from linksim.files import write_atomically
 
-# How functions are compiled: what is printed, and `jit_compile`
+# {how a function is compiled: `jit_compile`}
 MODES = {"graph": False, "XLA": True}
-# Row: (ours, options, rival, options, num_rx, num_streams, bits, batch, N0). Names that end
-# in a mode compare in that mode, others take the faster one on each side.
+# {row: (ours, options, rival, options, num_rx, num_streams, bits, batch, N0)}. A row whose
+# name ends in a mode compares both sides in that mode.
 DETECTORS = {
     "ml-2x2-qam64-app": ("ml", {}, "sionna-ml", {}, 2, 2, 6, 2000, 0.05),
     "ml-2x2-qam64-maxlog": (
@@ -46,7 +46,7 @@ DETECTORS = {
         *(4, 4, 4, 100, 0.2),
     ),
     **{
-        # Sionna has no OAMP; its EP is what solves the same problem in as many iterations
+        # Sionna has no OAMP; its EP solves the same problem in as many iterations
         f"{ours}-64x16-qam16-{mode}": (ours, {}, rival, {}, 64, 16, 4, 1000, 5.0)
         for ours, rival in (
             ("mmse", "sionna-lmmse"),
@@ -61,21 +61,21 @@ DETECTORS = {
         *("sionna-ml", {"demapping_method": "maxlog"}),
         *(2, 2, 8, 100, 0.01),
     ),
-    # 2^24 hypotheses: Sionna's detector cannot hold them
+    # Sionna's detector cannot hold the 2^24 hypotheses
     "ml-4x4-qam64-maxlog": (
         *("ml", {"demapping_method": "maxlog"}, None, {}),
         *(4, 4, 6, 4, 0.05),
     ),
 }
-# Sionna's names of the same detector, where they differ
+# Sionna's names for the same detectors, where they are not "sionna-" and ours
 SAME = {"mmse": "sionna-lmmse"}
-# Row: num_rx, num_streams, bits, batch of ours, vectors of the reference, N0
+# {row: (num_rx, num_streams, bits, our batch, vectors of the reference, N0)}
 RELAXATIONS = {
     "sdr-60x30-bpsk": (60, 30, 1, 1000, 3, 12.0),
     "sdr-64x16-qam16": (64, 16, 4, 1000, 2, 4.0),
 }
-# Row: scenario, detector, SNR in dB where its BLER is about 1e-2, blocks: the scenario's
-# batch, and more, on which the lanes stay full for longer
+# {row: (scenario, detector, SNR in dB where its BLER is about 1e-2, blocks)}: the scenario's
+# batch, and larger ones, in which the decoder's lanes stay full for longer
 DECODING = {
     f"decode-{code}-{blocks}": (scenario, "ml", snr_db, blocks)
     for code, scenario, snr_db, batches in (
@@ -86,9 +86,9 @@ DECODING = {
 }
 RUN = "run-2x2-qam64"
 RUN_SCENARIO, RUN_POINTS = "rayleigh-2x2-qam64", (12, 13, 14, 15)
-# Blocks of a point: at BLER 1e-2 the 95 % interval is then 0.6 to 1.5 times it
+# Blocks per point: at a BLER of 1e-2 the 95 % interval is then 0.6 to 1.5 times the BLER
 RUN_BLOCKS = 2000
-# Blocks of a batch; of 500, Sionna's ML would need more than 10 GB
+# Blocks per batch; with 500, Sionna's ML would need more than 10 GB
 RUN_BATCH = {"ours": 500, "rival": 100}
 # Five detectors and their counterparts in Sionna
 RUN_DETECTORS = {
@@ -101,7 +101,7 @@ RUN_DETECTORS = {
 ROWS = (*DETECTORS, *RELAXATIONS, *DECODING, RUN)
 
 
-# One or two of a kind: a detector is compiled in two modes, which takes seconds
+# With --quick: one or two rows of a kind, as compiling in two modes takes seconds
 QUICK = ["ml-2x2-qam64-app", "ml-4x4-qam16-app", "mmse-64x16-qam16-xla"]
 QUICK += ["ep-64x16-qam16-xla", "kbest-4x4-qam16"]
 
@@ -109,15 +109,15 @@ QUICK += ["ep-64x16-qam16-xla", "kbest-4x4-qam16"]
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--only", choices=ROWS, action="append", help="one row; may be repeated")
-    add("--json", metavar="FILE", help="write the rows there")
-    add("--markdown", metavar="FILE", help="write a table there")
+    add("--only", choices=ROWS, action="append", help="a row; may be repeated")
+    add("--json", metavar="FILE", help="write the rows to this file")
+    add("--markdown", metavar="FILE", help="write a table to this file")
     add(
         "--quick",
         action="store_true",
-        help="small batches, three repeats, a few detectors alone",
+        help="small batches, three repeats, and a few detectors only",
     )
-    add("--repeats", type=int, default=9, metavar="N")
+    add("--repeats", type=int, default=9, metavar="N", help="calls of each side")
     return parser.parse_args(argv)
 
 
@@ -138,7 +138,7 @@ def draw_vectors(num_rx, num_streams, bits, batch, no):
 
 
 def faster(function, inputs, choice=MODES):
-    """The function in graph mode or with XLA, whichever of `choice` takes less time."""
+    """The function in the mode of `choice` that takes less time, as (mode, function)."""
     import tensorflow as tf
 
     modes = {}
@@ -160,7 +160,7 @@ def faster(function, inputs, choice=MODES):
 
 
 def row_of(name, ours, rival, seconds, per, agreement):
-    """A row from the seconds of interleaved calls and the vectors of one call."""
+    """A row, from the seconds of the calls and the number of vectors in one call."""
     mine = seconds["ours"] / per["ours"]
     row = {
         "row": name,
@@ -209,7 +209,7 @@ def detector_row(name, args):
             agreement = f"{100 * np.mean((a > 0) == (b > 0)):.2f} % of bits decided alike"
     calls = {side: lambda f=f: f(*inputs) for side, f in functions.items()}
     seconds = interleaved_seconds(calls, args.repeats)
-    theirs = f"{rival} ({modes['rival']})" if rival else "none holds it"
+    theirs = f"{rival} ({modes['rival']})" if rival else "none can hold it"
     per = dict.fromkeys(calls, batch)
     return row_of(name, f"{ours} ({modes['ours']})", theirs, seconds, per, agreement)
 
@@ -233,7 +233,7 @@ def relaxation_row(name, args):
 
 
 def decoding_row(name, args):
-    """Decoding that stops, against Sionna's decoder with all iterations."""
+    """Compare decoding that stops with Sionna's decoder, which runs all iterations."""
     import tensorflow as tf
 
     from linksim.complexity import interleaved_seconds
@@ -261,9 +261,9 @@ def decoding_row(name, args):
 
 
 def run_row(name, args):
-    """A whole simulation: all detectors at four points, compilation included.
+    """Compare whole simulations: all detectors at four points, compilation included.
 
-    The rival has the same blocks, with Sionna's decoder as it is.
+    The rival simulates the same blocks, with Sionna's own decoder.
     """
     import tensorflow as tf
     from sionna.phy.utils import sim_ber
@@ -305,7 +305,7 @@ def run_row(name, args):
 
         def mc_fun(batch_size, ebno_db, model=model, batches=batches):
             nonlocal rival_first
-            # sim_ber's "Eb/N0" is handed through: it is the scenario's SNR
+            # What sim_ber calls Eb/N0 is the SNR of the scenario
             batch, snr_db = next(batches), float(ebno_db)
             keys = tf.constant(link.keys(0, snr_db, batch))
             no = tf.constant(link.no(snr_db), tf.float32)
@@ -323,7 +323,7 @@ def run_row(name, args):
             early_stop=False,
             verbose=False,
         )
-        if mine != "oamp":  # Sionna has none; MMSE-PIC stands for its cost
+        if mine != "oamp":  # Sionna's MMSE-PIC is there for its cost only
             for point, value in zip(RUN_POINTS, theirs.numpy()):
                 largest = max(largest, abs(value - bler[mine, point]))
     rival = time.perf_counter() - start
@@ -337,8 +337,8 @@ def run_row(name, args):
     return row_of(name, *labels, seconds, {"ours": 1, "rival": 1}, agreement)
 
 
-def machine():
-    """What the times were taken on."""
+def timed_on():
+    """The machine and the versions that the times belong to."""
     import sionna
     import tensorflow as tf
 
@@ -362,7 +362,7 @@ def machine():
 
 
 def cells(row):
-    """The texts of a row, for both kinds of table."""
+    """The cells of a row as texts."""
     if "ratio" in row:
         ratio = f"{row['ratio']:.3g} [{row['ratio_low']:.3g}, {row['ratio_high']:.3g}]"
         rival_ms = f"{row['rival_ms']:.4g}"
@@ -385,10 +385,10 @@ HEADER = ["row", "ours", "ms", "rival", "ms", "times faster", "agreement"]
 def markdown(rows, facts):
     lines = ["# Benchmark", ""]
     lines.append("Made by `python simulations/benchmark.py --markdown results/benchmark.md`.")
-    lines.append(
-        "Median milliseconds for one vector or codeword (a whole simulation in the last"
-    )
-    lines.append("row), calls of both sides in turn; in brackets the quartiles of the ratio.")
+    lines += [
+        "Median milliseconds per vector or codeword; the last row is a whole simulation."
+    ]
+    lines += ["Both sides were called by turns; in brackets are the quartiles of the ratio."]
     lines += ["", ", ".join(f"{k}: {v}" for k, v in facts.items() if v), ""]
     lines.append("| " + " | ".join(HEADER) + " |")
     lines.append("|---" * len(HEADER) + "|")
@@ -424,7 +424,7 @@ def main(argv=None):
     for row in rows:
         table.add_row(*cells(row))
     console.print(table)
-    facts = machine()
+    facts = timed_on()
     if args.json:
         text = json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n"
         write_atomically(Path(args.json), text)

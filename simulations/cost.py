@@ -19,7 +19,7 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from benchmark import draw_vectors, machine
+from benchmark import draw_vectors, timed_on
 from rich.console import Console
 
 from linksim.errors import InvalidInput, ResultFileError
@@ -128,7 +128,7 @@ def pareto(args, console):
         "scenario": scenario.name,
         "snr_db": snr_db,
         "batch": PARETO_BATCH,
-        "machine": machine(),
+        "machine": timed_on(),
         "rows": rows,
     }
     args.output.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,7 @@ def growth(args, console):
                 )
         args.output.mkdir(parents=True, exist_ok=True)
         rows.sort(key=lambda r: order[r["detector"]])
-        data = {"machine": machine(), "rows": rows, "slopes": slopes(rows)}
+        data = {"machine": timed_on(), "rows": rows, "slopes": slopes(rows)}
         save_json(args.output / "growth.json", data)
     _plot_growth(data, args.output / "growth.png")
     console.print(f"{args.output}/growth.png")
@@ -225,7 +225,7 @@ def _known_rows(path, wanted):
         InvalidInput: some detectors are not `wanted` again, and were timed on another
             machine.
     """
-    rows, facts = [], machine()
+    rows, facts = [], timed_on()
     if path.exists():
         data = load_json(path)
         if data["machine"] == facts:

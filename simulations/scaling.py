@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""How a simulation gets faster with workers, and what limits it.
+"""Measure how much faster a simulation gets with workers, and what limits it.
 
-"workers" times the same batches in this process with all cores, and by 1, 2, ... workers
-that share them; what comes before the first result is given apart. "driver" times what
-the process that hands out batches does for each of them: with workers that compute
-nothing, with and without a result file on disk. "virtual" runs the schedule on a clock of
-its own, with batches that take one second and fail as often as in a finished run: how long
-1 to 1000 workers take, what they compute in vain, and what the schedule itself costs.
+"workers" times the same batches in this process with all cores, and in 1, 2, ... workers
+that share the cores; the time before the first result is given separately. "driver" times
+what the process that hands out the batches does for each of them, with workers that compute
+nothing, with and without a result file on disk. "virtual" runs the schedule on a simulated
+clock, with batches that take one second and blocks that fail as often as in a finished run:
+it gives the time that 1 to 1000 workers take, how much they compute in vain, and what the
+schedule itself costs.
 """
 
 import argparse
@@ -25,7 +26,7 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from benchmark import machine
+from benchmark import timed_on
 from rich.console import Console
 
 from linksim.errors import InvalidInput, WorkerError
@@ -37,22 +38,24 @@ from linksim.workers import InPlace, Pool, num_cores
 
 PARTS = ("workers", "driver", "virtual")
 SCENARIO, SNR_DB, DETECTORS = "rayleigh-2x2-qam64", 13.0, ("mmse", "ep", "ml", "kbest")
-# Enough that no error count ends a timed run
+# So many block errors that they never end a timed run
 ENDLESS = 10**9
-# The run that rates of "virtual" are from, and the numbers of workers
+# For "virtual": the run that the error rates are taken from, and the numbers of workers
 RATES = Path("results/cdl-c-8x4-qam16/results.json")
 VIRTUAL_WORKERS = (1, 10, 100, 1000)
+# What earlier files call some of their rows
+LABELS = {"embedded": "one process", "1 workers": "1 worker"}
 VIRTUAL_RULE = StopRule(target_block_errors=1000, max_blocks=10**6)
 
 
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--only", choices=PARTS, action="append", help="one part; may be repeated")
-    add("--workers", default="1,2", metavar="N,N", help="numbers of workers")
-    add("--ray", metavar="ADDRESS", help="of a Ray cluster; default this machine")
+    add("--only", choices=PARTS, action="append", help="a part; may be repeated")
+    add("--workers", default="1,2", metavar="N,N", help="numbers of workers to time")
+    add("--ray", metavar="ADDRESS", help="address of a Ray cluster; default: this machine")
     add("--batch-size", type=int, default=500, metavar="N", help="blocks of a batch")
-    add("--batches", type=int, default=40, metavar="N", help="of a timed run")
+    add("--batches", type=int, default=40, metavar="N", help="batches of a timed run")
     add("--repeats", type=int, default=3, metavar="N", help="timed runs of each kind")
     add("--output", type=Path, default=Path("results/scaling"), metavar="DIR")
     return parser.parse_args(argv)
@@ -62,7 +65,7 @@ def parse_arguments(argv):
 
 
 def time_workers(args, console):
-    """Rows: seconds of the same batches in this process and by workers."""
+    """Time the same batches in this process and in workers; returns a row for each."""
     from linksim.link.scenario import load_scenario
     from linksim.link.simulator import LinkSimulator
     from linksim.montecarlo.jobs import run_job
@@ -74,7 +77,7 @@ def time_workers(args, console):
         simulator.add_detector(name)
     rows = []
     for number in [0, *(int(n) for n in args.workers.split(","))]:
-        label = f"{number} workers" if number else "embedded"
+        label = f"{number} worker{'s' * (number > 1)}" if number else "one process"
         if number:
             executor = RemoteBatches(simulator, 0, number, args.ray)
         else:
@@ -102,7 +105,7 @@ def time_workers(args, console):
 
 
 def warm_up(executor, number):
-    """Seconds until all workers are ready, and until each has compiled."""
+    """Seconds until all workers are ready, and seconds from then until each has compiled."""
     begin = time.perf_counter()
     executor.submit(Job(SNR_DB, 0, DETECTORS[:1]))
     executor.next()
@@ -121,7 +124,7 @@ def warm_up(executor, number):
 
 
 def timed_run(executor, args):
-    """Seconds of a run of so many batches, with a result file on disk."""
+    """Seconds of a run of `args.batches` batches, with a result file on disk."""
     rule = StopRule(ENDLESS, args.batches * args.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         with CountStore(Path(folder) / "counts.jsonl", {}) as store:
@@ -136,12 +139,12 @@ def timed_run(executor, args):
 
 
 def make_idle(result):
-    """In a worker: the function that gives the same result at once."""
+    """Make a worker's function that returns the same result at once."""
     return lambda job: dict.fromkeys(job.detectors, result)
 
 
 def time_driver(args, console):
-    """Rows: seconds per batch, with workers that compute nothing."""
+    """Time each batch with workers that compute nothing; returns a row for each case."""
     number, batches = max(int(n) for n in args.workers.split(",")), 2000
     rule = StopRule(ENDLESS, batches * args.batch_size)
     result = BatchResult(
@@ -194,22 +197,22 @@ def time_driver(args, console):
 
 
 class VirtualWorkers:
-    """An executor on a clock of its own.
+    """An executor on a simulated clock.
 
     A batch takes 0.9 to 1.1 seconds, whatever its detectors, and blocks fail at given
-    rates. Each worker has two jobs at once, as `linksim.workers.Pool` gives them.
+    rates. Each worker holds two jobs at once, as in `linksim.workers.Pool`.
 
     Args:
-        number: of workers.
+        number: number of workers.
         rates: {(detector, snr_db): BLER}.
-        batch_size: blocks of a batch.
+        batch_size: blocks per batch.
     """
 
     def __init__(self, number, rates, batch_size):
         self.capacity = 2 * number
         self.now = self.own_seconds = 0.0
         self.num_jobs = self.num_results = 0  # a job has a result for each detector
-        self._free = [0.0] * number  # a heap: when workers have nothing more to do
+        self._free = [0.0] * number  # a heap of the times at which workers become idle
         self._out = []  # a heap of (end, number, job)
         self._rates, self._size = rates, batch_size
         self._rng = np.random.default_rng(0)
@@ -238,13 +241,13 @@ class VirtualWorkers:
 
 
 def run_virtually(number, results, rule):
-    """A row: the run whose rates are in `results`, by so many workers."""
+    """Run with `number` virtual workers at the error rates in `results`; returns a row."""
     rates = {(r["detector"], r["snr_db"]): r["bler"] for r in results["records"]}
     detectors = list(dict.fromkeys(d for d, _ in rates))
     points = sorted({p for _, p in rates})
     for detector in detectors:
         for low, point in zip(points, points[1:]):
-            # Left out of the run: far below the waterfall
+            # The run left these points out, as they are far below the waterfall
             rates.setdefault((detector, point), rates[detector, low] / 10)
     run = results["scenario"]["run"]
     executor = VirtualWorkers(number, rates, run["batch_size"])
@@ -269,7 +272,7 @@ def run_virtually(number, results, rule):
 
 
 def virtual(args, console):
-    """Rows of `run_virtually`, with speed-ups."""
+    """Run with all numbers of virtual workers; returns their rows, with speed-ups."""
     results, rows = load_json(RATES), []
     for number in VIRTUAL_WORKERS:
         with console.status(f"{number} virtual workers"):
@@ -282,7 +285,7 @@ def virtual(args, console):
 
 
 def markdown(data):
-    """The rows as a page."""
+    """The page of all rows, as Markdown."""
     facts = ", ".join(f"{k}: {v}" for k, v in data["machine"].items() if v)
     lines = ["# Scaling", "", "Made by `python simulations/scaling.py`.", "", facts]
     if "workers" in data:
@@ -292,8 +295,8 @@ def markdown(data):
             "## Workers",
             "",
             f"{s['batches']} batches of {s['batch_size']} blocks of `{SCENARIO}` by "
-            f"{', '.join(DETECTORS)}; medians. Efficiency: time of this process with all "
-            "cores, over that of workers that share them.",
+            f"{', '.join(DETECTORS)}; medians. Efficiency is the time of one process with all "
+            "cores over the time of the workers that share them.",
             "",
             *table(
                 (
@@ -307,7 +310,7 @@ def markdown(data):
                 + ("efficiency",),
                 [
                     (
-                        r["what"],
+                        LABELS.get(r["what"], r["what"]),
                         r["threads"],
                         f"{r['start_seconds']:.1f}",
                         f"{r['first_batches_seconds']:.1f}",
@@ -325,7 +328,7 @@ def markdown(data):
             "",
             "## The process that hands out",
             "",
-            "For each batch, with workers that compute nothing.",
+            "Times for each batch, with workers that compute nothing.",
             "",
             *table(
                 ("", "ms", "CPU ms", "batches a second", "bytes in the file"),
@@ -347,8 +350,8 @@ def markdown(data):
             "",
             "## Virtual workers",
             "",
-            f"The rates of `{RATES}`, {rule.target_block_errors} block errors a point, a "
-            "second for a batch, and a process that hands out in no time.",
+            f"Error rates as in `{RATES}`, {rule.target_block_errors} block errors a point, one "
+            "second per batch, and a process that hands out batches in no time.",
             "",
             *table(
                 (
@@ -385,9 +388,9 @@ def main(argv=None):
     args.output.mkdir(parents=True, exist_ok=True)
     file = args.output / "scaling.json"
     try:
-        # Parts that are not measured now stay as they are
+        # Parts that are not measured this time stay as they are
         data = load_json(file) if file.exists() and args.only else {}
-        data["machine"] = machine()
+        data["machine"] = timed_on()
         for part, measure in zip(PARTS, (time_workers, time_driver, virtual)):
             if part in (args.only or PARTS):
                 data[part] = measure(args, console)

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""A soak test of the Monte-Carlo engine: kills, full disks and slow disks, at random.
+"""Soak-test the Monte-Carlo engine with kills, full disks and slow disks at random.
 
-A run is disturbed again and again until it is complete: killed between any two
-instructions, killed in the middle of a write, stopped by a disk without space, slowed by
-a disk that takes its time; and a second run tries to write to the same file. After every
-disturbance nothing that was written may be missing, and `results.json` is whole. A
-complete run has the counts of one that nobody disturbed. Then the next run starts, until
-the time is up.
+A run is disturbed again and again until it is complete: it is killed between any two
+instructions or in the middle of a write, stopped by a full disk, or slowed down by a slow
+one, and a second run tries to write to the same file. After every disturbance nothing that
+was written may be missing, and `results.json` must be whole. A complete run must have the
+counts of an undisturbed one. Then the next run starts, until the time is up.
 """
 
 import argparse
@@ -34,11 +33,11 @@ FAULTS = ("kill", "torn write", "full disk", "slow disk")
 SCENARIO = "gauss-markov-4x2-qpsk"
 DETECTORS = ("mmse", "zf")
 POINTS = (0.0, 2.0, 4.0)
-# Bytes of one batch in the file, roughly
+# About how many bytes one batch takes in the file
 _LINE = 200
 _DISK_FULL = 3  # exit code of a run that could not write
-_MINUTES_OF_A_RUN = 10  # without a disturbance it takes seconds
-# What a record of results.json is compared by; the others follow, or are times
+_MINUTES_OF_A_RUN = 10  # an undisturbed run takes seconds
+# Keys by which records are compared; the others follow from these, or are times
 _COUNTS = (
     *("detector", "snr_db", "bits", "bit_errors", "blocks", "block_errors"),
     *("symbols", "symbol_errors", "ber_low", "ber_high", "ser_low", "ser_high"),
@@ -53,7 +52,7 @@ class SoakError(RuntimeError):
 
 
 def run_disturbed(folder, seed, max_blocks, fault):
-    """Simulate to the end, or to the disturbance; ends the process."""
+    """Simulate to the end or to the disturbance, and end the process."""
     try:
         _simulate(Path(folder), seed, max_blocks, fault)
     except ResultFileError as error:
@@ -82,7 +81,7 @@ def _simulate(folder, seed, max_blocks, fault):
 
     def on_progress(*state):
         nonlocal batches
-        # From the second batch on, when all is compiled that writes files of its own
+        # After the first batch: compilation writes files of its own
         if batches == 1:
             disturb(fault, folder)
         batches += 1
@@ -92,7 +91,7 @@ def _simulate(folder, seed, max_blocks, fault):
         scenario,
         DETECTORS,
         snr_db=POINTS,
-        # Some detectors stop on their errors, some on their blocks
+        # Some detectors stop at the number of errors, some at the number of blocks
         target_block_errors=max_blocks // 3,
         max_blocks=max_blocks,
         seed=seed,
@@ -106,10 +105,10 @@ def _simulate(folder, seed, max_blocks, fault):
 
 
 def disturb(fault, folder):
-    """Make this process suffer a fault, {"kind", and its parameters}."""
+    """Make this process suffer a fault: a dictionary of "kind" and its parameters."""
     kind, write, sync = fault["kind"], os.write, os.fsync
     if kind == "full disk":
-        # A short write and then an error, as from a disk without space
+        # The kernel writes part of a line and then reports an error, as on a full disk
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         size = (folder / "counts.jsonl").stat().st_size + fault["bytes"]
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -140,7 +139,7 @@ def disturb(fault, folder):
 
 
 def random_fault(rng):
-    """A disturbance: its kind, its parameters, and when the process is killed."""
+    """Draw a fault: its kind, its parameters, and when the process is killed."""
     kind = rng.choice(FAULTS)
     fault = {"kind": kind}
     if kind in ("kill", "slow disk"):
@@ -159,12 +158,16 @@ def random_fault(rng):
 
 
 def complete_lines(data):
-    """The lines of a store that were written to their end."""
+    """The part of a store's file that ends with its last complete line."""
     return data[: data.rfind(b"\n") + 1]
 
 
 def check_store(before, after, fault):
-    """Nothing that was there is missing or changed, and no batch stands twice."""
+    """Check that nothing is missing or changed, and that no batch appears twice.
+
+    Raises:
+        SoakError: something is.
+    """
     if not after.startswith(complete_lines(before)):
         raise SoakError(f"{fault}: lines that were written are missing or changed")
     if fault["kind"] == "full disk" and after != complete_lines(after):
@@ -175,13 +178,17 @@ def check_store(before, after, fault):
 
 
 def check_results(folder):
-    """`results.json` is whole, whenever the run ended."""
+    """Read `results.json`, which must be whole whenever the run ended; None if absent."""
     file = folder / "results.json"
     return load_json(file) if file.exists() else None
 
 
 def compare(results, expected):
-    """The counts of a run are those of another."""
+    """Check that two runs have the same counts.
+
+    Raises:
+        SoakError: they differ.
+    """
     found, wanted = (
         [tuple(r[k] for k in _COUNTS) for r in x["records"]] for x in (results, expected)
     )
@@ -199,9 +206,9 @@ class Soak:
     """Disturbs runs until the time is up.
 
     Args:
-        folder: of the runs.
-        seed: of the disturbances; those are repeatable but for the timing of kills.
-        max_blocks: of each SNR point; sets how long a run is.
+        folder: folder of the runs.
+        seed: seed of the disturbances, which are repeatable except for the timing of kills.
+        max_blocks: blocks per SNR point; sets how long a run is.
         report: called with a line of text after every run.
     """
 
@@ -209,7 +216,7 @@ class Soak:
         self.folder, self.max_blocks, self._report = folder, max_blocks, report
         self._rng = random.Random(seed)
         self._context = multiprocessing.get_context("forkserver")
-        # Workers start in a tenth of a second with these loaded, before any computation
+        # With these modules loaded, a process starts in a tenth of a second
         self._context.set_forkserver_preload(
             ["linksim.montecarlo.engine", "linksim.montecarlo.output"]
         )
@@ -221,11 +228,18 @@ class Soak:
         }
 
     def run(self, seconds, max_runs=None):
-        """Soak for some time; returns the summary.
+        """Disturb runs for some time.
+
+        Args:
+            seconds: no run starts after them; the last one is finished.
+            max_runs: the most runs, or None for no limit.
+
+        Returns:
+            The summary, a dictionary.
 
         Raises:
             SoakError: a count was lost, changed or repeated.
-            ResultFileError: a file cannot be read any more.
+            ResultFileError: a file can no longer be read.
         """
         deadline = time.monotonic() + seconds
         while not self.summary["runs"] or time.monotonic() < deadline:
@@ -263,7 +277,7 @@ class Soak:
         )
 
     def _episode(self, folder, seed, fault):
-        """Start or resume a run, with one disturbance; returns its exit code."""
+        """Start or resume a run, disturb it once, and return its exit code."""
         file = folder / "counts.jsonl"
         before = file.read_bytes() if file.exists() else b""
         process = self._context.Process(
@@ -296,7 +310,7 @@ class Soak:
         return code
 
     def _intrude(self, file):
-        """Another run on a store in use is refused."""
+        """Check that another run is refused while the store is in use."""
         try:
             CountStore(file, {"fingerprint": "of an intruder"}).close()
         except ResultFileError:
@@ -308,10 +322,16 @@ class Soak:
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--minutes", type=float, default=60.0, metavar="X", help="the last run is finished")
-    add("--seed", type=int, default=0, metavar="N", help="of the disturbances")
-    add("--max-blocks", type=int, default=12000, metavar="N", help="of each SNR point")
-    add("--runs", type=int, metavar="N", help="stop after this many")
+    add(
+        "--minutes",
+        type=float,
+        default=60.0,
+        metavar="X",
+        help="how long; the last run is finished",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="seed of the disturbances")
+    add("--max-blocks", type=int, default=12000, metavar="N", help="blocks per SNR point")
+    add("--runs", type=int, metavar="N", help="stop after this many runs")
     add("--output", type=Path, default=Path("results/runs/soak"), metavar="DIR")
     return parser.parse_args(argv)
 
@@ -332,7 +352,7 @@ def main(argv=None):
     faults = ", ".join(f"{n} x {kind}" for kind, n in summary["faults"].items())
     print(
         f"{summary['runs']} runs of {summary['batches']} batches, {faults}; "
-        f"{summary['torn_lines']} torn lines; every count as without disturbance"
+        f"{summary['torn_lines']} torn lines; every count is as without disturbance"
     )
     return 0
 

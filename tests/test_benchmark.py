@@ -1,4 +1,4 @@
-"""The benchmark script: its rows and files; no time is asserted."""
+"""The rows and files of the benchmark script. No time is asserted."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_times_are_of_one_vector(benchmark):
     row = benchmark.row_of("x", "a", "b", seconds, {"ours": 1000, "rival": 10}, "same")
     assert row["ours_ms"] == pytest.approx(2.0)
     assert row["rival_ms"] == pytest.approx(600.0)
-    # Ratios of calls made one after the other: 150, 450, 150
+    # The ratios of successive calls are 150, 450 and 150
     assert row["ratio"] == pytest.approx(150) and row["ratio_high"] == pytest.approx(300)
 
 

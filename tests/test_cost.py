@@ -1,4 +1,4 @@
-"""The script that sets error rates against costs, and tells how costs grow."""
+"""The script that compares error rates with costs, and shows how costs grow."""
 
 import importlib
 import json
@@ -88,7 +88,7 @@ def test_times_of_other_detectors_stay_if_they_are_of_this_machine(
     times["zf"] = 4.0
     assert cost.main([*run, "zf"]) == 0
     assert dict(known())["zf"] == 4.0 and len(known()) == 3
-    monkeypatch.setattr(cost, "machine", lambda: {"cores": 99})
+    monkeypatch.setattr(cost, "timed_on", lambda: {"cores": 99})
     assert cost.main([*run, "zf"]) == 2
     assert dict(known())["mmse"] == 1.0
     assert cost.main([*run, "mmse", "zf", "ep"]) == 0

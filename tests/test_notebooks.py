@@ -1,4 +1,4 @@
-"""The committed notebooks are whole and clean; the slow tests run them."""
+"""The committed notebooks are complete and clean; the slow tests run them."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from tests.conftest import load_script
 FOLDER = Path(__file__).resolve().parents[1] / "simulations/notebooks"
 NAMES = ["1_swap_detectors", "2_harq_relay", "3_own_detector", "4_failing_block"]
 LARGEST = 300_000
-# Folders of a machine, and addresses of objects
+# Paths of a machine, and addresses of objects
 _MACHINE = re.compile(
     r"/(home|Users|root|tmp|usr|opt|var|work|mnt)/|site-packages|0x[0-9a-f]{6}"
 )
@@ -65,7 +65,7 @@ def check(path):
 
 
 def check_prose(path):
-    """Assert that decimals of the last cell, what was seen, stand among the outputs."""
+    """Assert that the decimals in the last cell, the conclusions, appear in the outputs."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     outputs = "\n".join(printed(cell) for cell in cells)
     shown = set(re.findall(r"\d+\.\d+", outputs))
@@ -92,7 +92,7 @@ def test_the_detector_of_the_third_takes_sixty_lines():
 
 
 def test_unclean_notebooks_are_found(tmp_path):
-    """What `check` is there for."""
+    """`check` finds what it is there for."""
     whole = json.loads((FOLDER / f"{NAMES[-1]}.ipynb").read_text(encoding="utf-8"))
     path = tmp_path / "n.ipynb"
 

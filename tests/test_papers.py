@@ -1,9 +1,10 @@
-"""The scripts of the papers: their tables of figures, and a small run of each kind."""
+"""The scripts of the papers: tables of figures, small runs of each kind, and the pages."""
 
 import argparse
 import dataclasses
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -23,11 +24,11 @@ FOLDER = Path(__file__).resolve().parent.parent / "simulations" / "papers"
 
 @pytest.fixture
 def script(monkeypatch):
-    """Imports a script as running it would."""
+    """Imports a script as if it were run."""
     monkeypatch.syspath_prepend(str(FOLDER))
 
     def load(name):
-        for module in (name, "common"):
+        for module in (name, "common", "pages"):
             sys.modules.pop(module, None)
         return importlib.import_module(name)
 
@@ -65,7 +66,7 @@ def test_tables_of_hypermimo(script):
         for name in detectors:
             parse_receiver(name)
     assert hypermimo.POINTS == sorted(set(hypermimo.POINTS))
-    # MMNet where it was trained only
+    # MMNet runs only on the channels that it was trained for
     assert [p for p, (_, d) in hypermimo.PANELS.items() if "mmnet" in d] == ["fixed"]
 
 
@@ -85,7 +86,7 @@ def test_tables_of_hypermimo_lr(script):
 
 
 def small_models(*recipes):
-    """Publish trainings of two steps, {name: what to change}."""
+    """Publish trainings of two steps; `recipes` are pairs (name, changes)."""
     from tests.trainings import published
 
     for name, changes in recipes:
@@ -126,8 +127,8 @@ def test_figures_and_claims_of_hypermimo(script, tmp_path, monkeypatch, models):
         assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     text = (folder / "claims.md").read_text()
     assert "| `mmnet` |" in text and "## H2: fig6b, SER at 2 dB" in text
-    # After two steps it is worse than linear MMSE, everywhere
-    assert "above that of `mmse`, intervals apart: at 0, 20." in text
+    # After two steps it is worse than linear MMSE everywhere
+    assert "above that of `mmse`, beyond the intervals: at 0, 20." in text
 
 
 @pytest.mark.slow
@@ -157,7 +158,7 @@ def test_figures_and_claims_of_hypermimo_lr(script, tmp_path, monkeypatch, model
 
 
 def test_weights_for_correlated_panels_are_of_correlated_channels(script, monkeypatch):
-    """Also at another correlation and number of users than those of the training."""
+    """Also for a correlation and a number of users that differ from those of training."""
     remimo = script("remimo")
     recipes = [load_recipe(name) for name in list_recipes() if name.startswith("remimo/")]
     cards = {}
@@ -193,7 +194,7 @@ def test_a_panel_and_its_claims(script, tmp_path, monkeypatch):
     assert [p.name for p in (folder / "fig7").iterdir()] == ["16x4"]
     results = json.loads((folder / "fig7/16x4/results.json").read_text())
     assert {r["detector"] for r in results["records"]} == {"mmse", "zf", "oampnet2"}
-    assert {r["snr_db"] for r in results["records"]} == {4, 10, 12}  # also where BLER is 0
+    assert {r["snr_db"] for r in results["records"]} == {4, 10, 12}  # also where the BLER is 0
     assert results["scenario"]["title"] == "i.i.d. Rayleigh, 16x4, 16-QAM"
     assert results["scenario"]["code"]["type"] == "802.11n"
     for name in ("ser", "ber", "bler"):
@@ -218,7 +219,7 @@ def test_tables_of_wesnet(script):
             for name in detectors:
                 spec = parse_receiver(name)
                 path = f"{spec.detector}/{spec.model}"
-                # Of the largest system not every percentage has a recipe
+                # The largest system has no recipe for some percentages
                 if spec.model and panel != "60x30":
                     assert path in recipes, name
                 point = spec.operating_point or {}
@@ -249,7 +250,7 @@ def test_layers_and_formulas_of_wesnet(script):
 
 @pytest.mark.slow
 def test_simulations_figures_and_claims_of_wesnet(script, tmp_path, monkeypatch, models):
-    """Two trained networks and a cut one; the others are named as without weights."""
+    """Two trained networks and a cut one run; the others are named as lacking weights."""
     from tests.trainings import published
 
     wesnet = script("wesnet")
@@ -315,10 +316,15 @@ def test_gaps_at_a_symbol_error_rate(script):
 
 def test_histories_and_claims_of_eqnet(script, tmp_path):
     eqnet = script("eqnet")
-    arguments = ["--only", "fig3", "--only", "claims", "--output", str(tmp_path)]
-    assert eqnet.main(arguments) == 0
+    figures = [a for name in ("fig3", "theorems", "claims") for a in ("--only", name)]
+    assert eqnet.main([*figures, "--output", str(tmp_path)]) == 0
     assert (tmp_path / "fig3.png").read_bytes()[:4] == b"\x89PNG"
-    assert "## E3" in (tmp_path / "claims.md").read_text()
+    text = (tmp_path / "claims.md").read_text()
+    assert "## E3: two-stage against joint training" in text
+    errors = json.loads((tmp_path / "theorems.json").read_text())["errors"]
+    assert len(errors) == 6 and max(errors.values()) < 1e-4
+    for system, error in errors.items():
+        assert f"- {system}: largest error {error:.1e} of 1 + |LLR|" in text
 
 
 def test_published_rates_of_remimo(script, tmp_path, monkeypatch):
@@ -331,7 +337,7 @@ def test_published_rates_of_remimo(script, tmp_path, monkeypatch):
     folder = tmp_path / "published/64x16"
     assert {p.name for p in folder.iterdir()} == {"results.json", "results.csv", "ser.png"}
     records = json.loads((folder / "results.json").read_text())["records"]
-    # All blocks, which is ten times those of a panel, without regard to block errors
+    # Ten times the blocks of a panel, whatever the number of block errors
     names = {"mmse-biased", "amp", "amp-unscaled", "oampnet2"}
     assert {r["detector"]: r["blocks"] for r in records} == dict.fromkeys(names, 500)
     lines = (tmp_path / "claims.md").read_text().splitlines()
@@ -377,6 +383,51 @@ def test_information_of_remimo(script, tmp_path, monkeypatch):
 
 
 RESULTS = Path(__file__).parent.parent / "results"
+PAPERS = ("remimo", "wesnet", "hypermimo", "hypermimo_lr", "eqnet")
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_committed_pages_are_what_the_scripts_write(script, paper):
+    """From the committed numbers and verdicts: neither is changed by hand."""
+    folder = RESULTS / "papers" / paper
+    text = script(paper).claims_text(folder)
+    assert (folder / "claims.md").read_text(encoding="utf-8") == text
+    page = script("pages").paper_page(paper)
+    assert (folder / "README.md").read_text(encoding="utf-8") == page
+    assert len(page.splitlines()) <= 30
+
+
+def test_the_index_of_the_papers(script, tmp_path):
+    pages = script("pages")
+    assert pages.PAPERS == PAPERS
+    index = (RESULTS / "papers/README.md").read_text(encoding="utf-8")
+    assert index == pages.index_page()
+    assert len(index.splitlines()) <= 60
+    assert pages.main(["--output", str(tmp_path)]) == 0
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.md")}
+    assert written == {"README.md", *(f"{paper}/README.md" for paper in PAPERS)}
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_verdicts_are_complete(script, paper):
+    data = script("pages").load_verdicts(paper)
+    keys = {"id", "claim", "verdict", "number", "measured", "holds"}
+    for claim in data["claims"]:
+        assert claim.keys() == keys and all(claim.values()), claim["id"]
+        for key in ("id", "claim", "verdict", "number"):
+            assert "\n" not in claim[key] and "|" not in claim[key]
+        # The one number of the short page stands in the long form as well
+        told = re.findall(r"\d+\.\d+", claim["number"])
+        shown = re.findall(r"\d+\.\d+", claim["measured"] + claim["holds"])
+        assert set(told) <= set(shown), claim["id"]
+
+
+def test_every_claim_has_a_verdict(script):
+    pages = script("pages")
+    ids = {c["id"] for paper in PAPERS for c in pages.load_verdicts(paper)["claims"]}
+    for letter, count in (("R", 7), ("W", 8), ("H", 2), ("E", 7)):
+        assert {f"{letter}{n}" for n in range(1, count + 1)} <= ids
+    assert any(name.startswith("L1, ") for name in ids)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +459,11 @@ def test_time_and_attention_of_remimo(script, tmp_path, monkeypatch, models):
     arguments = ["--only", "fig13", "--only", "fig14", "--only", "claims"]
     assert remimo.main([*arguments, "--output", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "claims.md").read_text()
-    assert "## R6" in text and "## R7" in text and "| 6 | `oampnet2` |" in text
+    assert (
+        "## R6: attention" in text
+        and "## R7: time of a call" in text
+        and "| 6 | `oampnet2` |" in text
+    )
     for share in json.loads((tmp_path / "out" / "fig13.json").read_text())["share_of_users"]:
         parts = share["own"] + share["others_of_group"] + share["outside"]
         assert parts == pytest.approx(1.0, abs=1e-3)

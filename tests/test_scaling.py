@@ -1,4 +1,4 @@
-"""The script that measures scaling; no time is asserted."""
+"""The script that measures scaling. No time is asserted."""
 
 import subprocess
 import sys
@@ -51,7 +51,13 @@ def test_workers_and_the_process_that_hands_out_are_timed(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     data = load_json(tmp_path / "scaling.json")
-    assert [row["what"] for row in data["workers"]] == ["embedded", "1 workers"]
+    assert [row["what"] for row in data["workers"]] == ["one process", "1 worker"]
     assert data["workers"][0]["efficiency"] == 1.0
     assert len(data["driver"]) == 3 and data["driver"][1]["bytes_per_batch"] > 100
     assert "## The process that hands out" in (tmp_path / "README.md").read_text()
+
+
+def test_the_committed_page_is_what_was_measured():
+    folder = ROOT / "results/scaling"
+    page = scaling.markdown(load_json(folder / "scaling.json"))
+    assert (folder / "README.md").read_text(encoding="utf-8") == page

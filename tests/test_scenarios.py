@@ -1,4 +1,4 @@
-"""Scenario files: all valid, all run, everything unknown refused."""
+"""Scenario files: all are valid and run; unknown keys are refused."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ from linksim.montecarlo.engine import simulate
 from linksim.names import parse_receiver
 from tests.conftest import slow_but
 
-# What differs from these in its size, modulation or correlation alone is slow
+# Members of these families that differ from a quick one only in size, modulation or
+# correlation run with the slow tests
 FAMILIES = ("massive-", "small-", "wesnet-", "local-scattering-", "cdl-c-")
 QUICK = [
     "massive-64x16-qam16",
@@ -38,7 +39,7 @@ def test_every_scenario_names_detectors_that_exist():
 @pytest.mark.parametrize("name", slow_but(QUICK, list_scenarios()))
 def test_every_scenario_runs_with_its_detectors(name):
     scenario = load_scenario(name).replace(run={"batch_size": 2})
-    # The middle of the curve, all detectors of the scenario, one small batch
+    # One small batch in the middle of the curve, with all detectors of the scenario
     point = scenario.snr.points[len(scenario.snr.points) // 2]
     results = simulate(scenario, snr_db=point, max_blocks=2, xla="off")
     assert [r["detector"] for r in results["records"]] == list(scenario.run.detectors)

@@ -1,4 +1,4 @@
-"""The soak test of the engine: its checks see what they look for, and a short soak."""
+"""The soak test of the engine: its checks find what they look for; a short soak."""
 
 import json
 import subprocess
@@ -87,7 +87,7 @@ with CountStore(folder / "counts.jsonl", IDENTITY) as store:
 
 
 def test_a_full_disk_is_said_and_leaves_whole_files(tmp_path):
-    """With the kernel's own short write and error, not a stand-in."""
+    """The kernel itself writes too little and reports the error; nothing is mocked."""
     (tmp_path / "results.json").write_text("whole")
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path)],
@@ -106,7 +106,7 @@ def test_a_full_disk_is_said_and_leaves_whole_files(tmp_path):
 
 
 def test_a_run_that_comes_second_touches_nothing(tmp_path):
-    """What another run is writing is not torn: it used to be cut before the refusal."""
+    """A second run is refused before it cuts off the line that the first one is writing."""
     file = tmp_path / "counts.jsonl"
     with CountStore(file, IDENTITY) as store:
         store.append(3.0, 0, {"a": result(4)})
@@ -142,7 +142,7 @@ def test_a_short_soak(tmp_path):
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
-    assert "every count as without disturbance" in done.stdout
+    assert "every count is as without disturbance" in done.stdout
     summary = load_json(output / "soak.json")
     assert summary["runs"] >= 1 and summary["runs"] == summary["complete"]
     assert sum(summary["faults"].values()) >= 2

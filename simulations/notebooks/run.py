@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Run notebooks from top to bottom and keep their outputs, without what only dates them.
+"""Run notebooks from top to bottom and keep their outputs, without times and versions.
 
-Needs `pip install -e ".[notebooks]"`; `make notebooks` does all of it.
+It needs `pip install -e ".[notebooks]"`; `make notebooks` installs that and runs it.
 """
 
 import argparse
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def notebook_names():
-    """Names of the notebooks, without the suffix, in the order they are read in."""
+    """Names of the notebooks without their suffix, in reading order."""
     return sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 
 
@@ -23,10 +23,10 @@ def execute(name, folder=FOLDER):
 
     Args:
         name: one of `notebook_names()`.
-        folder: where the executed notebook goes; by default it takes the place of the old.
+        folder: where the executed notebook goes; by default it replaces the old one.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: a cell failed; nothing is written.
+        nbclient.exceptions.CellExecutionError: a cell failed, and nothing was written.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -34,13 +34,13 @@ def execute(name, folder=FOLDER):
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     client = NotebookClient(
         notebook,
-        timeout=None,  # a shared machine may take its time
+        timeout=None,  # cells may take long on a busy machine
         kernel_name="python3",
         record_timing=False,
-        # TensorFlow's notes at the start, written below Python, stay out of the outputs
+        # Keeps TensorFlow's start-up notes, written below Python, out of the outputs
         extra_arguments=["--IPKernelApp.capture_fd_output=False"],
     )
-    # The checkout around this file comes before an installed linksim
+    # Prefer the checkout around this file to an installed linksim
     paths = [str(FOLDER.parent.parent), os.environ.get("PYTHONPATH", "")]
     client.execute(
         cwd=str(FOLDER),
@@ -55,7 +55,7 @@ def execute(name, folder=FOLDER):
 
 
 def tidy(notebook):
-    """The notebook without versions and times, and with each text output in one piece."""
+    """Remove versions and times from a notebook, and join pieces of its text outputs."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -68,7 +68,7 @@ def tidy(notebook):
 
 
 def _joined(outputs):
-    """Neighbouring pieces of a stream as one: where they are cut is a matter of timing."""
+    """Join neighbouring pieces of a stream, because where they are cut depends on timing."""
     joined = []
     for output in outputs:
         last = joined[-1] if joined else None
@@ -84,8 +84,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], epilog="Example: run.py 2_harq_relay"
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
-    parser.add_argument("--output", default=FOLDER, metavar="DIR", help="default: in place")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="notebooks; default: all")
+    parser.add_argument(
+        "--output",
+        default=FOLDER,
+        metavar="DIR",
+        help="folder for the executed notebooks; default: in place",
+    )
     args = parser.parse_args(argv)
     known = notebook_names()
     names = [Path(name).stem for name in args.names] or known

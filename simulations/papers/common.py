@@ -1,6 +1,6 @@
 """What the scripts of the papers share.
 
-Import it first: it prepares TensorFlow's environment and finds the checkout.
+A script imports this module first: it sets TensorFlow's environment and finds the checkout.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# It takes the compilation of ten detectors for the retracing of one
+# TensorFlow warns of retracing when several detectors are compiled one after the other
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -21,33 +21,37 @@ from linksim.errors import InvalidInput, ResultFileError
 from linksim.models import list_models
 
 TARGET_SER = 1e-3
-# At rate 1/2 QPSK decodes where the networks of some papers were not trained
+# With a code of rate 1/2, QPSK decodes at SNRs where some papers' networks were not trained
 HIGH_RATE_CODE = {"type": "5g", "num_info_bits": 540, "num_coded_bits": 648}
 
 
 def run_paper(
     argv, doc, paper, functions, *, panels=(), target_block_errors=100, max_blocks=3000
 ):
-    """The command line of a paper: some of its figures, or all.
+    """Run the command line of a paper's script: some of its figures, or all.
 
     Args:
-        argv: command-line arguments, None for those of the process.
+        argv: command-line arguments; None takes those of the process.
         doc: the script's docstring.
-        paper: its name, of the folder below results/papers/.
-        functions: {figure: function of (name, args, console)}, in their order.
-        panels: names that `--panel` takes, of scripts whose figures have panels.
+        paper: the name of the paper's folder below results/papers/.
+        functions: {figure: function of (name, args, console)}, in the order they run.
+        panels: names that `--panel` takes, if the script's figures have panels.
         target_block_errors, max_blocks: defaults of the stop rule.
+
+    Returns:
+        The exit code.
     """
     parser = argparse.ArgumentParser(description=doc.split("\n\n")[0])
     add = parser.add_argument
-    add("--only", choices=list(functions), action="append", help="one figure; may be repeated")
+    add("--only", choices=list(functions), action="append", help="a figure; may be repeated")
     if panels:
-        add("--panel", choices=panels, action="append", help="one panel; may be repeated")
+        add("--panel", choices=panels, action="append", help="a panel; may be repeated")
     add("--output", default=f"results/papers/{paper}", metavar="DIR", type=Path)
-    add("--target-block-errors", type=int, default=target_block_errors, metavar="N")
-    add("--max-blocks", type=int, default=max_blocks, metavar="N")
-    add("--seed", type=int, default=0, metavar="N")
-    add("--fresh", action="store_true", help="set earlier counts aside")
+    errors, blocks = target_block_errors, max_blocks
+    add("--target-block-errors", type=int, default=errors, metavar="N", help="at a point")
+    add("--max-blocks", type=int, default=blocks, metavar="N", help="at a point")
+    add("--seed", type=int, default=0, metavar="N", help="of all draws")
+    add("--fresh", action="store_true", help="set earlier counts aside and start again")
     args = parser.parse_args(argv)
     args.paper = paper
     args.output.mkdir(parents=True, exist_ok=True)
@@ -67,12 +71,12 @@ def run_paper(
 
 
 def chosen(args, panels):
-    """Those of some panels that `--panel` names, or all of them where it names none."""
+    """The panels that `--panel` names, or all of them if it names none of these."""
     return [p for p in panels if p in (args.panel or ())] or list(panels)
 
 
 def available(detectors, scenario, console):
-    """Those detectors whose weights exist; the others are named on the console."""
+    """The detectors whose weights exist; the others are named on the console."""
     from linksim.link.receiver import create_receiver
 
     kept = []
@@ -100,25 +104,25 @@ def simulate_figure(
 ):
     """Simulate the curves of a figure, or of one panel, into its folder.
 
-    Every finished point is written. Raw counts are not committed; each figure has its
-    own, so that it holds the points it asks for and no other figure's.
+    The results are written after every point. Raw counts are not committed. Every figure
+    has counts of its own, so that it holds the points it asks for and no others.
 
     Args:
-        name: of the figure, "<figure>" or "<figure>/<panel>".
+        name: "<figure>" or "<figure>/<panel>".
         scenario: the `Scenario`.
-        detectors: those without weights are left out, and named.
+        detectors: names; those without weights are left out, and named on the console.
         points: SNR in dB.
-        args: of `run_paper`.
-        reference: detectors that gaps are measured against: the first that is available.
-        more: None, or a function of the results and the arguments of `simulate` that
-            returns what else the file holds, a dictionary.
-        rates: those that are drawn.
+        args: as parsed by `run_paper`.
+        reference: names of detectors; gaps are measured against the first available one.
+        more: None, or a function of the results and of the arguments of `simulate` that
+            returns a dictionary of further contents of the file.
+        rates: the rates that are drawn.
 
     Returns:
-        The results, as of `linksim.simulate`.
+        The results, as `linksim.simulate` returns them.
 
     Raises:
-        KeyboardInterrupt: after writing what there was when it came.
+        KeyboardInterrupt: the run was interrupted; what there was has been written.
     """
     from linksim.montecarlo.engine import simulate
     from linksim.montecarlo.output import gap_table, write_results
@@ -154,23 +158,23 @@ def simulate_figure(
 
 
 def simulate_sweep(name, scenarios, detectors, snr_db, args, console, *, label):
-    """Error rates at one SNR against what differs between scenarios.
+    """Simulate several scenarios at one SNR, and draw the error rates against their values.
 
     Writes `results.json`, with a "value" in every record, `ser.png` and `bler.png`.
 
     Args:
-        name: of the figure, "<figure>" or "<figure>/<panel>".
+        name: "<figure>" or "<figure>/<panel>".
         scenarios: {value: `Scenario`}.
-        detectors: those without weights are left out, and named.
-        snr_db: the SNR.
-        args: of `run_paper`.
-        label: of the axis of values.
+        detectors: names; those without weights are left out, and named on the console.
+        snr_db: the SNR in dB.
+        args: as parsed by `run_paper`.
+        label: label of the axis of values.
 
     Returns:
-        What `results.json` holds.
+        The contents of `results.json`.
 
     Raises:
-        KeyboardInterrupt: after writing what there was when it came.
+        KeyboardInterrupt: the run was interrupted; what there was has been written.
     """
     from linksim.montecarlo.engine import simulate
 
@@ -223,7 +227,7 @@ def _plot_sweep(data, rate, title, path):
 
 
 def sweep_table(data, rate):
-    """Rows of Markdown of a sweep: a detector each, a column for each value."""
+    """A sweep as lines of a Markdown table: a row per detector, a column per value."""
     values = list(dict.fromkeys(r["value"] for r in data["records"]))
     by_key = {(r["detector"], r["value"]): r for r in data["records"]}
     lines = [f"| {data['label']} | " + " | ".join(f"{v:g}" for v in values) + " |"]
@@ -235,7 +239,7 @@ def sweep_table(data, rate):
 
 
 def rate_text(record, rate):
-    """'1.2e-02 [1.1e-02, 1.3e-02]' of a record, or '-' where there is none."""
+    """A record's rate as '1.2e-02 [1.1e-02, 1.3e-02]', or '-' if there is no record."""
     if record is None:
         return "-"
     low, high = record[f"{rate}_low"], record[f"{rate}_high"]
@@ -245,15 +249,15 @@ def rate_text(record, rate):
 
 
 def gaps_text(folder, figure, target_ser=TARGET_SER, detectors=()):
-    """Lines of Markdown: the gaps of a simulated figure at a SER and at its BLER, and which
-    of some detectors it lacks; none if it was not made."""
+    """The gaps of a simulated figure at a SER and at its BLER, and which of `detectors` it
+    lacks, as lines of Markdown; an empty list if the figure was not made."""
     results = load_results(folder, figure)
     if results is None or not results["gaps"]:
         return []
     reference, target = (results["gaps"][0][key] for key in ("reference", "target_bler"))
     lines = ["", f"## {figure}: {results['scenario']['title']}, gaps to `{reference}`", ""]
     if not results["provenance"]["complete"]:
-        lines += ["Interrupted: not all points are there.", ""]
+        lines += ["The run was interrupted: some points are missing.", ""]
     names = {r["detector"] for r in results["records"]}
     missing = [f"`{name}`" for name in detectors if name not in names]
     if missing:
@@ -266,18 +270,24 @@ def gaps_text(folder, figure, target_ser=TARGET_SER, detectors=()):
     return lines
 
 
+def write_claims(text, args, console):
+    """Write the text of claims.md into the paper's folder."""
+    files.write_atomically(args.output / "claims.md", text)
+    console.print(f"{args.output}/claims.md")
+
+
 def load_results(folder, figure):
     """The results of a simulated figure, or None if it was not made yet."""
     return load_json_if_made(folder / figure / "results.json")
 
 
 def load_json_if_made(file):
-    """What a JSON file holds, or None if it was not made yet."""
+    """The contents of a JSON file, or None if it was not made yet."""
     return files.load_json(file) if file.exists() else None
 
 
 def gap_text(gap):
-    """'+0.25 dB [+0.11, +0.39]' of an entry of `gaps`."""
+    """An entry of `gaps` as '+0.25 dB [+0.11, +0.39]'."""
     if gap["gap_db"] is None:
         return "no crossing"
     if gap["gap_db_low"] is None:
@@ -286,15 +296,16 @@ def gap_text(gap):
 
 
 def symbol_error_gap(results, detector, reference, target, rate="ser"):
-    """dB that a detector needs beyond a reference at a symbol error rate.
+    """How many dB more than a reference a detector needs for a symbol error rate.
 
     Args:
-        results: of `simulate_figure`.
-        target: the rate.
-        rate: "ser", or another of the records' rates.
+        results: as `simulate_figure` returns them.
+        detector, reference: names of detectors in the results.
+        target: the error rate at which the curves are compared.
+        rate: "ser", or another rate of the records.
 
     Returns:
-        As of `linksim.montecarlo.statistics.gap_of_curves`.
+        The gap, as `linksim.montecarlo.statistics.gap_of_curves` returns it.
     """
     from linksim.montecarlo.statistics import gap_of_curves
 
@@ -303,7 +314,7 @@ def symbol_error_gap(results, detector, reference, target, rate="ser"):
 
 
 def curve_of(results, detector, rate="ser"):
-    """(SNR in dB, rate, low, high) of every point of a detector, ascending in SNR."""
+    """A detector's points as (SNR in dB, rate, low, high), ascending in SNR."""
     return sorted(
         (r["snr_db"], r[rate], r[f"{rate}_low"], r[f"{rate}_high"])
         for r in results["records"]

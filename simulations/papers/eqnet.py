@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Every figure and table of the EQ-Net paper (004_979a1825df3dec03.txt).
+"""Make every figure and table of the EQ-Net paper, [Arvinte20].
 
-Writes results/papers/eqnet/<figure>/ (results.json, results.csv, bler.png, ber.png) for
-the simulated figures, fig3.png from the training histories, latency.json and tables.md.
-Detectors without shipped weights are left out, and named.
+The script writes results/papers/eqnet/<figure>/ (results.json, results.csv, bler.png,
+ber.png) for the simulated figures, fig3.png from the training histories, theorems.json,
+latency.json and tables.md, and claims.md. Detectors without shipped weights are left out,
+and named on the console.
 """
 
 import csv
@@ -12,7 +13,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from common import available, gap_text, load_results, run_paper, simulate_figure
+from common import (
+    available,
+    gap_text,
+    load_json_if_made,
+    load_results,
+    run_paper,
+    simulate_figure,
+    write_claims,
+)
+from pages import full_verdicts
 
 from linksim.data import model_folder
 from linksim.files import save_json, write_atomically
@@ -22,11 +32,11 @@ from linksim.models import list_models
 RAYLEIGH_2X2, RAYLEIGH_4X4 = "rayleigh-2x2-qam64", "rayleigh-4x4-qam16"
 CDL = "cdl-a-2x2-qam64"
 CLASSICAL = ["ml", "ep", "mmse", "zf-sic"]
-# The paper's error of Fig. 10 is a variance; ours a ratio to the channel's power, dB
+# Fig. 10 gives the error's variance; these are ratios of the channel's power to it, in dB
 CSI_ERRORS_DB = (40, 30, 25, 20, 15)
 FIG10_SNR_DB = 14.35
 
-# Figure: scenario, detectors, SNR points in dB
+# {figure: (scenario, detectors, SNR points in dB)}
 FIGURES = {
     "fig1": (
         RAYLEIGH_2X2,
@@ -53,7 +63,7 @@ FIGURES = {
         + ["ml+uniform:3"],
         [11, 12, 13, 14, 15, 16],
     ),
-    # The same at 4x4, which the paper does not show
+    # The paper does not show this at 4x4
     "fig7-4x4": (
         RAYLEIGH_4X4,
         ["ml", "mmse", "ml+eqnet:4", "ml+eqnet-mi:6", "ml+eqnet-mi:4"]
@@ -71,9 +81,9 @@ FIGURES = {
         [16, 19, 22, 25, 28, 31, 34],
     ),
 }
-# Where curves other than those of exact ML do not go down to the scenario's level
+# BLER of the gaps where only exact ML gets down to the scenario's `gap_bler`
 GAP_BLER = {"fig9": 0.25}
-# Where the paired gap to linear MMSE is wanted too: the mark of a useful estimator
+# Figures that also get gaps to linear MMSE, which a useful estimator has to beat
 ESTIMATION = ("fig5", "fig6")
 FIG10 = ["ml", "ep", "mmse", "eqnet-l", "eqnet-l-qr", "eqnet-p-sic", "nndet-p"]
 LATENCY_BATCHES = (1, 16, 256, 8192)
@@ -91,6 +101,7 @@ TABLES = {
 
 
 def simulated(name, args, console):
+    """A figure of `FIGURES`."""
     scenario_name, detectors, points = FIGURES[name]
     scenario = load_scenario(scenario_name)
     if name in GAP_BLER:
@@ -110,14 +121,14 @@ def simulated(name, args, console):
 
 
 def gaps_to_mmse(results, arguments):
-    """The same counts once more, against linear MMSE."""
+    """The gaps of the same counts to linear MMSE."""
     from linksim.montecarlo.engine import simulate
 
     return {"gaps_to_mmse": simulate(**arguments, reference="mmse")["gaps"]}
 
 
 def training_histories(path):
-    """The history of a trained model, a list of dictionaries of floats."""
+    """A trained model's history as a list of {column: float}, or None if it has none."""
     file = model_folder() / path / "history.csv"
     if not file.exists():
         return None
@@ -126,7 +137,7 @@ def training_histories(path):
 
 
 def figure3(name, args, console):
-    """Validation loss of two-stage and of joint training, against steps."""
+    """Draw the validation loss of two-stage and of joint training against steps (Fig. 3)."""
     from linksim.figures import new_figure, save_figure
 
     figure, axes = new_figure(7.0, 4.5)
@@ -152,7 +163,7 @@ def figure3(name, args, console):
 
 
 def figure10(name, args, console):
-    """BLER at 14.35 dB against the CSI error."""
+    """Simulate the BLER at 14.35 dB against the CSI error (Fig. 10)."""
     from linksim.figures import new_figure, save_figure
     from linksim.montecarlo.engine import simulate
     from linksim.montecarlo.output import curve_style
@@ -198,7 +209,7 @@ def figure10(name, args, console):
 
 
 def latency(name, args, console, repeats=30):
-    """Median time of a call, all detectors interleaved, as ratios to EQ-Net-L."""
+    """Time calls of all detectors by turns: latency.json, and Tables I and II."""
     import tensorflow as tf
 
     from linksim.complexity import measure_latency
@@ -229,10 +240,12 @@ def latency(name, args, console, repeats=30):
 
 
 def latency_text(tables):
-    """Tables I and II as Markdown: medians, and ratios to the first detector."""
+    """Tables I and II as Markdown: median times, and their ratios to the first detector."""
     lines = ["# Latency (Tables I and II)", ""]
-    lines.append("Median milliseconds of a call in graph mode on CPU, interleaved repeats;")
-    lines.append("in brackets the ratio to EQ-Net-L (or its stand-in, the first row).")
+    lines.append(
+        "Median milliseconds of a call in graph mode on CPU; the detectors were called"
+    )
+    lines.append("by turns. In brackets: the ratio to the first row, EQ-Net-L.")
     for number, table in enumerate(tables.values(), 1):
         rows = table["rows"]
         first = next(iter(rows))
@@ -252,17 +265,20 @@ def latency_text(tables):
 
 
 def gaps_of(folder, figure, key="gaps"):
-    """{detector: gap in dB} of a simulated figure, as text with interval.
+    """The gaps of a simulated figure, {detector: text with interval}.
 
     Args:
-        key: "gaps", to exact ML, or "gaps_to_mmse".
+        folder: the paper's folder of results.
+        figure: name of the figure.
+        key: "gaps" (to exact ML) or "gaps_to_mmse".
     """
     results = load_results(folder, figure) or {}
     return {gap["detector"]: gap_text(gap) for gap in results.get(key, [])}
 
 
 def theorem_errors(seed):
-    """Largest LLR difference of the exact representations, relative to 1 + |llr|."""
+    """The largest LLR error of the exact representations, relative to 1 + |LLR|, as
+    {system and solution: error}."""
     from linksim.detectors.representations import (
         ml_llrs,
         ml_representation,
@@ -298,17 +314,27 @@ def theorem_errors(seed):
     return worst
 
 
-def claims(name, args, console):
-    """Write claims.md: what was measured for E1 to E7, from the figures' files."""
-    folder = args.output
-    errors = theorem_errors(args.seed)
-    lines = ["# Claims of the EQ-Net paper: what was measured", ""]
-    lines.append(
-        "Gaps are to exact ML at BLER 1e-2, in fig9 at 0.25, with 95 % intervals from"
-    )
-    lines.append("paired blocks.")
+def theorems(name, args, console):
+    """Check Theorems 1 and 2 on random channels: theorems.json."""
+    data = {"seed": args.seed, "errors": theorem_errors(args.seed)}
+    save_json(args.output / "theorems.json", data)
+
+
+def claims_text(folder):
+    """The text of claims.md: the verdicts, and what was measured for E1 to E7.
+
+    Args:
+        folder: where the figures' files are.
+    """
+    lines = ["# Claims of the EQ-Net paper: what was measured", *full_verdicts("eqnet")]
     lines += ["", "## E1: exact representations", ""]
+    errors = (load_json_if_made(folder / "theorems.json") or {"errors": {}})["errors"]
     lines += [f"- {k}: largest error {v:.1e} of 1 + |LLR|" for k, v in errors.items()]
+    lines += [
+        "",
+        "In the lists below gaps are in dB to exact ML at BLER 1e-2, in fig9 at 0.25,",
+    ]
+    lines += ["with 95 % intervals from paired blocks."]
     for claim, figures in (
         ("E2: bottleneck (fig1)", ["fig1"]),
         ("E4: estimation (fig5, fig6)", ["fig5", "fig6"]),
@@ -337,13 +363,18 @@ def claims(name, args, console):
                 f"| {r['csi_error_snr_db']} dB | `{r['detector']}` | {r['bler']:.2e} | "
                 f"{r['bler_low']:.1e} to {r['bler_high']:.1e} |"
             )
-    write_atomically(folder / "claims.md", "\n".join(lines) + "\n")
-    console.print(f"{folder}/claims.md")
+    return "\n".join(lines) + "\n"
+
+
+def claims(name, args, console):
+    """Write claims.md."""
+    write_claims(claims_text(args.output), args, console)
 
 
 def main(argv=None):
     functions = {name: simulated for name in FIGURES}
-    functions.update(fig3=figure3, fig10=figure10, latency=latency, claims=claims)
+    functions.update(fig3=figure3, fig10=figure10, latency=latency)
+    functions.update(theorems=theorems, claims=claims)
     return run_paper(argv, __doc__, "eqnet", functions)
 
 

@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
-"""Every figure of the HyperMIMO paper (002_d77fd6388d485033.txt).
+"""Make every figure of the HyperMIMO paper, [Goutay20].
 
-Writes results/papers/hypermimo/: fig4.png, the user drops; fig5/<panel>/ (results.json,
-results.csv, ser.png, bler.png, ber.png), with MMNet trained for 200 fixed channels in one
-panel and new channels in the other; fig6a/<panel>/ and fig6b/<panel>/ (results.json,
-ser.png, bler.png) under mobility; claims.md. SER and BLER come from the same coded blocks.
-Detectors without shipped weights are left out, and named.
+The script writes into results/papers/hypermimo/:
+
+- fig4.png: the user drops
+- fig5/<panel>/ (results.json, results.csv, ser.png, bler.png, ber.png): the 200 fixed
+  channels that MMNet was trained for, and new channels
+- fig6a/<panel>/ and fig6b/<panel>/ (results.json, ser.png, bler.png): mobility
+- claims.md
+
+SER and BLER come from the same coded blocks. Detectors without shipped weights are left
+out, and named on the console.
 """
 
 import sys
@@ -20,34 +25,36 @@ from common import (
     simulate_figure,
     simulate_sweep,
     sweep_table,
+    write_claims,
 )
+from pages import full_verdicts
 
-from linksim.files import write_atomically
 from linksim.link.scenario import load_scenario
 
 SCENARIO = "local-scattering-12x6-qpsk"
 DETECTORS = ["mmse", "ep", "oamp", "oampnet", "hypermimo", "ml"]
-# SNR in dB: the coded waterfall, and on to SER 1e-3
+# SNR in dB: the coded waterfall, and further up to a SER of 1e-3
 POINTS = [-5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 10, 12]
 PANELS = {
     "fixed": (f"{SCENARIO}-fixed", [*DETECTORS, "mmnet"]),
     "random": (SCENARIO, DETECTORS),
 }
-# Figure: mobility, displacements, label
+# {figure: (mobility, displacements, label of the axis)}
 MOBILITY = {
     "fig6a": ("angular", (0, 1, 2, 4, 6, 8, 10), "Displacement (degrees)"),
     "fig6b": ("2d", (0, 5, 10, 20, 30, 40, 50), "Displacement (m), from a distance of 250 m"),
 }
-# SNR in dB: where SER is compared, and in the coded waterfall
+# {panel: SNR in dB}: one to compare SER at, and one in the coded waterfall
 SWEEPS = {"6db": 6.0, "coded": -2.0}
 TARGET_BLER = 0.1
 BATCH_SIZE = 100
 
 
 def coded(name, title, **tables):
-    """A scenario with a code of rate 5/6; SER is wanted where BLER is zero already."""
+    """A shipped scenario with a code of rate 5/6, under a title of its own."""
     return load_scenario(name).replace(
         code=HIGH_RATE_CODE,
+        # No detector drops out: its SER is of interest where its BLER is zero
         run={"min_bler": 0.0, "gap_bler": TARGET_BLER, "batch_size": BATCH_SIZE},
         title=title,
         **tables,
@@ -55,7 +62,7 @@ def coded(name, title, **tables):
 
 
 def drops(name, args, console):
-    """Where the users of the ten drops are (Fig. 4)."""
+    """Draw where the users of the ten drops are (Fig. 4)."""
     from linksim.channels import channel_of
     from linksim.figures import empty_figure, save_figure
 
@@ -75,7 +82,7 @@ def drops(name, args, console):
 
 
 def error_rates(name, args, console):
-    """SER and coded BLER against SNR (Fig. 5)."""
+    """Simulate SER and coded BLER against SNR (Fig. 5)."""
     for panel in chosen(args, PANELS):
         scenario, detectors = PANELS[panel]
         console.print(f"{name}, {panel}")
@@ -91,7 +98,7 @@ def error_rates(name, args, console):
 
 
 def mobility(name, args, console):
-    """SER and coded BLER against how far users have moved (Fig. 6)."""
+    """Simulate SER and coded BLER against how far the users have moved (Fig. 6)."""
     kind, displacements, label = MOBILITY[name]
     for panel in chosen(args, SWEEPS):
         console.print(f"{name}, {panel}")
@@ -108,31 +115,43 @@ def mobility(name, args, console):
         )
 
 
-def claims(name, args, console):
-    """Write claims.md: what was measured for H1 and H2, from the figures' files."""
-    lines = ["# Claims of the HyperMIMO paper: what was measured", ""]
-    lines.append("Gaps at a SER take points as independent; those at a BLER are from paired")
-    lines.append(
-        "blocks. 95 % intervals; positive needs more SNR than HyperMIMO. H1 says -0.65 dB"
-    )
-    lines.append("for `mmnet`, +1.85 dB for `oampnet` and +2.85 dB for `mmse` (fig5/fixed).")
+def claims_text(folder):
+    """The text of claims.md: the verdicts, and what was measured for H1 and H2.
+
+    Args:
+        folder: where the figures' files are.
+    """
+    lines = ["# Claims of the HyperMIMO paper: what was measured", *full_verdicts("hypermimo")]
+    lines += ["", "## Tables", ""]
+    lines += ["Gaps at a SER take the points as independent; those at a BLER are from paired"]
+    lines += [
+        "blocks. Intervals are 95 %; a positive gap means that a detector needs more SNR"
+    ]
+    lines += [
+        "than HyperMIMO. H1 says -0.65 dB for `mmnet`, +1.85 dB for `oampnet` and +2.85 dB"
+    ]
+    lines += ["for `mmse` (fig5/fixed)."]
     for panel in PANELS:
-        lines += gaps_text(args.output, f"fig5/{panel}")
+        lines += gaps_text(folder, f"fig5/{panel}")
     for figure in MOBILITY:
         for panel, snr_db in SWEEPS.items():
-            data = load_json_if_made(args.output / figure / panel / "results.json")
+            data = load_json_if_made(folder / figure / panel / "results.json")
             if data is None:
                 continue
             for rate in ("ser", "bler"):
                 lines += ["", f"## H2: {figure}, {rate.upper()} at {snr_db:g} dB", ""]
                 lines += sweep_table(data, rate)
             lines += _worse_text(data)
-    write_atomically(args.output / "claims.md", "\n".join(lines) + "\n")
-    console.print(f"{args.output}/claims.md")
+    return "\n".join(lines) + "\n"
+
+
+def claims(name, args, console):
+    """Write claims.md."""
+    write_claims(claims_text(args.output), args, console)
 
 
 def _worse_text(data):
-    """Where the interval of HyperMIMO's SER lies above that of mmse or OAMP-Net."""
+    """Say where HyperMIMO's SER is above that of MMSE or OAMP-Net, beyond the intervals."""
     by_key = {(r["detector"], r["value"]): r for r in data["records"]}
     values = list(dict.fromkeys(r["value"] for r in data["records"]))
     lines = []
@@ -146,7 +165,10 @@ def _worse_text(data):
             if by_key["hypermimo", v]["ser_low"] > by_key[other, v]["ser_high"]
         ]
         found = f"at {', '.join(worse)}" if worse else "nowhere"
-        lines += ["", f"HyperMIMO's SER is above that of `{other}`, intervals apart: {found}."]
+        lines += [
+            "",
+            f"HyperMIMO's SER is above that of `{other}`, beyond the intervals: {found}.",
+        ]
     return lines
 
 

@@ -1,11 +1,17 @@
 #!/usr/bin/env python3
-"""Every figure of the RE-MIMO paper (000_6f68bbc11e3dc672.txt).
+"""Make every figure of the RE-MIMO paper, [Pratik21].
 
-Writes results/papers/remimo/<figure>/<panel>/ (results.json, results.csv, ser.png,
-bler.png, ber.png) for the simulated figures, fig13.png and fig14.png with the numbers
-behind them, information.json, and claims.md. Beside the paper's 64 antennas stands a system
-of a quarter of its size, 16 antennas and 4 to 8 users, and CDL channels that nothing was
-trained for. Detectors without shipped weights are left out, and named.
+The script writes into results/papers/remimo/:
+
+- <figure>/<panel>/ (results.json, results.csv, ser.png, bler.png, ber.png): the simulated
+  figures
+- fig13.png and fig14.png, with their numbers as .json
+- information.json: the mutual information of the networks
+- claims.md
+
+The paper has 64 antennas; there is also a system of a quarter of that size, with 16
+antennas and 4 to 8 users, and CDL channels that nothing was trained for. Detectors without
+shipped weights are left out, and named on the console.
 """
 
 import argparse
@@ -22,29 +28,31 @@ from common import (
     run_paper,
     simulate_figure,
     symbol_error_gap,
+    write_claims,
 )
+from pages import full_verdicts
 
 from linksim.detectors.amp import AMPDetector
-from linksim.files import save_json, write_atomically
+from linksim.files import save_json
 from linksim.link.scenario import load_scenario
 from linksim.registry import register_detector
 
-# The waterfalls fall two decades in a decibel: 1e-2 would need ten times the blocks
+# The waterfalls fall by two decades in a decibel: 1e-2 would need ten times the blocks
 TARGET_BLER = 0.1
-# "MMSE" of the paper is the biased filter with half the noise
+# The paper's "MMSE" is `mmse-biased`, the biased filter with half the noise
 CLASSICAL = ["mmse-biased", "mmse", "zf-pic", "amp", "sdr", "ep", "oamp"]
-# These are not in the paper: tokens with linear estimates
+# Not in the paper: tokens with linear estimates
 OURS = ["remimo-mf", "remimo-lmmse"]
 NETS = ["oampnet", "oampnet2", "remimo", *OURS]
 SMALL = "small-16x8-qam16"
 MASSIVE = "massive-64x32-qam16"
-# Trained on 4 to 8 users, and on 4, 6 and 8
+# Trained on 4 to 8 users, and on 4, 6 and 8 only
 RANGES = [f"{name}@{SMALL}" for name in ("remimo", *OURS)]
 RANGES += [f"{name}@{SMALL}-even" for name in ("remimo", "remimo-lmmse")]
 CORRELATED = ["mmse", "ep", "oamp", "oampnet", "oampnet2"]
-# Trained on receive-correlated channels, the last one at the SNR of use without a code
+# Trained on receive-correlated channels; the second one at the SNR of uncoded links
 PIC_RX = [f"remimo-pic@{MASSIVE}-corr-rx", f"remimo-pic@{MASSIVE}-corr-rx-high"]
-# By the number of antennas
+# {antennas: networks of receive-correlated channels}
 CORR_RX = {
     16: [f"{name}@{SMALL}-corr-rx" for name in ("remimo", "remimo-lmmse", "remimo-pic")],
     64: [*(f"{name}@{MASSIVE}-corr-rx" for name in ("remimo", "remimo-lmmse")), *PIC_RX],
@@ -52,11 +60,11 @@ CORR_RX = {
 
 
 def _points(low, high, first, last):
-    """SNR in dB: every decibel of the coded waterfall, then every second one."""
+    """SNR in dB: every decibel of the coded waterfall, every second one of the uncoded."""
     return [*range(low, high + 1), *range(first, last + 1, 2)]
 
 
-# Figure: {panel: (scenario, changes to its tables, detectors, SNR points)}
+# {figure: {panel: (scenario, changes to its tables, detectors, SNR points in dB)}}
 FIGURES = {
     "fig7": {
         "64x16": (
@@ -83,7 +91,7 @@ FIGURES = {
         f"64x{k}-rho{rho}": (
             f"massive-64x{k}-qam16-corr-full",
             {"channel": {"rho_rx": rho, "rho_tx": rho}},
-            # The last ones have seen correlation of the receiver only
+            # PIC_RX was trained with correlation at the receiver only
             CORRELATED
             + [f"{name}@{MASSIVE}-corr-full" for name in ("remimo", "remimo-pic")]
             + (PIC_RX if k == 16 else []),
@@ -156,7 +164,7 @@ FIGURES = {
         ),
         "16x8": (
             "cdl-c-16x8-qam16",
-            # RE-MIMO knows the scale of the channels of its training
+            # RE-MIMO depends on the scale of the channels that it was trained on
             {"channel": {"power": 1 / 16}, "snr": {"definition": "rx"}},
             ["mmse", "zf-pic", "ep", "oamp", f"oampnet@{SMALL}", f"oampnet2@{SMALL}"]
             + [f"{name}@{SMALL}" for name in ("remimo", *OURS)]
@@ -165,7 +173,7 @@ FIGURES = {
         ),
     },
 }
-# Whatever else is shipped for 64 antennas, uncoded and coded
+# The other OAMP-Nets of 64 antennas, uncoded and coded
 FIGURES["others"] = {
     f"64x{k}-qam{size}{kind}": (
         f"massive-64x{k}-qam{size}{kind}",
@@ -197,7 +205,7 @@ CHANNELS = {
 }
 KINDS = {"": "i.i.d. Rayleigh", "-corr-rx": "receive-correlated"}
 KINDS["-corr-full"] = "both sides correlated"
-# (users, SNR in dB): published SER of Fig. 7 by detector
+# {(users, SNR in dB): {detector: SER}}, as published in Fig. 7
 PUBLISHED = {
     (16, 9.0): {"mmse-biased": 0.0436, "amp": 0.0246, "oampnet": 0.0242, "remimo": 0.0259},
     (16, 11.0): {
@@ -211,7 +219,7 @@ PUBLISHED = {
     (32, 13.0): {"mmse-biased": 0.0643, "amp": 0.0143, "oampnet": 0.0136, "remimo": 0.0161},
     (32, 15.0): {"mmse-biased": 0.0182, "amp": 0.0015, "oampnet": 0.0011, "remimo": 0.0013},
 }
-# The published AMP does not scale its channels, and OAMPNet-2 is in the figure only
+# AMP as published, which does not scale its channels; OAMPNet-2 is published as a curve
 BESIDE_PUBLISHED = ["amp-unscaled", "oampnet2"]
 BATCH_SIZE = 100
 LATENCY_USERS = (4, 8, 16, 24, 32)
@@ -219,7 +227,7 @@ LATENCY_BATCH = 16
 
 
 def simulated(name, args, console):
-    """All panels of a figure: SER and coded BLER from the same blocks."""
+    """Simulate all panels of a figure: SER and coded BLER come from the same blocks."""
     for panel, (_, _, detectors, points) in FIGURES[name].items():
         if args.panel and panel not in args.panel:
             continue
@@ -237,7 +245,7 @@ def simulated(name, args, console):
 
 
 def published(name, args, console):
-    """SER at the points that are published, from ten times the blocks of a panel."""
+    """Simulate the published points, with ten times the blocks of a panel."""
     most = 10 * args.max_blocks
     args = argparse.Namespace(
         **{**vars(args), "target_block_errors": most, "max_blocks": most}
@@ -263,14 +271,14 @@ def published(name, args, console):
 
 
 class UnscaledAMP(AMPDetector):
-    """AMP as in the published comparison, which takes the channels as they are."""
+    """AMP as in the published comparison, which does not scale the channels."""
 
     def __init__(self, *args, normalize=False, **kwargs):
         super().__init__(*args, normalize=normalize, **kwargs)
 
 
 def scenario_of(name, panel):
-    """The scenario of a panel: with the 802.11n code where it has none, and a title."""
+    """The scenario of a panel, with a title; channels without OFDM get the 802.11n code."""
     scenario_name, changes, _, _ = FIGURES[name][panel]
     scenario = load_scenario(scenario_name)
     size = 2**scenario.system.num_bits_per_symbol
@@ -279,14 +287,14 @@ def scenario_of(name, panel):
     channel = CHANNELS.get(name) or KINDS[scenario_name.partition(f"-qam{size}")[2]]
     return scenario.replace(
         **changes,
-        # SER is wanted where BLER is zero already
+        # No detector drops out: its SER is of interest where its BLER is zero
         run={"min_bler": 0.0, "gap_bler": TARGET_BLER, "batch_size": BATCH_SIZE},
         title=f"{channel}, {_panel_text(panel)}, {size}-QAM",
     )
 
 
 def _panel_text(panel):
-    """ "64x16, rho 0.7" of a panel's name."""
+    """What a title says of a panel: "64x16, rho 0.7" for "64x16-rho0.7"."""
     return panel.partition("-qam")[0].replace("-rho", ", rho ")
 
 
@@ -294,8 +302,8 @@ def _panel_text(panel):
 
 
 def attention(name, args, console, vectors=2000):
-    """Attention of the third block, or the last if there are fewer, beside the alignment
-    of the channels (Fig. 13)."""
+    """Draw the attention of the third block (of the last if there are fewer) beside the
+    alignment of the channels (Fig. 13)."""
     from linksim.figures import save_figure
     from linksim.link.receiver import create_receiver
     from linksim.training.source import VALIDATION, VectorSource
@@ -354,10 +362,10 @@ def _heat_maps(images):
 
 
 def latency(name, args, console, repeats=20):
-    """Time of a call against the number of users, at 64 antennas (Fig. 14).
+    """Time a call against the number of users, at 64 antennas (Fig. 14).
 
-    RE-MIMO has the paper's size and random weights, which cost the same. Both run as
-    graphs without XLA at every size, so that the sizes can be compared.
+    RE-MIMO has the paper's size. Its weights are random, which takes the same time. Both
+    detectors run as graphs without XLA at every size, so that the sizes can be compared.
     """
     import tensorflow as tf
 
@@ -403,7 +411,7 @@ def latency(name, args, console, repeats=20):
         )
     axes.set_yscale("log")
     axes.set_xlabel(f"Users, {num_rx} receive antennas")
-    axes.set_ylabel(f"Milliseconds of a call of {LATENCY_BATCH} vectors")
+    axes.set_ylabel(f"Milliseconds per call of {LATENCY_BATCH} vectors")
     axes.legend(frameon=False)
     save_figure(figure, args.output / "fig14.png")
 
@@ -412,8 +420,8 @@ def latency(name, args, console, repeats=20):
 
 
 def information(name, args, console, batches=32):
-    """Mutual information of every shipped RE-MIMO on the distribution that it was trained
-    on, from draws that no training saw, and of classical detectors on the same draws."""
+    """Measure the mutual information of every shipped RE-MIMO on the distribution that it
+    was trained on, and of classical detectors on the same draws, which no training saw."""
     from linksim.backend import compiled
     from linksim.models import list_models
     from linksim.registry import create_detector
@@ -465,22 +473,30 @@ def information(name, args, console, batches=32):
 # --- claims ---------------------------------------------------------------------------
 
 
-def claims(name, args, console):
-    """Write claims.md: what was measured for R1 to R7, from the figures' files."""
-    lines = ["# Claims of the RE-MIMO paper: what was measured", ""]
-    lines.append(
-        f"Gaps at SER {TARGET_SER:g} take points as independent; those at a BLER are from"
-    )
-    lines.append("paired blocks. 95 % intervals; negative is better than the reference.")
-    lines.append("R1 and R2: fig7, fig8. R3: fig9, fig10. R4: fig11. R5: fig12.")
+def claims_text(folder):
+    """The text of claims.md: the verdicts, and what was measured for R1 to R7.
+
+    Args:
+        folder: where the figures' files are.
+    """
+    lines = ["# Claims of the RE-MIMO paper: what was measured", *full_verdicts("remimo")]
+    lines += ["", "## Tables", ""]
+    lines += [
+        f"Gaps at SER {TARGET_SER:g} take the points as independent; those at a BLER are"
+    ]
+    lines += ["from paired blocks. Intervals are 95 %; a negative gap is better than the"]
+    lines += [
+        "reference. R1 and R2 are about fig7 and fig8, R3 about fig9 and fig10, R4 about"
+    ]
+    lines += ["fig11, R5 about fig12."]
     for figure in FIGURES:
-        lines += _gap_tables(args.output, figure)
-    lines += _information_text(args.output)
+        lines += _gap_tables(folder, figure)
+    lines += _information_text(folder)
     lines += ["", "## Published SER (Fig. 7)", ""]
     lines.append("| users | SNR | detector | published | measured | 95 % interval | ratio |")
     lines.append("|---|---|---|---|---|---|---|")
     for (users, snr_db), values in PUBLISHED.items():
-        results = load_results(args.output, f"published/64x{users}") or {"records": []}
+        results = load_results(folder, f"published/64x{users}") or {"records": []}
         for detector, value in values.items():
             for r in results["records"]:
                 like = r["detector"].removesuffix("-unscaled") == detector
@@ -490,15 +506,19 @@ def claims(name, args, console):
                         f"{r['ser']:.3e} | {r['ser_low']:.3e} to {r['ser_high']:.3e} | "
                         f"{r['ser'] / value:.3f} |"
                     )
-    lines += _published_gaps(args.output)
-    lines += _attention_text(args.output) + _latency_text(args.output)
-    write_atomically(args.output / "claims.md", "\n".join(lines) + "\n")
-    console.print(f"{args.output}/claims.md")
+    lines += _published_gaps(folder)
+    lines += _attention_text(folder) + _latency_text(folder)
+    return "\n".join(lines) + "\n"
+
+
+def claims(name, args, console):
+    """Write claims.md."""
+    write_claims(claims_text(args.output), args, console)
 
 
 def _gap_tables(folder, figure):
-    """Two tables of a figure: gaps at the SER and at the BLER, a detector each, a column
-    for each panel; and which detectors have no weights."""
+    """The gaps of a figure as two tables, at the SER and at the BLER, with a row per
+    detector and a column per panel; and the detectors without weights."""
     found = {p: load_results(folder, f"{figure}/{p}") for p in FIGURES[figure]}
     found = {p: r for p, r in found.items() if r and r["gaps"]}
     if not found:
@@ -524,7 +544,10 @@ def _gap_tables(folder, figure):
             lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     incomplete = [p for p, r in found.items() if not r["provenance"]["complete"]]
     if incomplete:
-        lines += ["", "Interrupted, not all points are there: " + ", ".join(incomplete) + "."]
+        lines += [
+            "",
+            "The run was interrupted, some points are missing: " + ", ".join(incomplete) + ".",
+        ]
     simulated = {r["detector"] for results in found.values() for r in results["records"]}
     asked = dict.fromkeys(d for p in found for d in FIGURES[figure][p][2])
     missing = [f"`{name}`" for name in asked if name not in simulated]
@@ -538,12 +561,10 @@ def _information_text(folder):
     if data is None:
         return []
     lines = ["", "## Mutual information", ""]
-    lines.append(
-        "Bits per coded bit on the distribution of each network's training, from draws"
-    )
-    lines.append(
-        "that it did not see; how far it is ahead with 95 % intervals, from the same draws."
-    )
+    lines += [
+        "In bits per coded bit, on the distribution that each network was trained on, from"
+    ]
+    lines += ["draws that it did not see. Leads are from the same draws, with 95 % intervals."]
     lines += ["", "| model | itself | MMSE | EP | OAMP | ahead of MMSE | ahead of EP |"]
     lines.append("|---" * 7 + "|")
     for row in data["rows"]:
@@ -556,7 +577,7 @@ def _information_text(folder):
 
 
 def _published_gaps(folder, target=2e-3):
-    """What RE-MIMO needs here beyond its published SER; 2e-3 lies within all of it."""
+    """The gaps to RE-MIMO's published curve, at a SER that all of the curve covers."""
     from linksim.montecarlo.statistics import gap_of_curves
 
     lines = ["", f"## RE-MIMO to its published curve, at SER {target:g}", ""]
@@ -580,10 +601,9 @@ def _attention_text(folder):
     if data is None:
         return []
     lines = ["", "## R6: attention (Fig. 13)", ""]
-    lines.append(
-        "Share of a user's attention, mean over users and vectors; outside the group it"
-    )
-    lines.append(f"would be {data['share_outside_if_uniform']:.2f} if attention were uniform.")
+    uniform = data["share_outside_if_uniform"]
+    lines += ["Shares of a user's attention, averaged over users and vectors. With uniform"]
+    lines += [f"attention the share outside the group would be {uniform:.2f}."]
     lines += ["", "| detector | block | itself | others of its group | outside |"]
     lines.append("|---|---|---|---|---|")
     for s in data["share_of_users"]:
@@ -599,7 +619,7 @@ def _latency_text(folder):
     if data is None:
         return []
     lines = ["", f"## R7: time of a call of {data['batch_size']} vectors (Fig. 14)", ""]
-    lines += ["| users | detector | median ms | quartiles | FLOPs of a vector |"]
+    lines += ["| users | detector | median ms | quartiles | FLOPs per vector |"]
     lines.append("|---|---|---|---|---|")
     for r in data["rows"]:
         lines.append(

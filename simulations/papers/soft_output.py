@@ -1,10 +1,10 @@
-"""What a decoder could get from the LLRs of detectors, and what is lost where.
+"""How much information a decoder could get from a detector's LLRs, and where it is lost.
 
-Four rates of the same LLRs, in bits per coded bit: as they are, times the best common
-factor, through the best function of one LLR, and through the best function of an LLR and
-of how well its stream is received. A detector whose first rate is far below the second is
-wrong about its SNR; far below the third, about its own errors; below the fourth, it does
-not see which channels are bad.
+Four rates of the same LLRs are measured, in bits per coded bit: as they are, times the best
+common factor, through the best function of one LLR, and through the best function of an LLR
+and of how well its stream is received. If the first rate is far below the second, the
+detector is wrong about its SNR; if it is far below the third, about the distribution of its
+errors; if it is below the fourth, it does not see which channels are bad.
 """
 
 import numpy as np
@@ -17,8 +17,8 @@ RATES = {
     "rate_function": "best function",
     "rate_channel": "best function of LLR and SINR",
 }
-# Cells of equally many LLRs, and of SINRs. What they overestimate is about their number
-# divided by 2 ln 2 and by the number of LLRs
+# Numbers of cells, of equally many LLRs each, and of classes of SINR. The rates are too
+# large by about the number of cells over (2 ln 2 times the number of LLRs)
 _CELLS, _CLASSES = 48, 12
 
 
@@ -27,11 +27,11 @@ def llr_rates(llr, bits, sinr):
 
     Args:
         llr: float [N], positive for a bit of 1.
-        bits: [N] of 0 and 1.
-        sinr: float [N], a measure of the channel of each bit's stream.
+        bits: [N], 0 or 1.
+        sinr: float [N], how well the stream of each bit is received.
 
     Returns:
-        {key of `RATES`: rate}, and "factor", the best one.
+        {key of `RATES`: rate in bits per coded bit}, and the best "factor".
     """
     margin = np.asarray(llr, np.float64) * (2.0 * np.asarray(bits) - 1.0)
 
@@ -51,7 +51,7 @@ def llr_rates(llr, bits, sinr):
 
 
 def _doubt(llr, bits):
-    """Bits of entropy that a bit has left, given the cell of its LLR."""
+    """The conditional entropy of a bit given the cell of its LLR, in bits."""
     parts = np.array_split(bits[np.argsort(llr, kind="stable")], _CELLS)
     shares = np.array([[part.mean(), 1.0 - part.mean()] for part in parts])
     lengths = np.array([len(part) for part in parts])
@@ -59,11 +59,11 @@ def _doubt(llr, bits):
 
 
 def mmse_sinr(h, no):
-    """SINR after linear MMSE of every stream.
+    """The SINR of every stream after linear MMSE detection.
 
     Args:
         h: complex [..., M, K].
-        no: float [...], noise variance.
+        no: float [...], noise variance N0.
 
     Returns:
         float [..., K].
@@ -74,18 +74,18 @@ def mmse_sinr(h, no):
 
 
 def simulate_rates(scenario, detectors, points, *, num_batches, seed):
-    """`llr_rates` of detectors on the same draws of a scenario.
+    """The rates of several detectors' LLRs on the same draws of a scenario.
 
     Args:
         scenario: the `Scenario`.
-        detectors: their names.
+        detectors: names.
         points: SNR in dB.
-        num_batches: drawn at each point.
-        seed: of the draws.
+        num_batches: batches at each point.
+        seed: seed of the draws.
 
     Returns:
-        A dictionary for each detector and point: "detector", "snr_db", "bits" (their
-        number) and what `llr_rates` gives.
+        A dictionary for each detector and point: "detector", "snr_db", "bits" (how many)
+        and what `llr_rates` returns.
     """
     from linksim.constellation import bit_labels
     from linksim.link.simulator import LinkSimulator
@@ -113,7 +113,7 @@ def simulate_rates(scenario, detectors, points, *, num_batches, seed):
 
 
 def rates_table(rows):
-    """Rows of Markdown, of what `simulate_rates` gives."""
+    """What `simulate_rates` returns, as lines of a Markdown table."""
     lines = ["| detector | SNR | " + " | ".join(RATES.values()) + " | factor |"]
     lines.append("|---" * (len(RATES) + 3) + "|")
     for row in rows:

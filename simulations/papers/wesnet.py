@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
-"""Every figure of the WeSNet paper (001_199363b04b6b0fc1.txt).
+"""Make every figure of the WeSNet paper, [Mohammad20].
 
-Writes results/papers/wesnet/<simulation>/<panel>/ (results.json, results.csv, ser.png,
-bler.png, ber.png), from them fig4 to fig9 (uncoded and, as -bler, coded), complexity.json
-with fig10a to fig12, latency.json, and claims.md. Beside the paper's 60x30 BPSK stands a
-system of a third of its size that has every variant and percentage, and nndet/ has weight
-scaling on a detector that the paper did not try. Detectors without shipped weights are left
-out, and named. soft_output.json says what their LLRs are worth.
+The script writes into results/papers/wesnet/:
+
+- <simulation>/<panel>/ (results.json, results.csv, ser.png, bler.png, ber.png), and from
+  them fig4 to fig9, uncoded and, as -bler, coded
+- complexity.json with fig10a to fig12, and latency.json
+- soft_output.json: how much information the LLRs carry
+- claims.md
+
+The paper's 60x30 BPSK has some of its networks; a system of a third of its size has every
+variant and percentage. nndet/ applies weight scaling to a detector that the paper did not
+try. Detectors without shipped weights are left out, and named on the console.
 """
 
 import itertools
@@ -23,14 +28,16 @@ from common import (
     run_paper,
     simulate_figure,
     symbol_error_gap,
+    write_claims,
 )
+from pages import full_verdicts
 from soft_output import rates_table, simulate_rates
 
-from linksim.files import save_json, write_atomically
+from linksim.files import save_json
 from linksim.link.scenario import load_scenario
 
 PERCENTS = (10, 20, 30, 40, 50, 60, 80, 100)
-# Unfolded layers of each system's networks
+# {system: unfolded layers of its networks}
 LAYERS = {"20x10": 30, "60x30": 90, "16x16": 48, "8x8": 10}
 SCENARIOS = {
     "20x10": "wesnet-20x10-bpsk",
@@ -42,13 +49,22 @@ TARGET_BLER = 0.1
 
 
 def net(name, size, percent=None, layers=None):
-    """A network of a system: "wesnet-hf@wesnet-20x10-bpsk-20", perhaps cut to layers."""
+    """The name of a system's network, such as "wesnet-hf@wesnet-20x10-bpsk-20".
+
+    Args:
+        name: of the detector.
+        size: of the system, a key of `SCENARIOS`.
+        percent: percent of the units that it was trained with, or another ending of the
+            configuration's name; None for none.
+        layers: cuts the network to its first layers; None keeps all.
+    """
     text = f"{name}@{SCENARIOS[size]}" + ("" if percent is None else f"-{percent}")
     return text if layers is None else f"{text}:{layers}L"
 
 
 def kept_layers(size):
-    """Numbers of layers that are left: all but 1/9, 2/9, .. (10, 20, .. of 90), and few."""
+    """Numbers of layers to cut a system's networks to: 80, 70, 60, 50, 40, 20 and 5 of 90,
+    and as many of others in proportion."""
     total = LAYERS[size]
     return [round(total * (9 - cut) / 9) for cut in (1, 2, 3, 4, 5, 7)] + [max(1, total // 18)]
 
@@ -62,12 +78,12 @@ def _bpsk(size, exact):
         net("r-wesnet", size),
         *(net("r-wesnet", size, layers=n) for n in kept_layers(size)),
         *(net("l-wesnet", size, 50, layers=n) for n in kept_layers(size)),
-        # What the penalty adds to that: the same network without it
+        # The same network without the penalty, to see what the penalty adds
         *(net("wesnet-hf", size, 100, layers=n) for n in kept_layers(size)[:4]),
-        # Trained networks at other fractions than they were trained with
+        # Networks at other fractions of the units than they were trained with
         *(f"{net('r-wesnet', size)}:{p}%" for p in (20, 30, 40, 50)),
         *(f"{net('l-wesnet', size, 50)}:{p}%" for p in (20, 30, 40)),
-        # eq. 18 to the letter
+        # Eq. 18 to the letter
         net("wesnet-hf", size, "20-inputs"),
     ]
 
@@ -77,12 +93,13 @@ _OAMP += ["wes-oampnet@wesnet-8x8-qam4", "wes-oampnet@wesnet-8x8-qam4-5"]
 _OAMP += ["rwes-oampnet@wesnet-8x8-qam4"]
 _OAMP += [net("rwes-oampnet", "8x8", layers=n) for n in (7, 6, 5, 4, 3)]
 _QAM = ["detnet", "oampnet", "r-wesnet"]
-# Weight scaling of a detector that the paper did not try, NN-Det with ten blocks
+# NN-Det with ten blocks, a detector whose weights the paper did not scale
 _NNDET = [net("nndet-p", "20x10", p) for p in (None, 50, 20, "r")]
 _NNDET += [net("nndet-p", "20x10", p, layers=n) for p in ("r", None) for n in (8, 6, 4)]
 _NNDET += [f"{net('nndet-p', '20x10', 'r')}:{p}%" for p in (50, 20)]
 
-# Simulation: {panel: (detectors, SNR points in dB: the coded waterfall, the uncoded one)}
+# {simulation: {panel: (detectors, SNR points in dB)}}; the points cover the coded waterfall
+# and the uncoded one
 FIGURES = {
     "bpsk": {
         "20x10": (_bpsk("20x10", ["ml"]), [1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 15]),
@@ -92,7 +109,7 @@ FIGURES = {
         "16x16": (
             ["zf", "mmse", "sdr", "ep", *(net(name, "16x16") for name in _QAM)]
             + [net("wesnet-hf", "16x16", 40), net("l-wesnet", "16x16", 40)]
-            # A third of the layers removed, as 30 of 90
+            # A third of the layers is removed, like 30 of 90
             + [net("r-wesnet", "16x16", layers=32)],
             [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18],
         ),
@@ -111,7 +128,7 @@ FIGURES = {
 
 
 def simulated(name, args, console):
-    """All panels of a simulation: SER and coded BLER from the same blocks."""
+    """Simulate all panels: SER and coded BLER come from the same blocks."""
     for panel, (detectors, points) in FIGURES[name].items():
         if args.panel and panel not in args.panel:
             continue
@@ -128,10 +145,10 @@ def simulated(name, args, console):
 
 
 def scenario_of(panel):
-    """The scenario of a panel, with the 802.11n code."""
+    """The scenario of a panel, with the 802.11n code; no detector drops out."""
     return load_scenario(SCENARIOS[panel]).replace(
         code={"type": "802.11n"},
-        # SER is wanted where BLER is zero already
+        # The SER is of interest where the BLER is zero
         run={"min_bler": 0.0, "gap_bler": TARGET_BLER, "batch_size": 100},
     )
 
@@ -140,7 +157,7 @@ def scenario_of(panel):
 
 
 def figures_of(size):
-    """{figure: detectors whose curves it shows}, of a BPSK system."""
+    """{figure: detectors whose curves it shows} for a BPSK system."""
     classical = ["zf", "mmse", "sdr", "ep", "ml", net("detnet", size)]
     removed = [net("r-wesnet", size, layers=n) for n in kept_layers(size)]
     shorter = [net("l-wesnet", size, 50, layers=n) for n in kept_layers(size)]
@@ -157,7 +174,7 @@ def figures_of(size):
 
 
 def plots(name, args, console):
-    """Draw fig4 to fig9 from what was simulated."""
+    """Draw Fig. 4 to 9 from what was simulated."""
     from linksim.montecarlo.output import plot
 
     for size in FIGURES["bpsk"]:
@@ -206,10 +223,14 @@ def _only(results, detectors):
 
 
 def _plot_against(results, curves, snrs, label, path):
-    """SER of detectors at some SNR against what they differ in, with intervals.
+    """Draw the SER of detectors at some SNRs, with intervals, against a value of theirs.
 
     Args:
+        results: as `load_results` returns them.
         curves: {name of a curve: {value on the axis: detector}}.
+        snrs: SNRs in dB; each gives every curve once.
+        label: of the axis.
+        path: of the figure.
     """
     from linksim.figures import new_figure, save_figure
     from linksim.montecarlo.output import curve_style
@@ -239,12 +260,12 @@ def _plot_against(results, curves, snrs, label, path):
 
 # --- Fig. 10 to 12: complexity ---------------------------------------------------------
 
-# Published: percent of the units, percent fewer FLOPs, percent fewer parameters
+# {percent of the units: (percent fewer FLOPs, percent fewer parameters)}, as published
 PUBLISHED = {50: (51.43, 49.78), 30: (None, 68.73), 20: (None, 79.82)}
 
 
 def table_2(name, nt, layers, fraction=1.0, iterations=1):
-    """FLOPs of a detector by the formulas of Table II, BPSK."""
+    """FLOPs of a detector by the formulas of Table II, for BPSK and `nt` users."""
     return {
         "zf": 56 / 3 * nt**3 + 38 * nt**2 + 28 / 3 * nt,
         "mmse": 56 / 3 * nt**3 + 40 * nt**2 + 34 / 3 * nt + 1,
@@ -256,11 +277,16 @@ def table_2(name, nt, layers, fraction=1.0, iterations=1):
 
 
 def counted(fraction=None, num_layers=4, nt=30, num_rx=60, scaled="units"):
-    """What this library's layers cost, from their graphs: FLOPs of the products of the
-    three sublayers, all FLOPs, and parameters.
+    """What a layer of linksim costs, counted from its graph.
 
     Args:
-        fraction: None for DetNet.
+        fraction: of the units; None for DetNet.
+        num_layers, nt, num_rx: size of the network and of the system.
+        scaled: "units" or "inputs", as of the layer.
+
+    Returns:
+        {"products": FLOPs of the products of the three sublayers, "flops": all FLOPs,
+        "parameters": number of weights}.
     """
     from linksim.complexity import count_flops
     from linksim.registry import create_detector
@@ -283,7 +309,7 @@ def counted(fraction=None, num_layers=4, nt=30, num_rx=60, scaled="units"):
 
 
 def complexity(name, args, console):
-    """FLOPs and parameters: complexity.json, fig10 to fig12."""
+    """Count FLOPs and parameters: complexity.json, and Fig. 10 to 12."""
     from linksim.figures import new_figure, save_figure
     from linksim.montecarlo.output import curve_style
 
@@ -316,7 +342,7 @@ def complexity(name, args, console):
         for p in (20, 50, 100)
     }
     shorter = {
-        f"R-WeSNet, {cut} of 90 layers fewer": [
+        f"R-WeSNet, {cut} of 90 layers removed": [
             table_2("wesnet", k, 3 * k - cut * k / 30) for k in users
         ]
         for cut in (10, 20, 30, 50, 70)
@@ -331,13 +357,13 @@ def complexity(name, args, console):
             axes.plot(users[: len(curve)], curve, label=label, **curve_style(index))
         axes.set_yscale("log")
         axes.set_xlabel("Users")
-        axes.set_ylabel("FLOPs of a vector, Table II")
+        axes.set_ylabel("FLOPs per vector (Table II)")
         axes.legend(frameon=False, fontsize=8)
         save_figure(figure, args.output / file)
 
     depths = (10, 30, 50, 70, 90)
     for key, label, file in (
-        ("flops", "FLOPs of a vector", "fig11a.png"),
+        ("flops", "FLOPs per vector", "fig11a.png"),
         ("parameters", "Parameters", "fig11b.png"),
     ):
         figure, axes = new_figure(6.0, 4.0)
@@ -363,7 +389,7 @@ def complexity(name, args, console):
 
 
 def latency(name, args, console, sizes=("20x10", "60x30"), batches=(1, 4096), repeats=15):
-    """Time of a call of slim networks beside the full one: latency.json."""
+    """Time calls of smaller networks beside the full one: latency.json."""
     import tensorflow as tf
 
     from linksim.complexity import measure_latency
@@ -391,7 +417,7 @@ def latency(name, args, console, sizes=("20x10", "60x30"), batches=(1, 4096), re
             inputs = [tf.constant(v, tf.complex64) for v in (h.sum(-1), h)]
             inputs.append(tf.ones(batch))
             functions = {
-                # The default argument keeps each layer, which a closure would not
+                # A default argument, because a closure would see the last layer only
                 label: tf.function(
                     lambda *a, d=detector: d(*a),
                     autograph=False,
@@ -413,13 +439,13 @@ def latency(name, args, console, sizes=("20x10", "60x30"), batches=(1, 4096), re
     save_json(args.output / "latency.json", {"rows": rows})
 
 
-# SNR in dB: in the coded waterfall, and in the range of training
+# SNR in dB: two in the coded waterfall, and one in the range of training
 SOFT_POINTS = (2.0, 4.0, 10.0)
 SOFT_BATCHES = 5
 
 
 def soft_output(name, args, console):
-    """What a decoder could get from the LLRs: soft_output.json."""
+    """Measure how much information a decoder could get from the LLRs: soft_output.json."""
     data = load_json_if_made(args.output / "soft_output.json") or {}
     for panel in chosen(args, SCENARIOS):
         scenario = scenario_of(panel)
@@ -445,7 +471,7 @@ def soft_output(name, args, console):
 def gaps_of_claims():
     """Rows of claims.md: (claim, panel, detector, reference, SER, published dB).
 
-    Negative: the detector needs less SNR than its reference.
+    A negative gap means that the detector needs less SNR than its reference.
     """
     rows = []
     for size in ("60x30", "20x10"):
@@ -505,23 +531,31 @@ def gaps_of_claims():
     return rows
 
 
-def claims(name, args, console):
-    """Write claims.md: what was measured for W1 to W8, from the files of the others."""
-    lines = ["# Claims of the WeSNet paper: what was measured", ""]
+def claims_text(folder):
+    """The text of claims.md: the verdicts, and what was measured for W1 to W8.
+
+    Args:
+        folder: where the files of the other figures are.
+    """
+    lines = ["# Claims of the WeSNet paper: what was measured", *full_verdicts("wesnet")]
+    lines += ["", "## Tables", ""]
     lines += [
-        "dB that a detector needs beyond its reference at a symbol error rate (negative is"
+        "How many dB more than its reference a detector needs (negative is better): for a"
     ]
     lines += [
-        "better; of BPSK it is the BER), points taken as independent, 95 % intervals, and at"
+        "symbol error rate (for BPSK it is the BER), with points taken as independent, and"
     ]
-    lines += [f"a coded BLER of {TARGET_BLER:g}. What has no weights is left out."]
+    lines += [
+        f"for a coded BLER of {TARGET_BLER:g}. Intervals are 95 %. Detectors without weights"
+    ]
+    lines += ["are left out."]
     lines += [
         "",
         "| claim | system | detector | reference | SER | published | measured | coded |",
     ]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for claim, panel, detector, reference, ser, published in gaps_of_claims():
-        results = load_results(args.output, panel)
+        results = load_results(folder, panel)
         names = {r["detector"] for r in results["records"]} if results else set()
         if not {detector, reference} <= names:
             continue
@@ -535,14 +569,18 @@ def claims(name, args, console):
     for simulation, panels in FIGURES.items():
         for panel, (detectors, _) in panels.items():
             figure = f"{simulation}/{panel}"
-            lines += gaps_text(args.output, figure, detectors=detectors)
-    for panel, rows in (load_json_if_made(args.output / "soft_output.json") or {}).items():
-        lines += ["", f"## {panel}: rates of the LLRs, bits per coded bit", ""]
+            lines += gaps_text(folder, figure, detectors=detectors)
+    for panel, rows in (load_json_if_made(folder / "soft_output.json") or {}).items():
+        lines += ["", f"## {panel}: information in the LLRs, bits per coded bit", ""]
         lines += rates_table(rows)
-    lines += _complexity_text(load_json_if_made(args.output / "complexity.json"))
-    lines += _latency_text(load_json_if_made(args.output / "latency.json"))
-    write_atomically(args.output / "claims.md", "\n".join(lines) + "\n")
-    console.print(f"{args.output}/claims.md")
+    lines += _complexity_text(load_json_if_made(folder / "complexity.json"))
+    lines += _latency_text(load_json_if_made(folder / "latency.json"))
+    return "\n".join(lines) + "\n"
+
+
+def claims(name, args, console):
+    """Write claims.md."""
+    write_claims(claims_text(args.output), args, console)
 
 
 def _complexity_text(data):
@@ -555,19 +593,19 @@ def _complexity_text(data):
 
     lines = ["", "## W6: complexity at 60x30, L = 90", ""]
     lines += [
-        "Percent fewer than DetNet. Products: of the three sublayers. All: with H'H, H'H x,"
+        "How many percent fewer than DetNet. Products: those of the three sublayers. All:"
+    ]
+    lines += ["also H'H, H'H x, residuals and LLRs, which no fraction makes smaller. To the"]
+    lines += [
+        "letter: the parameters if eq. 18 and 19 cut the inputs of sublayers 1 and 3. The"
     ]
     lines += [
-        "residuals and LLRs, which no fraction makes smaller. To the letter: the parameters"
+        "published FLOPs are above what Table II itself gives, which cannot pass 50 % at"
     ]
     lines += [
-        "if eq. 18 and 19 cut the inputs of sublayers 1 and 3. Published FLOPs are above"
+        "half of the units. Rounded to two digits at 30 layers, as it may have been read"
     ]
-    lines += [
-        "what Table II itself gives, which cannot pass 50 % at half of the units. Rounded"
-    ]
-    lines += ["to two digits at 30 layers, which may be how it was read off, Table II gives"]
-    lines += [_rounded_table_2()]
+    lines += [f"off, Table II gives {_rounded_table_2()}"]
     lines += [
         "",
         "| units | published FLOPs | Table II | products | all | published parameters | ",
@@ -603,7 +641,7 @@ def _rounded_table_2(nt=30, layers=30):
 def _latency_text(data):
     if data is None:
         return []
-    lines = ["", "## Latency of slim networks", ""]
+    lines = ["", "## Latency of smaller networks", ""]
     lines += ["| system | batch | compiler | network | median ms | quartiles | times faster |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for r in data["rows"]:

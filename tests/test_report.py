@@ -174,7 +174,7 @@ def test_workers_are_said(results, tmp_path):
         "machines": {"x86_64, Linux": 2, "arm64, Linux": 1},
     }
     page = Page(build_page(read_runs([written(results, tmp_path / "run")])))
-    assert "3, 2 threads each (2 on x86_64, Linux, 1 on arm64, Linux)" in page.text
+    assert "3 with 2 threads each (2 on x86_64, Linux, 1 on arm64, Linux)" in page.text
 
 
 def test_runs_of_one_scenario_have_their_own_labels(folder, results, tmp_path):
@@ -283,7 +283,7 @@ def test_the_script(folder, tmp_path, capsys):
         == 0
     )
     page = Page(output.read_text(encoding="utf-8"))
-    assert page.data["rate"] == "ser" and "Detection of a vector" in page.text
+    assert page.data["rate"] == "ser" and "Time per vector" in page.text
     assert script.main([str(tmp_path / "nothing"), "--output", str(output)]) == 2
     assert "report.py: " in capsys.readouterr().err
 

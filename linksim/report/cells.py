@@ -188,9 +188,9 @@ def provenance_rows(run: ReportRun) -> list[tuple[str, str]]:
         ("Machine", ", ".join([*_texts(machine), *machine.get("gpus", [])])),
         ("Workers", _workers_text(made.get("workers"))),
         ("Seed", made.get("seed")),
-        ("Blocks of a batch", made.get("batch_size")),
+        ("Batch size (blocks)", made.get("batch_size")),
         ("XLA", made.get("xla")),
-        ("Draws", made.get("fingerprint")),
+        ("Fingerprint of the draws", made.get("fingerprint")),
         ("Weights", ", ".join(sorted(weights))),
         ("Wall time", f"{made['wall_seconds']:,} s" if "wall_seconds" in made else None),
         ("File", str(run.path)),
@@ -203,7 +203,7 @@ def _workers_text(workers):
     if not workers:
         return None
     machines = ", ".join(f"{n} on {text}" for text, n in workers["machines"].items())
-    return f"{workers['number']}, {workers['threads']} threads each ({machines})"
+    return f"{workers['number']} with {workers['threads']} threads each ({machines})"
 
 
 def _texts(values):

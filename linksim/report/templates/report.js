@@ -6,7 +6,7 @@
   const state = { rate: page.rate, definition: page.definition, intervals: true };
   const off = { run: new Set(), detector: new Set() };
 
-  // A finger on the plot scrolls the page; zooming is for mice
+  // On a touch screen a finger scrolls the page, so only a mouse zooms
   const coarse = matchMedia("(pointer: coarse)").matches;
   const { data, layout } = page.figure;
   layout.dragmode = coarse ? false : "zoom";
@@ -35,7 +35,7 @@
       style.x = x;
       axes["xaxis.title.text"] = page.definitions[state.definition].html;
       axes["xaxis.autorange"] = true;
-      // New x values would free both axes
+      // New x values would reset the range of both axes
       axes["yaxis.autorange"] = false;
       axes["yaxis.range"] = page.rates[state.rate].range.slice();
       if (innerWidth > 760) axes["yaxis.title.text"] = page.rates[state.rate].label;
@@ -75,7 +75,7 @@
     document.getElementById("definition-source").textContent =
       page.definitions[state.definition].source;
     document.getElementById("absent").textContent = absent.length
-      ? `Not shown, for they have no SNR of this definition: ${absent.join(", ")}.`
+      ? `Not shown, because this SNR is not known for them: ${absent.join(", ")}.`
       : "";
   }
 
@@ -95,7 +95,7 @@
     const sign = descending ? -1 : 1;
     const rows = [...body.rows].sort((one, other) => {
       const a = key(one), b = key(other);
-      if (a === null || b === null) return (a === null) - (b === null); // unknown last
+      if (a === null || b === null) return (a === null) - (b === null); // unknown values go last
       return sign * (a < b ? -1 : a > b ? 1 : 0);
     });
     body.append(...rows);
@@ -133,7 +133,7 @@
   all("[data-points]").forEach((select) => select.addEventListener("change", fillTables));
   all("[data-sort]").forEach((b) => b.addEventListener("click", () => sortBy(b)));
 
-  // Browsers keep what was chosen before a reload
+  // Browsers keep the choices when the page is reloaded
   state.definition = document.getElementById("definition").value;
   state.intervals = document.getElementById("intervals").checked;
   Plotly.newPlot(plot, data, layout, config).then(() => drawCurves(true));

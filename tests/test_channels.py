@@ -1,6 +1,6 @@
 """Statistics of the channel generators, and their random streams.
 
-Runs on any Keras backend.
+These tests run on any Keras backend.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ def test_keys_are_reproducible_and_distinct():
     keys = [stream_keys(3, 0, point, batch) for point in range(5) for batch in range(50)]
     assert len({tuple(k) for block in keys for k in block}) == 3 * 250
     np.testing.assert_array_equal(stream_keys(2, 7, 8, 9), stream_keys(2, 7, 8, 9))
-    # Fixed for ever: a change here changes every result file
+    # Every stored count depends on this: it must never change
     assert stream_keys(1, 0, 1000000, 0).tolist() == [[1671244638, 1988002964]]
 
 
@@ -75,7 +75,7 @@ def test_groups_of_users_are_orthogonal():
     h = sample(create_channel("grouped", 7, 6, group_size=3), 200, 2)
     gram = np.einsum("bumk,buml->bukl", h.conj(), h)
     assert np.abs(gram[..., :3, 3:]).max() < 1e-4
-    # Within a group as three users of an i.i.d. 3x3 channel
+    # Within a group, users interfere as in an i.i.d. 3x3 channel
     power = np.mean(np.abs(gram[..., 0, 1]) ** 2)
     assert power == pytest.approx(7**2 / 3, rel=0.2)
     assert not np.allclose(h[:, 0], h[:, 1])
@@ -135,7 +135,7 @@ def test_a_hop_of_the_sequence_and_its_fixed_channels():
     assert fixed.shape == (561, 4, 2)
     np.testing.assert_array_equal(fixed[0], channel.h0)
     hops = fixed[1:].reshape(140, 4, 4, 2)
-    # Each hop is near to the one before, and the first to H_0
+    # Each hop is near the one before, and the first is near H_0
     step = np.diff(
         np.concatenate([np.broadcast_to(channel.h0, (140, 1, 4, 2)), hops], 1), axis=1
     )

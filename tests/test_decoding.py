@@ -1,4 +1,4 @@
-"""Decoding that stops, against Sionna's decoder with all iterations."""
+"""Decoding that stops early, against Sionna's decoder with all iterations."""
 
 import numpy as np
 import pytest
@@ -17,12 +17,12 @@ CODES = {
     "5g, high rate": lambda iterations=20: NRLDPC(200, 240, iterations, "minsum"),
 }
 CN_UPDATE = {"802.11n": "boxplus-phi", "5g": "boxplus-phi", "5g, high rate": "minsum"}
-# Where some codewords fail, in dB
+# SNR in dB at which some codewords fail
 WATERFALL_DB = {"802.11n": 1.0, "5g": 1.0, "5g, high rate": 6.0}
 
 
 def received(rng, code, blocks, snr_db):
-    """Bits, and LLRs of BPSK with Gaussian noise, of one SNR or of one per block."""
+    """Random bits, and LLRs of BPSK with Gaussian noise at one SNR or one per block."""
     bits = rng.integers(0, 2, (blocks, code.num_info_bits)).astype(np.float32)
     coded = np.asarray(code.encode(tf.constant(bits)))
     variance = 10 ** (-np.broadcast_to(snr_db, (blocks, 1)) / 10)
@@ -59,8 +59,8 @@ def test_any_number_of_codewords(rng, blocks):
 
 
 def test_iterations_end_with_parity(rng):
-    """Each codeword by itself: the first even iteration at which Sionna's decisions
-    are a codeword, or all."""
+    """Every codeword ends after the first even iteration at which Sionna's decisions are
+    a codeword, or after all."""
     code = CODES["802.11n"](10)
     _, llrs = received(rng, code, 90, np.linspace(0, 8, 90)[:, None])
     decoder = code._decoder
@@ -70,14 +70,14 @@ def test_iterations_end_with_parity(rng):
         hard = np.asarray(decoder(llrs, num_iter=iterations)) > 0
         expected[((hard @ pcm.T) % 2 == 0).all(1)] = iterations
     assert len(set(expected)) == 5
-    # Rounding adds up without convergence: all iterations of the same node updates
+    # Without convergence rounding adds up, so compare with the same node updates
     plain = np.asarray(fast_decoder(pcm, 10, "boxplus-phi")(llrs))
     for options in ({}, {"lanes": (7, 3)}, {"lanes": (200, 60, 40)}):
         soft, used = StoppingDecoder(pcm, 10, **options)(llrs)
         np.testing.assert_array_equal(used, expected)
         failed = expected == 10
         np.testing.assert_allclose(soft.numpy()[failed], plain[failed], rtol=1e-4, atol=1e-4)
-    _, used = StoppingDecoder(pcm, 9)(llrs)  # every iteration, where 2 does not divide
+    _, used = StoppingDecoder(pcm, 9)(llrs)  # an odd number: looks after each iteration
     assert set(np.unique(used)) >= {2, 3, 5} and used.numpy().max() == 9
 
 
@@ -105,7 +105,7 @@ def test_reduction_over_rows():
 def test_node_updates_are_those_of_sionna(rng, xla):
     nodes = np.sort(np.concatenate([np.arange(40), rng.integers(0, 40, 160)]))
     values = rng.normal(size=(200, 7)) * 10 ** rng.uniform(-3, 1.5, (200, 1))
-    values[rng.random((200, 7)) < 0.05] = 0.0  # as of punctured bits
+    values[rng.random((200, 7)) < 0.05] = 0.0  # as from punctured bits
     values[:4] = 20 * np.array([[1.0], [-1.0], [1.0], [-1.0]])  # beyond float32's tanh
     messages = tf.RaggedTensor.from_value_rowids(tf.constant(values, tf.float32), nodes)
 
@@ -114,7 +114,7 @@ def test_node_updates_are_those_of_sionna(rng, xla):
 
     ours = compiled(boxplus_update(nodes), messages, 20.0).flat_values.numpy()
     theirs = cn_update_tanh(messages, 20.0).flat_values.numpy()
-    # One bit of float32 next to tanh = 1 is much as LLR
+    # Next to tanh = 1 one bit of float32 is a large step of an LLR
     near = np.abs(theirs) < 10
     np.testing.assert_allclose(ours[near], theirs[near], rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(np.sign(ours[~near]), np.sign(theirs[~near]))

@@ -59,8 +59,8 @@ def draw_from_both_doors(scenario, **options):
     for row, purpose in enumerate(link_module._PURPOSES):
         link_keys[row] = by_purpose.get(purpose, link_keys[row])
     no = source._draw_no(by_purpose["snr"], BLOCKS, 0, link.num_streams)
-    np.testing.assert_allclose(no, np.full(BLOCKS, link.no(9.0)), rtol=1e-4)
-    simulated = link.draw(link_keys, no[:, None], 0, BLOCKS)
+    np.testing.assert_allclose(no, np.full((BLOCKS, 1), link.no(9.0)), rtol=1e-4)
+    simulated = link.draw(link_keys, no, 0, BLOCKS)
     source.sender = Repeating(link, simulated)
     return simulated, source.draw(keys)
 

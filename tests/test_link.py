@@ -55,7 +55,7 @@ def test_uncoded_ber_is_the_closed_form(m, awgn_db, rayleigh_db):
 
 
 def test_llrs_of_ml_are_calibrated():
-    """In each bin of a million LLRs, the share of ones is that which they claim."""
+    """In each bin of a million LLRs the share of ones is what the LLRs say."""
     scenario = load_scenario("rayleigh-2x2-qam64").replace(
         code={"type": "none", "uses_per_block": 100, "interleaver_seed": -1},
         run={"batch_size": 900},
@@ -99,7 +99,7 @@ def test_wifi_code_is_systematic_and_valid():
     ["rayleigh-4x4-qam16", "cdl-a-2x2-qam64", "cdl-c-4x4-qam16", "gauss-markov-4x2-qpsk"],
 )
 def test_noise_free_block_comes_back(name):
-    """Padding, interleaver, mapper, channel, detector and decoder invert."""
+    """The receiver undoes interleaver, padding, mapper and channel."""
     link = Link(load_scenario(name))
     simulator = LinkSimulator(link.scenario)
     simulator.add_detector("zf")
@@ -144,7 +144,7 @@ def test_cdl_is_normalised_and_correlated():
 
 
 def test_cdl_has_the_power_that_is_asked_for():
-    """The same channels at another scale, and N0 with them where the SNR is received."""
+    """Channels scale with it, and so does N0 where the SNR is that of what is received."""
     one = load_scenario("cdl-c-16x8-qam16").replace(snr={"definition": "rx"})
     links = [Link(one), Link(one.replace(channel={"power": 1 / 16}))]
     unit, scaled = (x.channel.sample(tf.constant([3, 4]), 2, 5).numpy() for x in links)
@@ -175,7 +175,7 @@ def test_noisy_csi_has_the_error_asked_for():
 
 
 def test_ls_estimate_is_that_of_sionna_in_noise():
-    """Its error variance is part of the noise that detectors are told."""
+    """The variance of its error is part of the noise that detectors assume."""
     link = Link(load_scenario("cdl-c-4x4-qam16-ls"))
     batch = link.draw(link.keys(0, 15.0, 0), link.no(15.0), 0, 20)
     error = np.mean(np.abs(batch.h_hat.numpy() - batch.h.numpy()) ** 2)

@@ -12,7 +12,7 @@ from linksim.snr import SNR_DEFINITIONS, LinkBudget, no_to_snr_db, snr_db_to_no
 
 def test_formulas_of_the_papers():
     budget = LinkBudget(num_rx=64, num_streams=16, num_bits_per_symbol=4, channel_power=1 / 64)
-    # RE-MIMO: (Nt/Nr) 10^(-SNR/10); EQ-Net text: E|H|_F^2/N0; code: 1/N0
+    # [Pratik21]: N0 = (Nt/Nr) 10^(-SNR/10); [Arvinte20]: E|H|_F^2/N0, in its code 1/N0
     assert snr_db_to_no("rx", 9.0, budget) == pytest.approx(16 / 64 * 10**-0.9)
     assert snr_db_to_no("frobenius", 9.0, budget) == pytest.approx(16 * 10**-0.9)
     assert snr_db_to_no("esno", 9.0, budget) == pytest.approx(10**-0.9)
@@ -26,7 +26,7 @@ def test_ebno_is_that_of_sionna(m):
 
 
 def test_detnet_noise_is_that_of_its_real_system(rng):
-    """Real noise variance tr(H'H)/K/SNR beside integer symbols."""
+    """With integer symbols the real noise has the variance tr(H'H)/K/SNR."""
     for m, energy, real in ((1, 1, True), (2, 2, False), (4, 10, False), (6, 42, False)):
         h = rng.normal(size=(60, 30)) + (0 if real else 1j * rng.normal(size=(60, 30)))
         stacked = h if real else np.block([[h.real, -h.imag], [h.imag, h.real]])

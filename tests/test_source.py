@@ -1,4 +1,4 @@
-"""Training data: `VectorSource`. Runs on any backend."""
+"""Training data of `VectorSource`; these tests run on any backend."""
 
 import keras
 import numpy as np
@@ -106,7 +106,7 @@ def test_keys_of_old_purposes_stay():
 
 
 def test_number_of_users_is_drawn_per_batch():
-    """P(K) is proportional to K, absent columns are zero, SNR follows K."""
+    """P(K) is proportional to K, columns of absent users are zero, and the SNR follows K."""
     scenario = load_scenario("rayleigh-4x4-qam16")
     source = VectorSource(scenario, (6, 6), 2, seed=5, streams=(2, 4), snr_db_per_stream=0.5)
     counts = []
@@ -150,7 +150,7 @@ def test_absent_users_stay_absent_with_noisy_csi():
 
 
 def test_noise_per_realisation_counts_the_users():
-    """DetNet's N0 is that of the channel's own power, whatever the number of users."""
+    """DetNet's N0 follows the energy of each channel, whatever the number of users."""
     scenario = load_scenario("rayleigh-4x4-qam16").replace(snr={"definition": "detnet"})
     source = VectorSource(scenario, (6, 6), 8, seed=5, streams=(2, 4))
     for i in range(6):
@@ -170,7 +170,7 @@ def test_correlation_is_drawn_per_batch():
         tx = np.mean(h[..., 1:] * h[..., :-1].conj()).real / np.mean(np.abs(h) ** 2)
         assert rx == pytest.approx(tx, abs=0.1)
         found.append(rx)
-    # Triangular with its mode at the upper end: the mean is at two thirds
+    # A triangular distribution with its mode at the upper end has its mean at two thirds
     assert 0.45 < min(found) and max(found) < 0.95
     assert np.mean(found) == pytest.approx(0.5 + 0.4 * 2 / 3, abs=0.03)
 

@@ -150,7 +150,9 @@ class FlatFront(Front):
     def transmit(self, x, keys, no, first_block=0):
         num_blocks, num_uses = x.shape[:2]
         h = self.channel.sample(keys["channel"], num_blocks, num_uses, first_block)
-        no = ops.broadcast_to(ops.convert_to_tensor(no, "float32"), (num_blocks, num_uses))
+        no = ops.convert_to_tensor(no, "float32")
+        if not len(no.shape):
+            no = ops.broadcast_to(no, (num_blocks, num_uses))
         if self._per_realization:
             energy = ops.sum(ops.square(ops.abs(h)), axis=(-2, -1))
             no = no * energy / self.channel.mean_energy

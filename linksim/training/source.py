@@ -186,7 +186,7 @@ class VectorSource:
             keys,
             self.sender,
             create_front(self.scenario, channel),
-            self._draw_no(keys["snr"], uses, index, count)[:, None],
+            self._draw_no(keys["snr"], uses, index, count),
             uses,
         )
         # One channel use per block
@@ -221,9 +221,9 @@ class VectorSource:
         return ops.sum(ops.cast(u >= steps.astype(np.float32), "int32"))
 
     def _draw_no(self, key, uses, index, count):
-        """Draw N0 of every channel use, float32 [uses], for `count` users."""
+        """Draw N0 of every channel use, float32 [uses, 1], for `count` users."""
         low, high = self.snr_db
-        snr_db = keras.random.uniform((uses,), low, high, seed=StreamKey(key))
+        snr_db = keras.random.uniform((uses, 1), low, high, seed=StreamKey(key))
         snr_db = snr_db + self._snr_db_per_stream * ops.cast(count, "float32")
         no = ops.take(ops.convert_to_tensor(self._no_at_0db), index)
         return no * ops.exp(-np.log(10.0) / 10.0 * snr_db)

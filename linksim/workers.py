@@ -51,7 +51,8 @@ class InPlace:
     workers = None
 
     def __init__(self, do: Callable[[Any], Any]):
-        self._do, self._jobs = do, deque()
+        self._do = do
+        self._jobs: deque[Any] = deque()
 
     def submit(self, job: Any) -> None:
         """Queue a job."""
@@ -84,7 +85,7 @@ class Worker:
         # TensorFlow reads them when it is loaded, which it is not yet
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
         os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
-        self._do = None
+        self._do: Callable[[Any], Any] | None = None
 
     def start(
         self, expected: Mapping[str, str], make: Callable[[], Callable[[Any], Any]]
@@ -106,7 +107,8 @@ class Worker:
         return {**describe_machine(), "pid": os.getpid()}
 
     def do(self, job: Any) -> Any:
-        """The result of a job."""
+        """The result of a job; `start` comes first."""
+        assert self._do is not None
         return self._do(job)
 
 
@@ -255,13 +257,16 @@ class Pool:
             check_int("workers", workers)
         self._make, self._number, self._address = make, workers, address
         self._jobs_each, self._new_process = jobs_each, new_process
-        self._processes = []
-        self._waiting = deque()  # tickets that no worker has
-        self._events = queue.SimpleQueue()  # (process, its ticket or None, future)
-        self._ended = deque()  # (job, outcome) that `next` returns
+        self._processes: list[_Process] = []
+        self._waiting: deque[_Ticket] = deque()  # tickets that no worker has
+        # (process, its ticket or None, future)
+        self._events: queue.SimpleQueue[tuple[_Process, _Ticket | None, Any]] = (
+            queue.SimpleQueue()
+        )
+        self._ended: deque[tuple[Any, Any]] = deque()  # (job, outcome) that `next` returns
         self._connected = self._owned = False
         self._actor_class = None
-        self.workers = None
+        self.workers: dict[str, Any] | None = None
 
     @property
     def capacity(self) -> int:

@@ -1,4 +1,4 @@
-"""Counted operations against formulas written by hand; latency's bookkeeping."""
+"""Counted operations against formulas written by hand, latencies, and peak memory."""
 
 from pathlib import Path
 
@@ -45,9 +45,9 @@ class Probe(Detector):
         (lambda y, h, no: ops.softmax(y), 4 * 10 - 1),
         (lambda y, h, no: ops.maximum(y, 0.0), 0),
         (lambda y, h, no: ops.where(y > 0, y, -y), 0),
-        # Nor what the result does not depend on
+        # What the result does not depend on is not counted either
         (lambda y, h, no: (ops.matmul(h, h[:, :6]), y + y)[1], 10),
-        # What is known beforehand is not counted
+        # What does not depend on the input is not counted
         (lambda y, h, no: y * ops.exp(ops.ones(10)), 10),
     ],
 )
@@ -56,7 +56,7 @@ def test_costs_of_operations(function, expected):
 
 
 def test_mmse_costs_what_its_steps_do():
-    """Gram 2N(2M)N - N^2, inverse 2N^3, and terms of second order."""
+    """A Gram matrix, 2N(2M)N - N^2, an inverse, 2N^3, and terms of second order."""
     num_rx, k = 64, 16
     n = 2 * k
     counted = count_flops(
@@ -74,25 +74,29 @@ def test_mmse_costs_what_its_steps_do():
 def test_detnet_is_table_2():
     """[Mohammad20], Table II: DetNet costs (128 Nt - 2) Nt a layer.
 
-    Its 128 Nt^2 are the three products; it leaves out H'H x, the input of every layer.
+    The 128 Nt^2 are the three products of a layer. The table leaves out H'H x, which every
+    layer takes as an input.
     """
-    nt, num_layers = 30, 90
+    nt, num_layers = 30, 10  # of 90, each of which costs the same
     detector = create_detector(
-        "detnet", num_streams=nt, num_bits_per_symbol=1, head="soft-sign"
+        "detnet",
+        num_streams=nt,
+        num_bits_per_symbol=1,
+        head="soft-sign",
+        num_layers=num_layers,
     )
     counted = count_flops(detector, 60)
     layers = (2 * 5 * nt - 1) * 8 * nt + (2 * 8 * nt - 1) * 3 * nt
     last = (2 * 8 * nt - 1) * 2 * nt  # has no auxiliary output
     assert counted.by_operation["MatMul"] == num_layers * layers - last
     assert layers == 128 * nt**2 - 11 * nt
-    published = (128 * nt - 2) * nt * num_layers
-    assert num_layers * layers == pytest.approx(published, rel=0.01)
+    assert layers == pytest.approx((128 * nt - 2) * nt, rel=0.01)
     weights = 40 * nt**2 + 8 * nt + 24 * nt**2 + 3 * nt
     assert counted.parameters == num_layers * (weights + 2) - (16 * nt**2 + 2 * nt)
 
 
 def wesnet(fraction, scaled="units"):
-    """Three layers of a 60x30 WeSNet, half-exponential; None is DetNet."""
+    """The cost of three layers of a 60x30 WeSNet; with the fraction None, of DetNet."""
     options = {"profile": "uniform"} if fraction is None else {"fraction": fraction}
     detector = create_detector(
         "wesnet-hf",
@@ -110,14 +114,14 @@ def wesnet(fraction, scaled="units"):
     [(50, 49.78, 0.15), (20, 79.82, 0.06), (30, 68.73, 1.2)],
 )
 def test_sizes_of_wesnet_are_the_published_percentages(percent, published, difference):
-    """Claim W6, term by term, of a layer at 60x30 (Nt = 30, M = 8 Nt = 240 units).
+    """Claim W6, term by term, for a layer at 60x30 (Nt = 30, M = 8 Nt = 240 units).
 
-    DetNet has 5 Nt M + M (W1, b1), M Nt + Nt (W2, b2) and 2 Nt M + 2 Nt (W3, b3), and t
-    and the variance of the LLRs: 57930 + 2. Of a fraction f of the units, all of it stays
-    in proportion but b2 and b3, 3 Nt = 90, and the two: 49.92, 69.89 and 79.87 % fewer.
-    Counting the f M profile coefficients too takes 0.21, 0.12 and 0.08 away. Published are
-    49.78, 68.73 and 79.82: between both at 50 and 20 %, and at 30 % one percent fewer than
-    any count in proportion to f gives.
+    A layer of DetNet has 5 Nt M + M parameters (W1, b1), M Nt + Nt (W2, b2),
+    2 Nt M + 2 Nt (W3, b3), t, and the variance of the LLRs, 57930 + 2 in all. With a
+    fraction f of the units, all shrink in proportion except the 3 Nt = 90 of b2 and b3
+    and the last two, which saves 49.92, 69.89 and 79.87 %. The f M coefficients of the
+    profile reduce that by 0.21, 0.12 and 0.08. The published 49.78 and 79.82 lie between
+    both counts; the published 68.73 is one percent less than any count in proportion to f.
     """
     f, nt, units = percent / 100, 30, 240
 
@@ -133,16 +137,16 @@ def test_sizes_of_wesnet_are_the_published_percentages(percent, published, diffe
     with_profile = 100 * (1 - (layer(round(f * units)) + round(f * units)) / layer(units))
     if percent != 30:
         assert with_profile < published < fewer
-    # To the letter of eq. 18 and 19 far more would be left: W2 and rows of W1
+    # Taken literally, eq. 18 and 19 would keep far more, namely W2 and rows of W1
     letter = 100 * (1 - wesnet(f, "inputs").parameters / full)
     assert letter < published - 6
 
 
 def test_flops_of_wesnet():
-    """The three products shrink with the units; half of them cannot save 51.43 %.
+    """The three products shrink with the units; half the units cannot save 51.43 %.
 
     Table II itself gives 1 - (0.5 Nt (128 Nt + 5) + 9 Nt)/(Nt (128 Nt - 2)) = 49.67 %.
-    Of all that is computed, H'H, H'y and H'H x stay, whatever the fraction.
+    H'H, H'y and H'H x cost the same for every fraction.
     """
     full, half = wesnet(None), wesnet(0.5)
     saved = 1 - half.by_operation["MatMul"] / full.by_operation["MatMul"]
@@ -153,25 +157,25 @@ def test_flops_of_wesnet():
     assert saved == pytest.approx(table_2, abs=0.004)
     products = half.by_operation["BatchMatMulV2"]
     assert products == full.by_operation["BatchMatMulV2"]
-    # H'y and H'H of 120 rows, H'H x in each layer
+    # H'y and H'H, from 120 rows, and H'H x in each layer
     assert products == 30 * 239 + 900 * 239 + 3 * 30 * 59
-    # A profile of ones is not multiplied; the others cost one product per unit
+    # A profile of ones costs no product, any other one product per unit
     assert wesnet(1.0).flops - full.flops == 3 * 240
 
 
 def test_growth_with_the_users_is_that_of_remimos_section_v_f():
-    """O(Nr^2 Nt + Nr Nt^2) a block of RE-MIMO; matrix inverses for OAMP-Net2."""
+    """[Pratik21], Section V-F: O(Nr^2 Nt + Nr Nt^2) a block; OAMP-Net2 inverts matrices."""
 
     def flops(name, k, **options):
         detector = create_detector(name, num_streams=k, num_bits_per_symbol=4, **options)
         return count_flops(detector, 64).flops
 
-    small = {"num_blocks": 2, "state_size": 64}
+    small = {"num_blocks": 1, "state_size": 64}
     remimo = [flops("remimo", k, **small) for k in (8, 16, 32)]
     # Linear with a small quadratic part
     assert 2.0 <= remimo[1] / remimo[0] < 2.1 and 2.0 <= remimo[2] / remimo[1] < 2.2
-    oampnet = [flops("oampnet2", k, num_iterations=4) for k in (8, 16, 32)]
-    assert oampnet[2] / oampnet[1] > 4
+    oampnet = [flops("oampnet2", k, num_iterations=2) for k in (16, 32)]
+    assert oampnet[1] / oampnet[0] > 4
 
 
 REFUSED = ("sdr", "sdr-cvxpy", "sphere")  # loops, and cvxpy
@@ -237,15 +241,15 @@ def test_memory_is_that_of_tensors_alive_at_once():
     import tensorflow as tf
 
     kib = 4 * 256  # a float32 [256]
-    # x and exp(x); log replaces exp, when x is gone
+    # x and exp(x) are alive together, then exp(x) and its log
     assert peak_memory(traced(lambda x: tf.math.log(tf.exp(x)), [256])) == 2 * kib
-    # x, its exp and both sines are needed for the sum
+    # The sum needs x, while a sine is computed from another
     chain = traced(lambda x: x + tf.sin(tf.sin(tf.exp(x))), [256])
     assert peak_memory(chain) == 3 * kib
-    # Other shapes of a tensor are that tensor
+    # A tensor shares its memory with its reshaped copies
     views = traced(lambda x: tf.exp(tf.reshape(tf.reshape(x, [16, 16]), [4, 64])), [256])
     assert peak_memory(views) == 2 * kib
-    # What nothing depends on is not computed
+    # Operations that nothing depends on do not run
     unused = traced(lambda x: (tf.tile(x, [100]), tf.exp(x))[1], [256])
     assert peak_memory(unused) == 2 * kib
 
@@ -272,13 +276,13 @@ def test_memory_inside_loops_and_calls():
 def test_memory_of_unknown_shapes_is_refused():
     import tensorflow as tf
 
-    with pytest.raises(InvalidInput, match="known shapes"):
+    with pytest.raises(InvalidInput, match="fixed shapes"):
         peak_memory(traced(lambda x: tf.exp(tf.boolean_mask(x, x > 0)), [256]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux measures it")
 def test_memory_is_what_a_process_gains():
-    """In graph mode, with tensors so large that they are mapped one by one."""
+    """In graph mode, with tensors so large that each has a mapping of its own."""
     import tensorflow as tf
 
     def function(x):

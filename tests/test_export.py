@@ -1,4 +1,4 @@
-"""Exports: files with card, test vector and check, and what cannot be exported."""
+"""Exports: the files with card, test vector and check, and what cannot be exported."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ from linksim.names import parse_quantizer
 from linksim.quantization.registry import create_quantizer, list_quantizers
 from linksim.registry import create_detector, list_detectors
 from tests.conftest import draw_system, load_script
-from tests.test_saving import OPTIONS
+from tests.short_networks import OPTIONS
 
 SCRIPT = Path(__file__).parent.parent / "simulations" / "export.py"
 OURS = [n for n in list_detectors() if not n.startswith("sionna-") and n != "sdr-cvxpy"]
@@ -34,7 +34,7 @@ SCENARIO = "rayleigh-4x4-qam16"
 
 
 def target(name, make=detector_target, **options):
-    """A detector with short networks and without shipped weights, as a target."""
+    """The target of a detector with short, untrained networks."""
     scenario = load_scenario(SCENARIO)
     options = {**OPTIONS.get(name, {}), **options}
     detector = create_detector(name, num_streams=4, num_bits_per_symbol=4, **options)
@@ -48,7 +48,7 @@ def run_onnx(folder, inputs):
 
 
 def converted(function, *arrays):
-    """A function of float32 tensors through ONNX."""
+    """The outputs of a function of float32 tensors after a conversion to ONNX."""
     import tf2onnx
 
     specs = [tf.TensorSpec([None, *a.shape[1:]], name=f"x{i}") for i, a in enumerate(arrays)]
@@ -62,7 +62,7 @@ def converted(function, *arrays):
 def test_onnx_inverse_is_accurate(rng):
     a = rng.normal(size=(20, 8, 6)).astype(np.float32)
     gram = np.swapaxes(a, 1, 2) @ a
-    # Rows of very different scale, as of streams of different power
+    # Rows of very different scale, as when streams differ in power
     scale = np.geomspace(1e-3, 1e3, 6, dtype=np.float32)
     gram = gram * scale * scale[:, None]
     (got,) = converted(tf.linalg.inv, gram)
@@ -130,7 +130,7 @@ def test_one_savedmodel_serves_any_number_of_users(rng, tmp_path):
         parts = {"y_real": y.real, "y_imag": y.imag, "h_real": h.real, "h_imag": h.imag}
         got = loaded.signatures["real"](no=tf.constant(no), **parts)
         np.testing.assert_allclose(got["llr"], expected, rtol=1e-3, atol=1e-3)
-    # Other detectors have one number of streams, and so has an ONNX file
+    # Other detectors have a fixed number of streams, and so does an ONNX file
     assert target("mmse").signatures["serving_default"].inputs[1].shape == (None, 4, 4)
     assert found.onnx["real"].inputs[2].shape == (None, 4, 4)
 
@@ -146,7 +146,7 @@ def test_whole_receiver_as_savedmodel(tmp_path):
     assert on_disk == json.loads(json.dumps(card))  # tuples are lists there
     text = (folder / "card.md").read_text()
     assert card["weights_sha256"] in text and "`bits`" in text
-    # What it decides is what was sent, and its signatures are what the card says
+    # It decides the bits that were sent, and its signatures are those on the card
     vector = np.load(folder / "test_vector.npz", allow_pickle=False)
     np.testing.assert_array_equal(vector["bits"], vector["sent_bits"])
     model = tf.saved_model.load(str(folder / "savedmodel"))
@@ -157,7 +157,7 @@ def test_whole_receiver_as_savedmodel(tmp_path):
 
 
 def test_receiver_as_onnx(tmp_path):
-    """With a 5G code, whose filler bits are known, and one loop for all codewords."""
+    """With a 5G code, which has filler bits, and one loop for all codewords."""
     found = target_of("mmse", load_scenario("cdl-c-4x4-qam16-ls"), receiver=True)
     card = export(found, "onnx", tmp_path / "out")
     assert "all iterations" in card["notes"][0]
@@ -165,7 +165,7 @@ def test_receiver_as_onnx(tmp_path):
     flipped = {k: a.copy() for k, a in found.arrays.items()}
     flipped["y_real"], flipped["y_imag"] = -flipped["y_real"], -flipped["y_imag"]
     assert np.any(run_onnx(tmp_path / "out", flipped) != found.arrays["sent_bits"])
-    # The check finds a model that is not the one of the vector
+    # The check notices that a model does not belong to the test vector
     path = tmp_path / "out" / "test_vector.npz"
     vector = dict(np.load(path, allow_pickle=False))
     vector["bits"][0, 0] = 1 - vector["bits"][0, 0]
@@ -190,7 +190,7 @@ def test_test_vectors_are_not_a_matter_of_rounding():
     from linksim.export.write import _steady_arrays
 
     found = target("zf")
-    # A channel whose streams cannot be told apart: zero forcing amplifies rounding
+    # The streams of this channel cannot be told apart, so zero forcing amplifies rounding
     found.arrays["h"][3, :, 1] = found.arrays["h"][3, :, 0] * (1 + 1e-6)
     steady = _steady_arrays(found)
     assert 48 <= len(steady["y"]) < 64
@@ -297,7 +297,7 @@ def test_every_quantizer_in_every_format(rng, tmp_path, name, format, bits):
 @pytest.mark.parametrize("format", ["savedmodel", "keras", "onnx"])
 @pytest.mark.parametrize("name", ["ep+max-mi:3", "ml+eqnet-mi:none", "eqnet-p", "oampnet2"])
 def test_receivers_of_a_scenario(tmp_path, name, format):
-    """With shipped weights and the 802.11n code, its interleaver included."""
+    """With trained weights, the 802.11n code and its interleaver."""
     scenario = load_scenario("rayleigh-2x2-qam64")
     found = create_receiver(name, scenario)
     options = {"quantizer": found.quantizer, "weights": found.weights}
@@ -311,7 +311,7 @@ def test_receivers_of_a_scenario(tmp_path, name, format):
     [("savedmodel", ("tensorflow",)), ("onnx", ("onnxruntime", "numpy"))],
 )
 def test_exports_load_where_nothing_else_is_installed(tmp_path, format, packages):
-    """In a virtual environment made for it, which takes a package registry."""
+    """In a new virtual environment, for which packages are downloaded."""
     import importlib.metadata
     import venv
 

@@ -1,4 +1,4 @@
-"""LLR quantizers: storage to the bit, optimality, contract, files."""
+"""LLR quantizers: storage to the bit, optimality, the contract, and files."""
 
 import itertools
 import json
@@ -45,7 +45,7 @@ class ProjectingQuantizer(LLRQuantizer):
     """A quantizer with networks and fewer components than LLRs."""
 
     def build(self, input_shape):
-        # Not saturated: values that round to one are edges and samples at once
+        # Without saturation, which would make the value one both a threshold and a sample
         start = keras.initializers.RandomNormal(stddev=0.05, seed=7)
         self.down = keras.layers.Dense(
             self.num_components, activation="tanh", kernel_initializer=start
@@ -142,7 +142,7 @@ def test_damaged_or_foreign_bytes_are_refused(rng):
     for other in others:
         with pytest.raises(InvalidInput, match="another quantizer"):
             other.restore(data)
-    # The name of a layer is no part of what it computes
+    # The name of a layer does not matter
     twin = UniformQuantizer(2, 2, 3, name="twin").fit(llrs)
     np.testing.assert_array_equal(twin.restore(data), quantizer.restore(data))
 
@@ -158,7 +158,7 @@ def test_index_is_the_number_of_thresholds_below(rng, bits):
     levels = [rng.normal(size=2**b).astype(np.float32) for b in quantizer.bits]
     quantizer.set_codebook(thresholds, levels)
     llrs = draw_llrs(rng, 50, 4)
-    # On a threshold, and beyond the padding of shorter components
+    # On a threshold, and above the values that fill up shorter rows
     llrs[0, 0] = np.reshape([t[0] for t in thresholds], (2, 2))
     llrs[0, 1] = 3.3e38
     llrs[0, 2] = -3.3e38
@@ -258,7 +258,7 @@ def test_fit_is_the_best_of_all_thresholds_on_few_values(rng, bits):
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
 def test_max_mi_keeps_more_information_than_uniform(rng, bits):
-    # Skewed as the less protected bits of QAM are
+    # Skewed, as the LLRs of the less protected bits of QAM
     llrs = draw_llrs(rng, 6000, streams=1, m=2)
     llrs[:, 0, 1] = np.minimum(llrs[:, 0, 1], 2.0)
     exact = bit_mutual_information(llrs)
@@ -381,7 +381,7 @@ def test_wrong_shapes_and_dtypes_are_refused(rng):
         with pytest.raises(InvalidInput, match=r"expected \[\.\.\., 2, 2\]"):
             quantizer(wrong)
     for dtype in (np.float64, np.int32, np.complex64):
-        # Keras on JAX makes float32 of float64 before `call`
+        # With JAX, Keras casts float64 to float32 before `call`
         with pytest.raises(InvalidInput, match="expected float32"):
             quantizer.quantize_llrs(llrs.astype(dtype))
     with pytest.raises(InvalidInput, match="floating point"):
@@ -436,7 +436,7 @@ def test_graph_and_xla_equal_eager(rng, cls):
     exact = cls is not ProjectingQuantizer
     for compiled in compilers():
         got = numpy_of(compiled(quantizer.quantize_llrs)(llrs))
-        # XLA may round a network another way
+        # XLA may round differently in a network
         assert np.mean(got == indices) > (1 - 1e-12 if exact else 0.99)
         if exact:
             np.testing.assert_array_equal(numpy_of(compiled(quantizer)(llrs)), expected)
@@ -470,7 +470,7 @@ def test_unknown_batch_size_in_a_graph(rng):
     for lead in ((3, 4), (1, 7)):
         llrs = draw_llrs(rng, *lead)
         np.testing.assert_array_equal(function(llrs), quantizer(llrs))
-    # Without a codebook a graph does not return numbers that look right
+    # A graph without a codebook returns nothing that looks right
     unfitted = UniformQuantizer(2, 2, 3)
     assert np.all(np.isnan(tf.function(unfitted)(draw_llrs(rng, 3))))
 
@@ -512,7 +512,7 @@ def test_file_round_trip(rng, tmp_path, cls):
     loaded = load_quantizer_file(path)
     assert type(loaded) is cls and loaded.is_fitted and loaded.bits == quantizer.bits
     np.testing.assert_array_equal(numpy_of(loaded(llrs)), numpy_of(quantizer(llrs)))
-    # Not only equal: the bytes of one are those of the other
+    # They are equal down to the bytes that they store
     np.testing.assert_array_equal(
         loaded.restore(quantizer.store(llrs)), quantizer.restore(loaded.store(llrs))
     )
@@ -560,7 +560,7 @@ def test_bad_files_are_refused_by_name(rng, tmp_path):
 
 
 def edit(path, change):
-    """Rewrite a quantizer file, its checksum of the arrays included."""
+    """Rewrite a quantizer file, with the right checksum of its arrays."""
     arrays, header, _ = load_arrays(path)
     change(header, arrays)
     save_arrays(path, arrays, header)

@@ -1,4 +1,4 @@
-"""The HTML page of runs: what it says, and that it says nothing of files it cannot trust."""
+"""The HTML page of runs: what it shows, and that it refuses files it cannot trust."""
 
 import copy
 import html.parser
@@ -24,13 +24,27 @@ DEFAULT = ROOT / "results/cdl-c-8x4-qam16"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run with a curve that crosses the target and one without an error at a point."""
+    """A run with a curve that crosses the target and one with no error at some point."""
     results = linksim.simulate(
         SCENARIO, ["mmse", "zf"], snr_db=[8, 12, 16, 40], max_blocks=1500
     )
     folder = tmp_path_factory.mktemp("run")
     write_results(results, folder)
     return folder
+
+
+def test_results_are_written_and_other_rates_refused(folder, results, tmp_path):
+    assert {path.name for path in folder.iterdir()} == {
+        "results.json",
+        "results.csv",
+        "bler.png",
+        "ber.png",
+    }
+    header, *rows = (folder / "results.csv").read_text().splitlines()
+    assert "snr_db" in header and len(rows) == len(results["records"])
+    with pytest.raises(InvalidInput, match="rates: got 'fer', expected one of: bler"):
+        write_results(results, tmp_path / "none", rates=("bler", "fer"))
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.fixture
@@ -100,7 +114,7 @@ def test_curves_are_the_records(page, results, rate, total):
         assert r[rate] - below == pytest.approx(max(r[f"{rate}_low"], r[rate] / 10))
         errors = r[{"bler": "block_errors", "ber": "bit_errors", "ser": "symbol_errors"}[rate]]
         assert f"{errors:,} errors in {r[total]:,} {total}" in text
-    # Where there was no error, the upper end of the interval, and no line to it
+    # Points without an error show the upper end of the interval, and no line leads to them
     assert clean["block_errors"] == 0
     assert bound["y"] == [clean[f"{rate}_high"]] and bound["mode"] == "markers"
     assert curve["visible"] == bound["visible"] == (rate == "bler")
@@ -113,11 +127,11 @@ def test_snr_axes_are_those_of_the_noise(page, results):
     no = [r["no"] for r in results["records"] if r["detector"] == "mmse"][:3]
     assert axes["rx"] == [8, 12, 16]
     assert axes["esno"] == pytest.approx([-10 * math.log10(n) for n in no], abs=1e-5)
-    # QPSK without a code: two bits of a symbol
+    # QPSK without a code has two bits per symbol
     assert axes["ebno"] == pytest.approx(
         [a - 10 * math.log10(2) for a in axes["esno"]], abs=1e-5
     )
-    # Four antennas: E||H||_F^2 is four times E||Hx||^2 of one antenna
+    # With four antennas, E||H||_F^2 is four times E||Hx||^2 of one antenna
     assert axes["frobenius"] == pytest.approx(
         [a + 10 * math.log10(4) for a in axes["rx"]], abs=1e-5
     )
@@ -158,7 +172,7 @@ def test_tables_and_provenance(page, results):
     cells = page.data["runs"][0]["points"]["16"]["zf"]
     assert f"{record['block_errors']:,} of {record['blocks']:,}" in cells["bler"]["detail"]
     assert cells["ms"]["value"] == pytest.approx(1e3 * record["seconds"] / record["blocks"])
-    # The table begins at a point where all detectors have errors
+    # The table first shows a point where all detectors have errors
     assert cells["bler"]["detail"] in page.text
     made = results["provenance"]
     for text in (made["versions"]["sionna"], made["fingerprint"], made["finished_at"]):
@@ -185,7 +199,7 @@ def test_runs_of_one_scenario_have_their_own_labels(folder, results, tmp_path):
     page = Page(build_page(read_runs([second, third])))
     chips = [a["data-name"] for t, a in page.elements if a.get("data-kind") == "run"]
     assert chips == ["0", "1"]
-    # A detector has one colour, a run one dash
+    # The colour stands for the detector, the dash for the run
     lines = [page.traces(run=run, detector="zf", rate="bler")[0]["line"] for run in (0, 1)]
     assert lines[0]["color"] == lines[1]["color"] and lines[0]["dash"] != lines[1]["dash"]
 
@@ -201,7 +215,7 @@ def test_costs_of_other_weights_are_not_shown(results, tmp_path):
     (run,) = read_runs([written(results, tmp_path)])
     costs = measured_costs(run, repeats=2)
     assert set(costs) == {"mmse", "sdr"}
-    # A loop: its time is known, its operations are not
+    # It has a loop, so its time is known and its operations are not
     assert costs["sdr"]["flops"] is None and costs["sdr"]["us"] > 0
     assert costs["mmse"]["flops"] > 100 and costs["mmse"]["us"] > 0
 
@@ -313,7 +327,7 @@ _ARGUMENTS = [
 
 
 class Browser:
-    """A page in Chromium, and everything that it complains about or asks for."""
+    """A page in Chromium, with all errors it reports and all requests it makes."""
 
     def __init__(self, context, path):
         self.complaints, self.requests = [], []
@@ -325,7 +339,7 @@ class Browser:
         self.page.wait_for_selector("#curves .scatterlayer .trace")
 
     def trace(self, **meta):
-        """The curve of that `meta`, as Plotly has it."""
+        """The curve with this `meta`, as Plotly draws it."""
         script = """meta => {
             const found = document.getElementById("curves").data.filter(t =>
                 t.mode !== "markers" && Object.keys(meta).every(k => t.meta[k] === meta[k]));
@@ -337,7 +351,7 @@ class Browser:
         return found
 
     def hover(self, x, y):
-        """The text that a mouse at a point of the axes shows."""
+        """The text that appears when the mouse is at a point of the axes."""
         script = """([x, y]) => {
             const plot = document.getElementById("curves");
             const {xaxis, yaxis, _size} = plot._fullLayout;
@@ -353,7 +367,7 @@ class Browser:
         return label.text_content()
 
     def y_range(self):
-        """Exponents of ten, as drawn and as the page asks for at the rate of its data."""
+        """The range of the rate axis in exponents of ten: as drawn, and as the data asks for."""
         script = """() => {
             const plot = document.getElementById("curves");
             const page = JSON.parse(document.getElementById("data").textContent);
@@ -399,7 +413,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
-    """The page of the default scenario's results, and its records by detector and SNR."""
+    """The page of the default scenario's results, and their records by detector and SNR."""
     path = tmp_path_factory.mktemp("page") / "report.html"
     write_report([DEFAULT], path)
     records = json.loads((DEFAULT / "results.json").read_text())["records"]
@@ -450,7 +464,7 @@ def test_switches(shipped, browser):
     assert "1/N" in title.text_content()
     at_first, x = float(crossing.inner_text()), view.trace(detector="ml", rate="bler")["x"]
     page.select_option("#definition", "rx")
-    # Unit channel power, four streams: 6.02 dB more
+    # With unit channel power and four streams it is 6.02 dB more
     assert "Hx" in title.text_content()
     moved = view.trace(detector="ml", rate="bler")["x"]
     drawn, asked = view.y_range()
@@ -479,7 +493,7 @@ def test_runs_are_switched(folder, shipped, browser, tmp_path):
     assert view.trace(run=1, detector="mmse", rate="bler")["visible"] is False
     assert view.trace(run=0, detector="mmse", rate="bler")["visible"]
     assert not view.page.locator(".run[data-run='1']").is_visible()
-    # Of several runs, the label names the one
+    # With several runs, the label says which one it is
     assert DEFAULT.name in view.hover(14, shipped[1]["zf-pic", 14]["bler"])
     assert not view.complaints
 
@@ -491,7 +505,7 @@ def test_a_phone(shipped, browser):
     assert view.fits()
     plot = view.page.locator("#curves .main-svg").first.bounding_box()
     assert plot["width"] <= 375 and plot["height"] > 300
-    # Also with everything unfolded
+    # Also when everything is unfolded
     view.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
     assert view.fits()
     for chip in view.page.locator(".chip").all():

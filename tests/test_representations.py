@@ -28,7 +28,7 @@ def numpy_of(x):
 def check_equal(got, expected):
     got, expected = numpy_of(got), numpy_of(expected)
     assert got.shape == expected.shape and got.dtype == np.float32
-    # float32 rounding of exponents up to a few hundred
+    # float32 rounds exponents of up to a few hundred
     np.testing.assert_allclose(got, expected, rtol=2e-3, atol=5e-3)
 
 
@@ -67,7 +67,7 @@ def test_first_numbers_of_the_last_stream_need_no_decision(rng):
     _, y, h, no = draw_system(rng, 6, 4, 2, 4, 0.3)
     sic = numpy_of(t.zf_sic_representation(y, h, no, 4))
     ml = numpy_of(t.ml_representation(y, h, no))
-    # Last stream: Re, Im and r_KK; all streams: r_kk
+    # The last stream shares Re, Im and r_KK, every stream shares r_kk
     np.testing.assert_allclose(sic[:, 3:], ml[:, [1, 3, 5]], atol=1e-5)
     np.testing.assert_allclose(sic[:, 2], ml[:, 4], atol=1e-5)
     assert np.abs(sic[:, 0] - ml[:, 0]).max() > 0.1

@@ -1,7 +1,8 @@
-"""Worker processes: what is handed out again, what is refused, and Ray itself."""
+"""Worker processes: jobs that are handed out again, refusals, and how Ray is used."""
 
 import concurrent.futures
 import importlib.util
+import os
 import socket
 import sys
 import types
@@ -21,7 +22,7 @@ from linksim.workers import (
     worker_share,
 )
 
-# --- a stand-in for Ray, in which calls end when the test says so ---------------------
+# --- a stand-in for Ray, whose calls end when the test says so -------------------------
 
 
 class Reference:
@@ -40,7 +41,7 @@ class Reference:
 
 
 class FakeRay(types.ModuleType):
-    """What `Pool` uses of Ray."""
+    """The parts of Ray that `Pool` uses."""
 
     def __init__(self, nodes):
         super().__init__("ray")
@@ -90,7 +91,7 @@ class FakeRay(types.ModuleType):
         return [c for c in self.calls if c.method == method and not c.future().done()]
 
     def ready(self):
-        """All workers that were started are ready."""
+        """Let all workers that were started become ready."""
         for call in self.open_calls("start"):
             call.ends({"processor": "cpu", "platform": "os", "pid": 1})
 
@@ -116,11 +117,11 @@ def ray(monkeypatch):
 
 
 def make():
-    """Stands for what a worker would call."""
+    """Stands for the function that a worker calls first."""
 
 
 def handled(pool):
-    """Let the pool look at everything that happened; what ended, by job."""
+    """Let the pool handle all events; return {job: outcome} of the jobs that ended."""
     while not pool._events.empty():
         pool._handle(*pool._events.get())
     ended = dict(pool._ended)
@@ -142,7 +143,7 @@ def test_jobs_are_spread_and_ended(ray):
     assert handled(pool) == {} and pool.workers["machines"] == {"cpu, os": 2}
     for job in range(1, 5):
         pool.submit(job)
-    # Two for each worker, in turn; the fifth waits
+    # Each worker has two, given in turn, and the fifth waits
     assert jobs_of(ray) == [0, 1, 2, 3]
     assert len({id(c.actor) for c in ray.open_calls("do")[:2]}) == 2
     ray.open_calls("do")[1].ends("one")
@@ -167,7 +168,7 @@ def test_what_a_dead_worker_had_is_handed_out_again(ray):
     assert len(had) == 2
     ray.dies(first)
     assert handled(pool) == {} and first in ray.killed
-    # The other one is full; the new one takes them over, first of all, when it is ready
+    # The other worker is full. The new one gets them before anything else, once it is ready
     assert not set(had) & set(jobs_of(ray))
     ray.ready()
     handled(pool)
@@ -181,7 +182,7 @@ def test_what_a_dead_worker_had_is_handed_out_again(ray):
 
 
 def test_a_result_that_comes_twice_is_one(ray):
-    """The worker only seemed dead: its result comes, and that of its successor."""
+    """A worker only seemed dead, so its result arrives, and later that of its successor."""
     pool = Pool(make, 1)
     pool.submit("a")
     ray.ready()
@@ -223,7 +224,7 @@ def test_workers_that_die_at_the_start_are_given_up(ray):
     for _ in range(MAX_DEATHS - 1):
         ray.dies(ray.open_calls("start")[0].actor)
         handled(pool)
-    # One that gets ready is forgiven
+    # A worker that becomes ready resets the count
     ray.ready()
     handled(pool)
     ray.dies(ray.open_calls("do")[0].actor)
@@ -263,7 +264,7 @@ def test_shares_of_a_machine_and_of_clusters():
     assert worker_share([(8, 0)], 3) == (3, 2, 0.0)
     assert worker_share([(8, 0), (3, 0)], None) == (11, 1, 0.0)
     assert worker_share([(8, 0), (3, 0)], 3) == (3, 3, 0.0)
-    # Whole GPUs, and equal parts; nodes without one stay idle
+    # Whole GPUs, or equal parts of them; nodes without a GPU stay idle
     assert worker_share([(16, 4), (64, 0)], 4) == (4, 4, 1.0)
     assert worker_share([(16, 4), (64, 0)], None) == (4, 4, 1.0)
     assert worker_share([(16, 2)], 6) == (6, 2, 0.3333)
@@ -299,6 +300,14 @@ def test_source_is_that_of_every_module_and_scenario(tmp_path, monkeypatch):
         path.write_text(path.read_text() + "\n")
         hashes.append(software()["source"])
     assert len(set(hashes)) == 3
+
+
+def test_a_worker_limits_threads_before_tensorflow_is_loaded(monkeypatch):
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "XLA_FLAGS"):
+        monkeypatch.setenv(name, "")
+    linksim.workers.Worker({"XLA_FLAGS": "--inherited"}, 3)
+    assert os.environ["TF_NUM_INTRAOP_THREADS"] == os.environ["TF_NUM_INTEROP_THREADS"] == "3"
+    assert os.environ["XLA_FLAGS"] == "--inherited"
 
 
 def test_other_weights_are_refused():

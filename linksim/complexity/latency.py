@@ -53,7 +53,7 @@ def interleaved_seconds(
         raise InvalidInput("functions: empty, expected at least one")
     for function in functions.values():
         _finish(function())
-    seconds = {name: [] for name in functions}
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
             start = time.perf_counter()

@@ -171,16 +171,15 @@ def bits_per_component(bits: int | Sequence[int], num_components: int) -> tuple[
         InvalidInput: there are neither one nor D numbers, or one is not an integer from 1
             to 12.
     """
-    if isinstance(bits, np.ndarray):
-        bits = bits.tolist()
-    if not isinstance(bits, (list, tuple)):
-        bits = [bits] * num_components
-    if len(bits) != num_components:
+    given: Any = bits.tolist() if isinstance(bits, np.ndarray) else bits
+    if not isinstance(given, (list, tuple)):
+        given = [given] * num_components
+    if len(given) != num_components:
         raise InvalidInput(
-            f"bits: got {len(bits)} numbers, expected one, or {num_components}, one per "
+            f"bits: got {len(given)} numbers, expected one, or {num_components}, one per "
             "component"
         )
-    for b in bits:
+    for b in given:
         if isinstance(b, bool) or not hasattr(b, "__index__") or not 1 <= b <= MAX_BITS:
             raise InvalidInput(f"bits: got {b!r}, expected an integer from 1 to {MAX_BITS}")
-    return tuple(int(b) for b in bits)
+    return tuple(int(b) for b in given)

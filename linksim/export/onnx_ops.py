@@ -8,6 +8,10 @@ Each translation is a handler of tf2onnx (`custom_op_handlers`), a function of t
 and the node to replace.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import numpy as np
 from onnx import TensorProto
 from tf2onnx import utils
@@ -204,7 +208,7 @@ def _diagonal(graph, node, name, args):
     new.replace(node, new.Gather(flat, _ints(*range(0, rows * rows, rows + 1)), axis=1))
 
 
-HANDLERS = {
+HANDLERS: dict[str, tuple[Callable[..., None], list]] = {
     "MatrixDiagPartV2": (_diagonal, []),
     "MatrixDiagPartV3": (_diagonal, []),
     "MatrixInverse": (_matrix_inverse, []),

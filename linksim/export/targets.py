@@ -97,20 +97,19 @@ def target_of(name: str, scenario: Scenario, receiver: bool = False) -> Target:
     """
     if names_quantizer(name):
         if receiver:
-            raise InvalidInput(f"--receiver: {name} is a quantizer, a receiver has a detector")
+            raise InvalidInput(f"receiver: {name} is a quantizer, a receiver needs a detector")
         layer, weights = create_quantizer_for(parse_quantizer(name), scenario)
         return quantizer_target(name, layer, scenario, weights)
     found = create_receiver(name, scenario)
-    options = {"quantizer": found.quantizer, "weights": found.weights}
     make = receiver_target if receiver else detector_target
-    return make(name, found.detector, scenario, **options)
+    return make(name, found.detector, scenario, found.quantizer, found.weights)
 
 
 def detector_target(
     name: str,
     detector: Any,
     scenario: Scenario,
-    quantizer: keras.layers.Layer | None = None,
+    quantizer: Callable[..., Any] | None = None,
     weights: dict[str, str] | None = None,
 ) -> Target:
     """The target of a detector, perhaps with a quantizer of its LLRs.
@@ -136,7 +135,7 @@ def receiver_target(
     name: str,
     detector: Any,
     scenario: Scenario,
-    quantizer: keras.layers.Layer | None = None,
+    quantizer: Callable[..., Any] | None = None,
     weights: dict[str, str] | None = None,
 ) -> Target:
     """The target of a detector, perhaps a quantizer, the deinterleaver and the decoder.
@@ -155,7 +154,7 @@ def receiver_target(
 
 def quantizer_target(
     name: str,
-    quantizer: keras.layers.Layer,
+    quantizer: Any,
     scenario: Scenario,
     weights: dict[str, str] | None = None,
 ) -> Target:
@@ -255,7 +254,7 @@ class _Parts(NamedTuple):
 
     name: str
     detector: Any
-    quantizer: keras.layers.Layer | None
+    quantizer: Callable[..., Any] | None
     scenario: Scenario
     decoder: Any = None  # without one, the LLRs are the output
     any_users: bool = False  # `h` may have fewer columns than `num_streams`

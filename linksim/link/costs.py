@@ -26,8 +26,7 @@ def detector_costs(
     Args:
         scenario: the `Scenario`; learned detectors come with the weights that a run of it
             takes.
-        names: names of receivers, `DETECTOR[:POINT][+QUANTIZER[:BITS]]`; the quantizer is
-            not counted.
+        names: names of receivers, see `linksim.names`; quantizers are not counted.
         inputs: `y [B, M]`, `h [B, M, K]` complex64 and `no [B]` float32 to time the
             detectors on, or None to leave the time out.
         repeats: calls of each detector, in turn.
@@ -41,24 +40,20 @@ def detector_costs(
     Raises:
         InvalidInput: a name is unknown, or no weights fit.
     """
-    costs, calls = {}, {}
+    costs: dict[str, dict[str, Any]] = {}
+    calls = {}
     for name in names:
         receiver = create_receiver(name, scenario)
-        detector = receiver.detector
+        costs[name] = {"flops": None, "parameters": None, "us": None}
+        costs[name]["weights"] = receiver.weights
         try:
-            counted = count_flops(detector, scenario.system.num_rx)
-            flops, parameters = counted.flops, counted.parameters
+            counted = count_flops(receiver.detector, scenario.system.num_rx)
+            costs[name].update(flops=counted.flops, parameters=counted.parameters)
         except InvalidInput:  # a loop, for instance: a graph does not say how often it runs
-            flops = parameters = None
-        costs[name] = {
-            "flops": flops,
-            "parameters": parameters,
-            "us": None,
-            "weights": receiver.weights,
-        }
+            pass
         if inputs is not None:
-            calls[name] = functools.partial(compile_detector(detector), *inputs)
-    if calls:
+            calls[name] = functools.partial(compile_detector(receiver.detector), *inputs)
+    if inputs is not None and calls:
         for name, seconds in interleaved_seconds(calls, repeats).items():
             costs[name]["us"] = 1e6 * float(np.median(seconds)) / len(inputs[0])
     return costs

@@ -72,10 +72,14 @@ class EQNetQuantizer(LLRQuantizer):
         self._latent_dim = latent_dim or default_latent_dim(self._coded_streams(num_streams))
         self._width = width
         super().__init__(num_streams, num_bits_per_symbol, bits=bits, **kwargs)
-        args = (self._coded_streams(num_streams), num_bits_per_symbol)
-        options = {"latent_dim": self._latent_dim, "width": width}
-        self.encoder = LatentEncoder(*args, **options)
-        self.decoder = BranchedDecoder(*args, **options)
+        sizes = (
+            self._coded_streams(num_streams),
+            num_bits_per_symbol,
+            self._latent_dim,
+            width,
+        )
+        self.encoder = LatentEncoder(*sizes)
+        self.decoder = BranchedDecoder(*sizes)
         self.encoder.build()
         self.decoder.build()
 

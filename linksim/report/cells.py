@@ -39,8 +39,9 @@ def reference_of(run: ReportRun) -> str | None:
 def gap_cells(run: ReportRun) -> dict[str, Cell]:
     """{detector: cell of its gap in dB}."""
     cells = {name: NOTHING for name in run.detectors}
-    if reference_of(run) in cells:
-        cells[reference_of(run)] = Cell("0", "reference", 0.0)
+    reference = reference_of(run)
+    if reference in cells:
+        cells[reference] = Cell("0", "reference", 0.0)
     for gap in run.results["gaps"]:
         if gap["gap_db"] is None:
             cells[gap["detector"]] = Cell("no crossing")
@@ -148,7 +149,7 @@ def cost_cells(
     run: ReportRun, costs: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Cell]]:
     """{detector: {"flops", "parameters", "us"}}, the cells of what `measured_costs` found."""
-    cells = {}
+    cells: dict[str, dict[str, Cell]] = {}
     for name in run.detectors:
         cost = costs.get(name, {})
         detail = "without its quantizer" if "+" in name and "+latent" not in name else ""

@@ -76,36 +76,36 @@ def curve_figure(runs: Sequence[ReportRun], rate: str, definition: str) -> go.Fi
     for index, run in enumerate(runs):
         where = f" · {run.label}" if len(runs) > 1 else ""
         for detector in run.detectors:
-            records = run.records(detector)
             style = {**styles[detector]}
             style["dash"] = dashes[index] or style["dash"]
             for name in RATES:
-                seen = [r for r in records if r[name] > 0]
-                below, above = error_bars(seen, name)
-                for kind, part in (
-                    ("curve", seen),
-                    ("bound", [r for r in records if not r[name]]),
-                ):
+                records = run.records(detector)
+                with_errors = [r for r in records if r[name] > 0]
+                without = [r for r in records if not r[name]]
+                for kind, part in (("curve", with_errors), ("bound", without)):
                     if not part:
                         continue
+                    x = _x_values(run, part)
                     meta = {
                         "run": index,
                         "detector": detector,
                         "rate": name,
-                        "definitions": {
-                            key: [axis[r["snr_db"]] for r in part]
-                            for key, axis in run.snr_db.items()
-                        },
+                        "definitions": x,
                     }
-                    x = meta["definitions"].get(definition)
-                    trace = _trace(where, meta, part, kind, style, (below, above))
-                    trace.update(x=x, visible=name == rate and x is not None)
+                    trace = _trace(where, meta, part, kind, style)
+                    shown = name == rate and definition in x
+                    trace.update(x=x.get(definition), visible=shown)
                     figure.add_trace(trace)
     figure.update_layout(_layout(runs, rate, definition))
     return figure
 
 
-def _trace(where, meta, records, kind, style, bars):
+def _x_values(run, records):
+    """{SNR definition: the SNR in dB of each record}."""
+    return {key: [axis[r["snr_db"]] for r in records] for key, axis in run.snr_db.items()}
+
+
+def _trace(where, meta, records, kind, style):
     detector, rate = meta["detector"], meta["rate"]
     common = {
         "name": html.escape(detector),
@@ -123,7 +123,7 @@ def _trace(where, meta, records, kind, style, bars):
             marker={"symbol": "arrow-down-open", "size": 11, "color": style["color"]},
             **common,
         )
-    below, above = bars
+    below, above = error_bars(records, rate)
     return go.Scatter(
         mode="lines+markers",
         y=[r[rate] for r in records],

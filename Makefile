@@ -24,10 +24,10 @@ lint: $(VENV)/.tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# API pages in build/docs/index.html; what is public must have a docstring
+# API pages in build/docs/linksim.html; what is public must have a docstring
 docs: $(VENV)/.tests
 	$(BIN)/python -m pytest tests/test_docs.py
-	$(BIN)/pdoc --docformat google --output-directory build/docs linksim
+	$(BIN)/python .ci/docs.py
 
 notebooks: $(VENV)/.tests
 	$(BIN)/python simulations/notebooks/run.py $(ARGS)

@@ -135,7 +135,7 @@ def keyword_names(factory: Callable[..., Any]) -> set[str]:
             continue
         if cls.__module__.split(".")[0] in _FRAMEWORKS:
             return names | {"name"}
-        found, hands_on = _parameters(cls.__init__)
+        found, hands_on = _parameters(vars(cls)["__init__"])
         names |= found
         if not hands_on:
             break

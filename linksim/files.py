@@ -133,7 +133,8 @@ def save_arrays(
     text = json.dumps(stored)
     buffer = io.BytesIO()
     coded = np.frombuffer(text.encode(), np.uint8)
-    np.savez_compressed(buffer, **arrays, **{_HEADER: coded})
+    everything: dict[str, Any] = {**arrays, _HEADER: coded}
+    np.savez_compressed(buffer, **everything)
     write_atomically(path, buffer.getvalue())
     return digest
 

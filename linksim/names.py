@@ -89,8 +89,9 @@ class ReceiverSpec(NamedTuple):
         parts = [f"{100 * point['fraction']:g}%"] if "fraction" in point else []
         parts += [f"{point['num_layers']}L"] if "num_layers" in point else []
         text += f":{'-'.join(parts)}" if parts else ""
-        latent = self.quantizer is not None and self.quantizer.name == LATENT
-        return f"{text}+{self.quantizer.text}" if latent else text
+        if self.quantizer is not None and self.quantizer.name == LATENT:
+            text += f"+{self.quantizer.text}"
+        return text
 
     @property
     def text(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -393,7 +393,7 @@ def create_detector(
     num_bits_per_symbol: int,
     pretrained: bool | str = False,
     **options: Any,
-) -> Callable[..., Any]:
+) -> Any:
     """Create a detector by name.
 
     Args:
@@ -433,7 +433,7 @@ def make_detector(
     num_bits_per_symbol: int,
     options: Mapping[str, Any],
     model: tuple[str, dict[str, Any]] | None = None,
-) -> Callable[..., Any]:
+) -> Any:
     """The layer of a registry entry, with the weights of a model where one is given.
 
     Args:
@@ -474,7 +474,7 @@ def _load_weights(layer, path, card):
     assign_weights(layer, read_weights(path, card), path)
 
 
-def build_detector(layer: Callable[..., Any], num_rx: int) -> None:
+def build_detector(layer: Any, num_rx: int) -> None:
     """Create the weights of a detector, by one call.
 
     Args:

@@ -68,6 +68,8 @@ def imports_of(file, inside_functions):
                 package = file.relative_to(ROOT).parts[: -node.level]
                 module = ".".join([*package, *module.split(".")]).strip(".")
             found.update(f"{module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue  # for type checkers; it never runs
         elif inside_functions or not isinstance(
             node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
         ):

@@ -67,7 +67,7 @@ class Detector(Capabilities, keras.layers.Layer):
         num_dims: N, the number of real dimensions: 2K, or K for BPSK.
     """
 
-    demapping_methods = DEMAPPING_METHODS
+    demapping_methods: tuple[str, ...] = DEMAPPING_METHODS
 
     def __init__(
         self,

@@ -133,12 +133,13 @@ def create_quantizer_for(
     """
     weights: dict[str, str] = {}
     model = _model(spec.name, spec.model, scenario, weights)
-    bits = None if spec.bits == "none" else spec.bits
-    layer = make_quantizer(QUANTIZERS.entry(spec.name), *_system(scenario), bits, {}, model)
+    bits: Any = None if spec.bits == "none" else spec.bits
+    entry = QUANTIZERS.entry(spec.name)
+    layer = make_quantizer(entry, *_system(scenario), bits=bits, model=model)
     return Unquantized(layer) if spec.bits == "none" else layer, weights
 
 
-def _system(scenario):
+def _system(scenario: Scenario) -> tuple[int, int]:
     return scenario.system.num_streams, scenario.system.num_bits_per_symbol
 
 

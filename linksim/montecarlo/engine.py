@@ -80,12 +80,13 @@ def simulate(
     A `KeyboardInterrupt` ends the simulation early with a valid result, whose
     `provenance["complete"]` is False.
     """
-    if not isinstance(scenario, Scenario):
-        scenario = load_scenario(scenario)
     started = time.perf_counter()
-    detectors = list(scenario.run.detectors if detectors is None else detectors)
-    points = run_points(scenario, snr_db)
-    rule = _stop_rule(scenario.run, target_block_errors, max_blocks, relative_width)
+    chosen = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
+    if isinstance(detectors, str):
+        raise InvalidInput(f"detectors: got {detectors!r}, expected a list of names or layers")
+    detectors = list(chosen.run.detectors if detectors is None else detectors)
+    points = run_points(chosen, snr_db)
+    rule = _stop_rule(chosen.run, target_block_errors, max_blocks, relative_width)
     check_int("seed", seed, minimum=0)
     if workers is not None:
         check_int("workers", workers)
@@ -93,8 +94,9 @@ def simulate(
     if remote:
         _check_remote(detectors)
         share_gpus()
-    simulator = _simulator(scenario, detectors, points, xla)
-    reference = _reference(reference, scenario, list(simulator.receivers))
+    simulator = _simulator(chosen, detectors, points, xla)
+    reference = _reference(reference, chosen, list(simulator.receivers))
+    executor: RemoteBatches | InPlace
     if remote:
         executor = RemoteBatches(simulator, seed, workers, ray_address)
     else:
@@ -103,7 +105,7 @@ def simulate(
 
         def results(complete: bool = True) -> dict[str, Any]:
             return {
-                "scenario": scenario.to_dict(),
+                "scenario": chosen.to_dict(),
                 "provenance": provenance(simulator, seed, started, complete, executor.workers),
                 "records": _records(store, simulator),
                 "gaps": _gaps(store, simulator, reference),
@@ -115,8 +117,8 @@ def simulate(
             rule,
             points,
             list(simulator.receivers),
-            batch_size=scenario.run.batch_size,
-            min_bler=scenario.run.min_bler,
+            batch_size=chosen.run.batch_size,
+            min_bler=chosen.run.min_bler,
             on_progress=on_progress,
             on_point=None if on_point is None else lambda: on_point(results()),
         )

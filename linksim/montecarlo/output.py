@@ -136,6 +136,7 @@ def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
         snr = [r["snr_db"] for r in rows]
         value = [r[rate] for r in rows]
         below, above = error_bars(rows, rate)
+        style: dict[str, Any] = curve_style(index)
         axes.errorbar(
             snr,
             value,
@@ -144,7 +145,7 @@ def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
             capsize=2.5,
             linewidth=1.4,
             markersize=5,
-            **curve_style(index),
+            **style,
         )
         lowest = min(lowest, *value)
     axes.set_yscale("log")

@@ -304,7 +304,7 @@ class LLRQuantizer(keras.layers.Layer):
             raise self._error(
                 "data", f"{len(data)} bytes", f"{expected} for {num_uses} channel uses"
             )
-        bits = np.unpackbits(np.frombuffer(data, np.uint8))
+        bits: np.ndarray = np.unpackbits(np.frombuffer(data, np.uint8))
         total = num_uses * self.bits_per_use
         if np.any(bits[total:]):
             raise self._error("data", "filling bits that are not zero", "zeros")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from linksim.factories import Entry, Registry, check_options
@@ -70,7 +70,7 @@ def create_quantizer(
     bits: int | tuple[int, ...] | None = None,
     pretrained: bool | str = False,
     **options: Any,
-) -> Callable[..., Any]:
+) -> Any:
     """Create an LLR quantizer by name.
 
     Args:
@@ -114,7 +114,7 @@ def make_quantizer(
     bits: int | tuple[int, ...] | None = None,
     options: Mapping[str, Any] | None = None,
     model: tuple[str, dict[str, Any]] | None = None,
-) -> Callable[..., Any]:
+) -> Any:
     """The layer of a registry entry, with the weights of a model where one is given.
 
     Args:

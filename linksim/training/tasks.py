@@ -38,7 +38,7 @@ class Task(keras.Model):
         InvalidInput: unknown terms or negative weights.
     """
 
-    terms_available = ()
+    terms_available: tuple[str, ...] = ()
     needs_teacher = False
     product = None
 

@@ -1,4 +1,4 @@
-"""EQ-Net's networks against NumPy versions of their equations, and their contracts."""
+"""EQ-Net's networks against NumPy versions of their equations, and as layers."""
 
 import keras
 import numpy as np
@@ -104,7 +104,7 @@ def test_widths_of_the_paper(rng):
 
 @pytest.mark.parametrize("num_rx, k, m", [(2, 2, 6), (5, 3, 2), (4, 1, 4)])
 def test_reduced_inputs_do_not_see_the_antennas(rng, num_rx, k, m):
-    """A unitary transform of y and H changes nothing, nor do more antennas of noise."""
+    """The result survives a unitary transform of y and H, and antennas without signal."""
     _, y, h, no = draw_system(rng, 20, num_rx, k, m, 0.05)
     detector = EQNetDetector(k, m, features="qr")
     plain = numpy_of(detector(y, h, no))

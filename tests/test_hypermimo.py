@@ -29,7 +29,7 @@ def elu(x):
 
 
 def dense(hypernetwork, x, drop=0, last=lambda x: x):
-    """The hypernetwork of a drop for one vector of features."""
+    """The output of a drop's hypernetwork for one vector of features."""
     count = len(hypernetwork.kernels)
     for i in range(count):
         kernel, bias = (
@@ -52,7 +52,7 @@ def hypermimo_reference(detector, y, h, no, drops):
     m, k, layers = detector.num_bits_per_symbol, h.shape[-1], detector.num_layers
     points, llrs = qam_points(m).astype(complex), []
     for yi, hi, ni, drop in zip(y.astype(complex), h.astype(complex), no.astype(float), drops):
-        # Dimensions with noise of power ni each; those of BPSK are real, with half of it
+        # Each dimension has noise of power ni, or half of that for BPSK, where it is real
         num_rx = len(yi) if detector.residual_noise == "rx" else k
         if m == 1:
             yi, hi = (np.concatenate([v.real, v.imag]) for v in (yi, hi))
@@ -73,7 +73,7 @@ def hypermimo_reference(detector, y, h, no, drops):
             residual = y_star - r @ x
             z = x + theta @ residual
             excess = max(np.linalg.norm(residual) ** 2 - num_rx * ni, 0)
-            excess *= 2 if m == 1 else 1  # tau is twice the variance of a real dimension
+            excess *= 2 if m == 1 else 1  # tau is twice a real dimension's variance
             spread = np.linalg.norm(np.eye(k) - theta @ r) ** 2 / np.linalg.norm(r) ** 2
             tau = psi[t] / k * (spread * excess + np.linalg.norm(theta) ** 2 * ni)
             logits = -(np.abs(z[:, None] - points) ** 2) / tau[:, None]
@@ -83,9 +83,10 @@ def hypermimo_reference(detector, y, h, no, drops):
     return np.array(llrs)
 
 
-@pytest.mark.parametrize("m", [1, 2, 4])
-@pytest.mark.parametrize("residual_noise", ["rx", "streams"])
-def test_hypermimo_is_its_equations(rng, m, residual_noise):
+@pytest.mark.parametrize(
+    "residual_noise, m", [("rx", 4), ("rx", 2), ("streams", 1), ("streams", 4)]
+)
+def test_hypermimo_is_its_equations(rng, residual_noise, m):
     _, y, h, no = draw_system(rng, 20, 7, 3, m, 0.2)
     detector = HyperMIMODetector(3, m, num_layers=3, residual_noise=residual_noise)
     build_detector(detector, 7)
@@ -96,7 +97,7 @@ def test_hypermimo_is_its_equations(rng, m, residual_noise):
 
 
 def test_hypermimo_has_the_published_size():
-    """43 inputs; ten times the weights of an MMNet with 10 layers on y and H."""
+    """It has 43 inputs, and ten times the weights of an MMNet with 10 layers."""
     hyper = HyperMIMODetector(6, 2)
     build_detector(hyper, 12)
     shapes = [tuple(k.shape) for k in hyper.hypernetwork.kernels]
@@ -122,7 +123,7 @@ def test_the_stacked_qr_is_that_of_lapack(rng):
 
 @pytest.mark.parametrize("num_rx, k, m", [(3, 3, 4), (2, 4, 2), (4, 6, 1)])
 def test_the_stacked_qr_keeps_the_gram_matrix(rng, num_rx, k, m):
-    """Also with fewer antennas than streams, equal columns and a column of zeros."""
+    """There may be fewer antennas than streams, equal columns and a column of zeros."""
     _, y, h, _ = draw_system(rng, 6, num_rx, k, m, 0.1)
     h[1, :, 1], h[2, :, 0] = h[1, :, 0], 0
     y, h = map(np.float32, real_system(y, h, m))
@@ -220,7 +221,7 @@ def test_each_fixed_channel_has_its_network(rng, network):
         2, 2, network=network, network_options=options, num_channels=3
     )
     build_detector(detector, 4)
-    # All start alike
+    # All networks start alike
     for weight in detector.trainable_variables:
         np.testing.assert_array_equal(weight[0], weight[2])
     randomize(detector)
@@ -232,7 +233,7 @@ def test_each_fixed_channel_has_its_network(rng, network):
     build_detector(single, 4)
     expected = per_vector(single, weights, y, h, no)
     np.testing.assert_allclose(run(detector, y, h, no), expected, rtol=1e-3, atol=1e-3)
-    # Ordered by channel, H is that of the first of each
+    # In a batch ordered by channel, H is that of each network's first vector
     expected = per_vector(single, weights, y, h[owner * 2], no)
     system = *map(np.float32, real_system(y, h, 2)), no
     logits = detector.all_logits_by_channel(*system)[-1]
@@ -240,8 +241,10 @@ def test_each_fixed_channel_has_its_network(rng, network):
     np.testing.assert_allclose(llrs, expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("noise_input", [False, True])
-@pytest.mark.parametrize("network", ["mmnet", *NETWORK_CASES])
+@pytest.mark.parametrize(
+    "network, noise_input",
+    [("mmnet", True), *((network, False) for network in ("mmnet", *NETWORK_CASES))],
+)
 def test_a_hypernetwork_makes_all_weights_of_a_network(rng, network, noise_input):
     cases = {**NETWORK_CASES, "mmnet": ({"num_layers": 2}, MMNetDetector)}
     options, cls = cases[network]
@@ -277,19 +280,19 @@ def test_hypermimo_lr_has_the_published_sizes():
     detector = HyperDetector(2, 2, network_options={"num_layers": 6})
     build_detector(detector, 4)
     kernels = [tuple(k.shape[1:]) for k in detector.hypernetwork.kernels]
-    # H once, as 16 numbers; W as a complex matrix and theta of every layer
+    # H as 16 numbers; a complex W and theta for every layer
     assert kernels == [(16, 32), (32, 100), (100, 6 * (2 * 2 * 4 + 4))]
 
 
 def test_teachers_give_the_weights_that_are_made(rng):
-    """Of equal weights the distance is zero, and they stand in the same order."""
+    """A hypernetwork that makes a teacher's weights detects as the teacher does."""
     teachers = MMNetDetector(2, 2, num_layers=2, num_channels=3)
     build_detector(teachers, 4)
     randomize(teachers)
     detector = HyperDetector(2, 2, network_options={"num_layers": 2})
     build_detector(detector, 4)
     flat = np.asarray(detector.weights_of_teachers(teachers))
-    # A hypernetwork that makes the second teacher whatever it sees
+    # It makes the weights of the second teacher whatever its input is
     wanted = np.maximum(flat[1], -0.9)
     for kernel in detector.hypernetwork.kernels:
         kernel.assign(np.zeros(kernel.shape, np.float32))

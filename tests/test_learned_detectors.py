@@ -1,4 +1,4 @@
-"""Learned detectors against NumPy written from the equations, and their Keras side.
+"""Learned detectors against NumPy written from the equations, and as Keras layers.
 
 Runs on any Keras backend.
 """
@@ -86,7 +86,7 @@ def the_same_weights_every_time():
 
 
 def randomize(layer, seed=5):
-    """Random weights near the initial ones; positive where variances must be."""
+    """Add small positive numbers to the weights, so that variances stay positive."""
     rng = np.random.default_rng(seed)
     for weight in layer.weights:
         if "seed" not in weight.path:
@@ -96,7 +96,7 @@ def randomize(layer, seed=5):
 
 
 def functional(detector, num_rx):
-    """y, h, N0 with unknown batch size -> LLRs."""
+    """A Keras model from y, h and N0 of unknown batch size to LLRs."""
     inputs = (
         keras.Input((num_rx,), dtype="complex64", name="y"),
         keras.Input((num_rx, detector.num_streams), dtype="complex64", name="h"),
@@ -117,10 +117,10 @@ def real_tensors(y, h):
 
 
 def oampnet_reference(y, h, no, m, scalars, lagged=False):
-    """LLRs and the last x, in the arithmetic of the constellation.
+    """LLRs and the last x.
 
-    Complex for QAM; for BPSK real, with the imaginary parts of y stacked below.
-    The variances are those of real dimensions in both cases.
+    The arithmetic is complex for QAM and real for BPSK, whose y has its imaginary parts
+    stacked below. The variances are those of real dimensions in both cases.
     """
     if m == 1:
         y, h = np.concatenate([y.real, y.imag], -1), np.concatenate([h.real, h.imag], -2)
@@ -153,7 +153,7 @@ def oampnet_reference(y, h, no, m, scalars, lagged=False):
 
 
 def with_scalars(detector, rng):
-    """Random scalars; returns them completed to gamma, theta, phi, xi."""
+    """Assign random scalars, and return them completed to gamma, theta, phi and xi."""
     p = detector.num_parameters
     scalars = np.array([0.9, 0.8, 0.9, 0.05]) + 0.2 * rng.random((detector.num_iterations, 4))
     detector.scalars.assign(scalars[:, :p].astype(np.float32))
@@ -161,10 +161,17 @@ def with_scalars(detector, rng):
     return scalars.astype(np.float32).astype(float)
 
 
-@pytest.mark.parametrize("cls", [OAMPNetDetector, OAMPNet2Detector])
 @pytest.mark.parametrize(
-    "num_rx, m, lagged",
-    [(8, 4, False), (8, 2, True), (4, 2, False), (6, 1, False), (8, 6, False)],
+    "cls, num_rx, m, lagged",
+    [
+        (OAMPNetDetector, 8, 4, False),
+        (OAMPNetDetector, 8, 2, True),
+        (OAMPNet2Detector, 8, 4, False),
+        (OAMPNet2Detector, 8, 2, True),
+        (OAMPNet2Detector, 4, 2, False),
+        (OAMPNet2Detector, 6, 1, False),
+        (OAMPNet2Detector, 8, 6, False),
+    ],
 )
 def test_oampnet_is_its_equations(rng, cls, num_rx, m, lagged):
     k = 4
@@ -204,7 +211,7 @@ def test_oampnet_permutes_with_the_streams(rng):
 def test_every_vector_uses_the_scalars_of_the_nearest_noise(rng):
     _, y, h, _ = draw_system(rng, 6, 8, 4, 4, 0.5)
     grid = (0.1, 1.0, 10.0)
-    # 0.3 and 0.4 lie on both sides of the middle of 0.1 and 1 on a log scale
+    # On a log scale the middle of 0.1 and 1 is between 0.3 and 0.4
     no = np.array([0.01, 0.3, 0.4, 1.0, 3.5, 99.0], np.float32)
     detector = OAMPNet2Detector(4, 4, num_iterations=2, no_grid=grid)
     assert detector.scalars.shape == (3, 2, 4)
@@ -242,7 +249,7 @@ def test_oampnet_gradients_are_finite_at_any_noise(rng, cls, num_rx, no_grid):
     gradient = tape.gradient(loss, detector.scalars)
     assert np.isfinite(gradient.numpy()).all()
     assert np.abs(gradient.numpy()).max() > 0
-    assert np.ptp(logits[0].numpy()) < 1e-3  # a zero channel says nothing
+    assert np.ptp(logits[0].numpy()) < 1e-3  # a zero channel has no information
 
 
 def test_oampnet_refuses_bad_options():
@@ -344,7 +351,7 @@ def test_dropout_follows_the_outer_model(rng, structure):
 @needs_tensorflow
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_nndet_learns(rng, structure):
-    """A few steps on one batch lower the loss; every weight gets a gradient."""
+    """A few steps on one batch lower the loss, and every weight gets a gradient."""
     import tensorflow as tf
 
     symbols, y, h, no = draw_system(rng, 128, 4, 2, 2, 0.05)
@@ -385,19 +392,18 @@ def test_nndet_refuses_bad_options():
 
 
 @each_learned
-@pytest.mark.parametrize("num_rx, k, m", [(4, 1, 4), (3, 3, 6), (2, 3, 2), (3, 2, 1)])
-def test_sizes_and_outputs(rng, make, num_rx, k, m):
-    """K = 1, K = M, K > M and BPSK."""
+@pytest.mark.parametrize(
+    "num_rx, k, m, output",
+    [(4, 1, 4, "bit"), (3, 3, 6, "symbol"), (2, 3, 2, "bit"), (3, 2, 1, "symbol")],
+)
+def test_sizes_and_outputs(rng, make, num_rx, k, m, output):
+    """K = 1, K = M, K > M and BPSK, with two leading dimensions and a zero channel."""
     _, y, h, no = draw_system(rng, 6, num_rx, k, m, 0.1)
-    llrs = np.asarray(make(k, m)(y, h, no))
-    assert llrs.shape == (6, k, m) and llrs.dtype == np.float32
-    assert np.isfinite(llrs).all()
-    detector = make(k, m, output="symbol")
-    # Any leading dimensions, and a zero channel
     h[1] = 0
     stacked = [x.reshape((2, 3) + x.shape[1:]) for x in (y, h, no)]
-    logits = np.asarray(detector(*stacked))
-    assert logits.shape == (2, 3, k, 2**m) and np.isfinite(logits).all()
+    out = np.asarray(make(k, m, output=output)(*stacked))
+    assert out.shape == (2, 3, k, m if output == "bit" else 2**m)
+    assert out.dtype == np.float32 and np.isfinite(out).all()
 
 
 @needs_tensorflow

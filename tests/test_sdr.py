@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from linksim.backend import compiled
 from linksim.constellation import qam_points
 from linksim.detectors.sdr import SDRDetector, SDRReferenceDetector, lifted_problem
 from linksim.errors import InvalidInput
@@ -12,7 +13,7 @@ from tests.test_learned_detectors import real_tensors
 
 
 def integer_system(y, h, detector):
-    """y and H of integer levels, as `solve` takes them."""
+    """y and H of the integer levels, as `solve` takes them."""
     y, h = real_tensors(y, h)
     h = h[..., : detector.num_dims]
     return y.astype(np.float32), (h * detector.level_scale).astype(np.float32)
@@ -26,17 +27,18 @@ def integer_system(y, h, detector):
         (4, 16, 6, 0.1, 0.0, 50),
         (4, 16, 6, 0.1, 0.7, 100),
         (6, 10, 4, 0.01, 0.0, 50),
-        (1, 6, 5, 0.3, 0.0, 50),  # 6 rows: the shortest r for which r(r+1)/2 > 6 is 4
+        # With 6 rows, r = 4 is the smallest with r(r + 1)/2 > 6
+        (1, 6, 5, 0.3, 0.0, 50),
         (2, 4, 4, 0.1, 0.0, 300),
         (4, 4, 4, 0.1, 0.0, 300),
     ],
 )
 def test_it_reaches_the_optimum_of_cvxpy(rng, m, num_rx, k, no, correlation, num_sweeps):
-    """The cost of a feasible X within 1e-3, and the last column with it."""
+    """X is feasible, its cost is within 1e-3 of the optimum, and so is its last column."""
     _, y, h, _ = draw_system(rng, 12, num_rx, k, m, no, correlation)
     detector = SDRDetector(k, m, num_sweeps=num_sweeps)
     y, h = integer_system(y, h, detector)
-    v = np.asarray(detector.factor(y, h), np.float64)
+    v = np.asarray(compiled(detector.factor)(y, h), np.float64)
     lifted = v @ v.transpose(0, 2, 1)
     diagonal = np.einsum("bii->bi", lifted)
     bound = 1 if m <= 2 else (2 ** (m // 2) - 1) ** 2
@@ -65,10 +67,10 @@ def test_it_decides_as_the_reference_does(rng, m):
     np.testing.assert_allclose(logits[same], expected[same], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("m", [1, 2, 4])
-def test_it_decides_almost_like_ml(rng, m):
-    """Relaxation of the ML problem: near its error rate, and never a better cost."""
-    symbols, y, h, no = draw_system(rng, 200, 6, 4, m, 0.05)
+@pytest.mark.parametrize("m, batch", [(1, 200), (2, 200), (4, 60)])
+def test_it_decides_almost_like_ml(rng, m, batch):
+    """It relaxes the ML problem, so it is near ML's error rate and never of lower cost."""
+    symbols, y, h, no = draw_system(rng, batch, 6, 4, m, 0.05)
     sdr = run(SDRDetector(4, m, output="symbol", hard_out=True), y, h, no)
     ml = brute_force(y, h, no, m, "max").argmax(-1)
     assert np.mean(sdr != symbols) <= np.mean(ml != symbols) + 0.03

@@ -1,4 +1,4 @@
-"""Training: losses, recipes, the loop's resumption, publishing."""
+"""Training: losses, recipes, resuming and publishing."""
 
 import json
 
@@ -57,7 +57,7 @@ def test_losses_on_logits(rng):
 
 
 def test_absent_users_do_not_count(rng):
-    """Means over the present ones, whatever the others hold."""
+    """Means are over the present users, whatever the others hold."""
     symbols = rng.integers(0, 16, (6, 3))
     weights = np.array([[1, 1, 0]] * 4 + [[1, 0, 0]] * 2, np.float32)
     kept = weights > 0
@@ -76,7 +76,8 @@ def test_absent_users_do_not_count(rng):
     assert float(got) == pytest.approx(np.log1p(np.exp(-llr[kept])).mean(), rel=1e-5)
 
 
-def test_detnet_loss_is_eq_20(rng):
+def test_detnet_loss_is_its_equation(rng):
+    """[Mohammad20], eq. 20."""
     sent, zf = rng.normal(size=(2, 5, 4)).astype(np.float32)
     layers = list(rng.normal(size=(3, 5, 4)).astype(np.float32))
     ratio = [((sent - x) ** 2).sum(-1) / ((sent - zf) ** 2).sum(-1) for x in layers]
@@ -153,14 +154,14 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path, optimizer):
     plan = recipe(optimizer=optimizer)
     resumed = check_resumption(plan, tmp_path, stop_at=5)
     assert [e["step"] for e in resumed] == [0, 3, 6]
-    # A finished training has nothing left to do
+    # A finished training does nothing more
     assert trainer(plan, tmp_path).run() == resumed
 
 
 @pytest.mark.parametrize("best_by, step", [("loss", 0), ("mutual_information", 3)])
 def test_the_weights_kept_are_those_of_the_best_measure(tmp_path, best_by, step):
     made = trainer(recipe(best_by=best_by), tmp_path)
-    # By validation, of one batch: the loss grows, the information has its peak at step 3
+    # There is one batch. The loss grows, and the information has its peak at step 3.
     measured = iter([(1.0, 0.1), (2.0, 0.5), (3.0, 0.4)])
     made._validation = made._validation[:1]
     made._measures = lambda batch: dict(
@@ -172,7 +173,7 @@ def test_the_weights_kept_are_those_of_the_best_measure(tmp_path, best_by, step)
     assert made.best_entry["step"] == made.best[1] == step
     for kept, expected in zip(made.task.variables, seen[step], strict=True):
         np.testing.assert_array_equal(np.asarray(kept), expected)
-    # A state knows what its best weights are the best of
+    # A state knows the measure by which its weights are best
     other = {"loss": "mutual_information", "mutual_information": "loss"}[best_by]
     with pytest.raises(ResultFileError, match="recipe"):
         trainer(recipe(best_by=other), tmp_path).run()
@@ -249,7 +250,7 @@ def test_an_edited_model_is_refused(models):
     card.write_text(json.dumps({**text, "sha256": "0" * 64}))
     with pytest.raises(ResultFileError, match="card.json: was edited"):
         create_quantizer("eqnet", **args)
-    # Cards written before they had a checksum of their own
+    # Older cards have no checksum of their own
     del text["checksum"]
     card.write_text(json.dumps({**text, "sha256": "0" * 64}))
     with pytest.raises(ResultFileError, match="weights.npz"):
@@ -282,6 +283,6 @@ def test_estimators_take_the_decoder_of_their_autoencoder(models, rng):
     np.testing.assert_allclose(plain, np.asarray(layer(y, h, no)), rtol=0.05, atol=0.05)
     fine = create_detector("eqnet-l", latent_bits=8, **args)(y, h, no)
     coarse = create_detector("eqnet-l", latent_bits=1, **args)(y, h, no)
-    # Joint estimation and quantization: few bits cost more than many
+    # In joint estimation and quantization, few bits lose more than many
     error = [np.mean((np.asarray(x) - plain) ** 2) for x in (fine, coarse)]
     assert 0 < error[0] < error[1]

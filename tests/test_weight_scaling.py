@@ -30,7 +30,8 @@ from tests.test_learned_detectors import functional, needs_tensorflow, randomize
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 12])
-def test_profiles_are_eq_16_and_17(n):
+def test_profiles_are_their_equations(n):
+    """[Mohammad20], eq. 16 and 17."""
     linear, half = [], []
     for i in range(1, n + 1):
         linear.append(1 - i / n)
@@ -50,7 +51,7 @@ def test_a_fraction_keeps_the_nearest_number():
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("learnable", [False, True])
 def test_a_scaled_product_is_eq_15(rng, profile, learnable):
-    """Before a dense layer, and before a matrix product; the cut entries are as zeros."""
+    """It may be a dense layer or a matrix product. Entries that are cut count as zeros."""
     scaling = WeightScaling(10, profile, 0.6, learnable)
     if learnable:
         scaling.steps.assign(rng.exponential(size=6).astype(np.float32))
@@ -78,7 +79,7 @@ def test_a_learnable_profile_starts_at_its_own_and_stays_monotone(rng, profile, 
     start = profile_coefficients(profile, 80)[: scaling.kept]
     beta = ops.convert_to_numpy(scaling.coefficients())
     np.testing.assert_allclose(beta, start, atol=2e-6)
-    # Whatever an optimizer does, here steps of any size into any direction
+    # An optimizer may take steps of any size in any direction
     optimizer = keras.optimizers.SGD(1.0)
     for scale in (0.1, 1.0, 50.0):
         gradient = ops.convert_to_tensor(scale * rng.normal(size=scaling.kept), "float32")
@@ -89,12 +90,12 @@ def test_a_learnable_profile_starts_at_its_own_and_stays_monotone(rng, profile, 
 
 
 def test_a_learnable_profile_follows_its_gradient():
-    """From a flat start to a profile that falls, and back: no place holds it."""
+    """From a flat start to a falling profile and back, without getting stuck."""
     scaling = WeightScaling(20, "half-exponential", 0.5, learnable=True)
     for wanted in (np.linspace(1.0, 0.1, 10), np.ones(10)):
         optimizer = keras.optimizers.Adam(0.05)
         for _ in range(500):
-            # d/dbeta of half the squared error, by the steps: beta = U steps / sqrt(20)
+            # Gradient of half the squared error, as beta_i sums steps i.. over sqrt(20)
             error = ops.convert_to_numpy(scaling.coefficients()) - wanted
             gradient = ops.convert_to_tensor(np.cumsum(error) / 20**0.5, "float32")
             optimizer.apply([gradient], scaling.trainable_variables)
@@ -120,7 +121,7 @@ def test_bad_options_are_named(arguments, message):
 
 
 def masked_detnet(detector, fraction):
-    """A plain DetNet, all of whose scaled weights are there: times beta, or zero."""
+    """A plain DetNet of full size, whose scaled weights are multiplied by beta or zero."""
     options = {"profile": "uniform", "fraction": 1.0, "learnable_profile": False}
     plain = DetNetDetector.from_config({**detector.get_config(), **options})
 
@@ -150,14 +151,18 @@ def masked_detnet(detector, fraction):
     return plain
 
 
-@pytest.mark.parametrize("m", [1, 4])
-@pytest.mark.parametrize("scaled", ["units", "inputs"])
+HALF = {"profile": "half-exponential"}
+
+
 @pytest.mark.parametrize(
-    "options",
+    "m, scaled, options",
     [
-        {"profile": "half-exponential"},
-        {"profile": "linear", "head": "one-hot"},
-        {"profile": "half-exponential", "learnable_profile": True},
+        (1, "units", HALF),
+        (4, "units", {"profile": "linear", "head": "one-hot"}),
+        (4, "units", {**HALF, "learnable_profile": True}),
+        (4, "inputs", HALF),
+        (1, "inputs", {"profile": "linear", "head": "one-hot"}),
+        (4, "inputs", {**HALF, "learnable_profile": True}),
     ],
 )
 def test_slim_detnet_is_the_masked_one(rng, m, scaled, options):
@@ -176,7 +181,7 @@ def test_slim_detnet_is_the_masked_one(rng, m, scaled, options):
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
             got = slim.detect(*system, no)
             np.testing.assert_allclose(got, logits[num_layers - 1], rtol=1e-4, atol=1e-4)
-    # Again smaller
+    # A smaller copy of a smaller copy
     twice = detector.slim(0.7).slim(0.2, 2)
     once = detector.slim(0.2, 2)
     for a, b in zip(twice.weights, once.weights):
@@ -226,7 +231,7 @@ def test_detectors_refuse_bad_options(options, message):
 
 
 def wes_oampnet_reference(detector, y, h, no):
-    """PAM logits of every layer, of real tensors in double precision."""
+    """PAM logits of every layer from real tensors, in double precision."""
     points = pam_points(detector.num_bits_per_symbol).astype(float)
     rows, n = h.shape[1:]
     every = []
@@ -301,7 +306,7 @@ def test_slim_wes_oampnet_is_the_masked_one(rng, profile):
 @pytest.mark.parametrize("structure", ["highway", "residual"])
 @pytest.mark.parametrize("learnable", [False, True])
 def test_slim_nndet_is_the_masked_one(rng, structure, learnable):
-    """A detector that the paper did not try: two scaled layers a block, normalised."""
+    """The paper did not try this one: each block has two scaled layers, normalised."""
     _, y, h, no = draw_system(rng, 12, 6, 3, 4, 0.5)
     system = [x.astype(np.float32) for x in real_system(y, h, 4)]
     options = {"structure": structure, "profile": "linear", "learnable_profile": learnable}
@@ -323,7 +328,8 @@ def test_slim_nndet_is_the_masked_one(rng, structure, learnable):
 # --- the penalty -------------------------------------------------------------------
 
 
-def test_penalty_is_eq_22_and_23():
+def test_penalty_is_its_equations():
+    """[Mohammad20], eq. 22 and 23."""
     options = {"num_layers": 4, "head": "soft-sign", "profile": "linear"}
     detector = randomize(DetNetDetector(2, 1, **options))
     beta = profile_coefficients("linear", 16)
@@ -370,7 +376,7 @@ def test_operating_points_are_read():
         parse_receiver("mmse:50%")
 
 
-def test_names_of_the_issue_are_there():
+def test_every_scaled_network_has_a_name():
     names = {"wesnet-hf", "wesnet-l", "l-wesnet", "r-wesnet", "wes-oampnet", "rwes-oampnet"}
     assert names <= set(list_detectors())
     detector = create_detector(

@@ -165,6 +165,7 @@ class Detector(Capabilities, keras.layers.Layer):
         return super().__call__(y, h, s, **kwargs)
 
     def call(self, y, h, s):
+        """Detect the streams; arguments and results are those of the class."""
         streams = self._streams_of(h)
         y, h, no, lead = self._to_real(y, h, s)
         if self.output_type == "bit":
@@ -352,6 +353,7 @@ class Detector(Capabilities, keras.layers.Layer):
     # --- Keras --------------------------------------------------------------
 
     def compute_output_spec(self, y, h, s):
+        """The shape and dtype of the result, as Keras asks for them."""
         lead = tuple(y.shape[:-1])
         lead += (h.shape[-1] if self.any_num_streams else self.num_streams,)
         if self.output_type == "bit":

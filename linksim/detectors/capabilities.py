@@ -1,14 +1,14 @@
-"""What a detector can do, declared: attributes that others read and never probe for."""
+"""The capabilities of detectors, which are declared, so that nobody probes for them."""
 
 from linksim.errors import InvalidInput
 
 
 class Capabilities:
-    """Defaults of all that receivers, training and exports ask of a detector.
+    """The capabilities that receivers, training and exports ask for, with their defaults.
 
-    `Detector` inherits them, and so can any other class that is to be used like one.
-    A detector with more to offer overrides the attribute and, where there is one, the
-    method that goes with it. The methods here refuse with `InvalidInput`.
+    `Detector` inherits them, and so can any other class that is used like a detector. A
+    class that can do more overrides the attribute, and the methods that go with it. The
+    methods here raise `InvalidInput`.
 
     For detection:
         accepts_prior: the call takes a-priori LLRs.
@@ -20,21 +20,21 @@ class Capabilities:
         built_for_num_rx: the number of receive antennas that the weights fit, or None
             for any.
         eager_only: the detector cannot be traced into a graph.
-        xla_on_cpu: on CPU the detector is faster compiled with XLA. It is a hint.
-        weight_scaled: `slim` makes a smaller copy, and `layer_norms` are those of the
-            log-L1 penalty.
-        latent_bits: bits of each latent component of a detector that quantizes its
-            latents, else None.
+        xla_on_cpu: a hint that on CPU the detector is faster with XLA.
+        weight_scaled: `slim` makes a smaller copy, and `layer_norms` gives the norms for
+            the log-L1 penalty.
+        latent_bits: the bits of each latent component, of a detector that quantizes its
+            latents; else None.
 
     For training:
         trained_weights: the weights that training makes.
-        factored: `all_logits` gives logits of PAM levels; False for logits of symbols.
-        depth: the number of unfolded layers of a detector with `layer_norms`, or
-            with several `all_estimates`; else 1.
-        has_estimates: `all_estimates` gives the estimate of each layer.
+        factored: `all_logits` gives the logits of PAM levels; if False, those of symbols.
+        depth: the number of unfolded layers that `layer_norms` or `all_estimates` has
+            entries for; else 1.
+        has_estimates: there is `all_estimates`.
         fixed_channels: the weights belong to fixed channels. There are `set_channels`
             and `all_logits_by_channel`.
-        num_drops: user drops that have networks of their own, else 0. There are
+        num_drops: the number of user drops with networks of their own; else 0. There are
             `set_drops` and `all_logits_by_drop`.
         makes_networks: a hypernetwork makes the weights of another detector. There are
             `made_weights` and `weights_of_teachers`.
@@ -43,7 +43,6 @@ class Capabilities:
     accepts_prior = False
     any_num_streams = False
     needs_full_column_rank = False
-    built_for_num_rx = None
     eager_only = False
     xla_on_cpu = False
     weight_scaled = False
@@ -54,6 +53,11 @@ class Capabilities:
     fixed_channels = False
     num_drops = 0
     makes_networks = False
+
+    @property
+    def built_for_num_rx(self):
+        """The number of receive antennas that the weights fit, or None for any."""
+        return None
 
     @property
     def trained_weights(self):

@@ -377,6 +377,7 @@ class Hypernetwork(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
+        """Apply each network to its inputs."""
         for kernel, bias, activation in zip(self.kernels, self.biases, self._activations):
             x = ops.matmul(x, kernel) + bias
             if activation == "elu":

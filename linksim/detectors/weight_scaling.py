@@ -101,12 +101,14 @@ class WeightScaling(keras.layers.Layer):
         return ops.flip(ops.cumsum(ops.flip(self.steps))) / self.size**0.5
 
     def call(self, x):
+        """Cut and scale the entries of x."""
         x = x[..., : self.kept]
         if not self.learnable and np.all(self.fixed == 1.0):
             return x
         return x * self.coefficients()
 
     def compute_output_spec(self, x):
+        """The shape and dtype of the result, as Keras asks for them."""
         return keras.KerasTensor(tuple(x.shape[:-1]) + (self.kept,), dtype=x.dtype)
 
     def get_config(self):
@@ -212,6 +214,7 @@ class WeightScaled:
         return smaller
 
     def get_config(self):
+        """The options, from which `from_config` makes the layer again."""
         return {
             **super().get_config(),
             "profile": self.profile,

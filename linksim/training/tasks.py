@@ -93,6 +93,7 @@ class Task(keras.Model):
         raise NotImplementedError
 
     def call(self, batch, training=False):
+        """The loss of a prepared batch, the weighted sum of its terms."""
         terms = self.terms(batch, training)
         return sum(w * terms[name] for name, w in self.loss_weights_by_term.items())
 

@@ -55,7 +55,7 @@ def room_of(file):
 
 
 def imports_of(file, inside_functions):
-    """Dotted names of what a file imports, absolute."""
+    """Dotted names of what a file imports when it runs, not for type checkers alone."""
     found = set()
     waiting = [ast.parse(file.read_text(encoding="utf-8"))]
     while waiting:
@@ -68,8 +68,8 @@ def imports_of(file, inside_functions):
                 package = file.relative_to(ROOT).parts[: -node.level]
                 module = ".".join([*package, *module.split(".")]).strip(".")
             found.update(f"{module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue  # for type checkers; it never runs
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting.extend(node.orelse)
         elif inside_functions or not isinstance(
             node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
         ):
@@ -110,6 +110,7 @@ def test_imports_are_found_at_both_levels(tmp_path):
     assert file_of("linksim.report", file) == ROOT / "linksim/report/__init__.py"
     assert file_of("numpy.linalg", file) is None
     text = "import a.b\ndef f():\n    from c import d\nif a:\n    from e import f, g\n"
+    text += "if typing.TYPE_CHECKING:\n    import h\n"
     (tmp_path / "m.py").write_text(text)
     assert imports_of(tmp_path / "m.py", False) == {"a.b", "e.f", "e.g"}
     assert imports_of(tmp_path / "m.py", True) == {"a.b", "c.d", "e.f", "e.g"}

@@ -1,6 +1,10 @@
-"""Where the shipped files lie, in a checkout and in a wheel."""
+"""Where the shipped files are, in a checkout and in a wheel, and files of the user."""
 
+import importlib.util
+import sys
 from pathlib import Path
+
+from linksim.errors import InvalidInput
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -18,5 +22,35 @@ def scenario_folder():
 
 
 def model_folder():
-    """Folder of the recipes, weights and cards of trained models."""
+    """Folder of the shipped models: recipes, cards and weights."""
     return _folder("models", "_models")
+
+
+def import_file(path):
+    """Run a Python file of the user, which may register detectors.
+
+    What the file imports has to be installed, or on PYTHONPATH.
+
+    Args:
+        path: of the file, "*.py".
+
+    Returns:
+        The module.
+
+    Raises:
+        InvalidInput: there is no such file. What the file itself raises is passed on.
+    """
+    path = Path(path).resolve()
+    if path.suffix != ".py" or not path.is_file():
+        raise InvalidInput(f"import: got {str(path)!r}, expected an existing .py file")
+    name = f"linksim_import_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        # Workers cannot import it by name; without an entry here, pickle sends them
+        # its classes themselves
+        del sys.modules[name]
+    return module

@@ -1,8 +1,12 @@
 """Trained models: folders of weights, each with its recipe and card.
 
-`models/<model>/<configuration>/` holds `recipe.toml`, what was trained and how;
-`weights.npz`; `card.json`, what the weights are, with their hash; `card.md`, the
-same for people; `history.csv` and `curve.png`, how training went.
+`models/<model>/<configuration>/` holds `recipe.toml`, which says what is trained and how;
+`card.json`, which says what came of it; `card.md`, the same for people; `history.csv`, the
+course of the training; and `weights.npz`. The card has a status:
+
+- "recommended": take these weights for what they were trained for;
+- "study": a result of `results/` stands on them, and something untrained is better;
+- "recipe": the weights are not kept. The recipe makes them again.
 """
 
 from pathlib import Path
@@ -12,25 +16,27 @@ import numpy as np
 from linksim.data import model_folder
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.files import load_arrays, load_json, save_arrays, save_json
+from linksim.notices import announce
 
-# What a card has to say for its weights to be found, checked and loaded
+STATUSES = ("recommended", "study", "recipe")
+
+# What a card has to say so that its weights can be found, checked and loaded
 _CARD = (
     *("model", "configuration", "sha256", "scenario", "channel", "options", "autoencoder"),
     *("num_rx", "fixed_num_rx", "num_streams", "streams", "num_bits_per_symbol"),
 )
 
-# Networks of more weights than these, 16 MB in half precision, are stored in 8 bits
-_HALF_PRECISION = 8_000_000
 _SCALES = "_scales"
 
-# Of `add_model_folder`
+# Set by `add_model_folder`
 _OWN_FOLDERS = []
 
 
 def add_model_folder(folder):
     """Find trained models in a folder of your own too, for this process.
 
-    It is laid out as `models/`; `linksim.training.publish.publish` writes there.
+    The folder is laid out like `models/`; `python simulations/train.py --publish FOLDER` and
+    `linksim.training.publish.publish` write there.
 
     Args:
         folder: path of an existing folder.
@@ -41,31 +47,33 @@ def add_model_folder(folder):
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise InvalidInput(f"folder: got {str(folder)!r}, expected an existing folder")
-    if folder not in _OWN_FOLDERS:
+    if folder not in model_folders():
         _OWN_FOLDERS.append(folder)
 
 
 def added_model_folders():
-    """Paths of those of `add_model_folder`."""
+    """Paths of the folders given to `add_model_folder`."""
     return list(_OWN_FOLDERS)
 
 
-def _folders():
-    return [model_folder(), *_OWN_FOLDERS]
+def model_folders():
+    """The folder of the shipped models, and those given to `add_model_folder`."""
+    return [model_folder().resolve(), *_OWN_FOLDERS]
 
 
-def list_models(name=None):
-    """Cards of all trained models, or of those of one name.
+def list_cards(name=None):
+    """Cards of all models, or of those of one name, with and without weights.
 
     Returns:
-        {"<model>/<configuration>": card}, cards as in `card.json`.
+        {"<model>/<configuration>": card}, each card as in `card.json`.
 
     Raises:
-        ResultFileError: a card is damaged, that of another model, or in two folders.
+        ResultFileError: a card is damaged, describes another model, or two folders have
+            a model of the same name.
     """
     cards = {}
     pattern = f"{name or '*'}/*/card.json"
-    for path in (f for folder in _folders() for f in sorted(folder.glob(pattern))):
+    for path in (f for folder in model_folders() for f in sorted(folder.glob(pattern))):
         card = load_json(path)
         missing = [key for key in _CARD if key not in card]
         if missing:
@@ -80,34 +88,86 @@ def list_models(name=None):
     return cards
 
 
-def find_model(name, num_streams, num_bits_per_symbol, configuration=None, scenario=None):
-    """The trained model of a name that fits a system.
+def list_models(name=None):
+    """Cards of the models whose weights are here, all or those of one name.
+
+    A checkout has the weights of recommended models and of studies; an installed wheel has
+    those of recommended models only.
+
+    Returns, Raises:
+        As `list_cards`.
+    """
+    cards = list_cards(name)
+    return {path: card for path, card in cards.items() if weights_file(path).exists()}
+
+
+def weights_file(path):
+    """Path of the weights of a model, "<model>/<configuration>", which need not exist."""
+    own = (folder for folder in _OWN_FOLDERS if (folder / path).is_dir())
+    return next(own, model_folder()) / path / "weights.npz"
+
+
+def find_model(
+    name,
+    num_streams,
+    num_bits_per_symbol,
+    configuration=None,
+    scenario=None,
+    status=None,
+):
+    """The trained model of a detector or quantizer that fits a system.
+
+    Where the weights are those of a study, or were trained on another kind of channel than
+    the scenario's, one line on the console says so.
 
     Args:
         name: of the detector or quantizer.
         num_streams, num_bits_per_symbol: of the system.
-        configuration: None for the first that fits, or its name. A model for a range of
-            streams (card["streams"]) also fits beyond that range when it is named.
-        scenario: the `Scenario` of use. Of those that fit, one trained for it is taken,
-            else one trained on its channel; weights for another number of antennas do
+        configuration: name of the configuration, or None for the first that fits. A model
+            for a range of streams (card["streams"]) also fits beyond that range if it is
+            named.
+        scenario: the `Scenario` it is used on, or None. Of the models that fit, the one that
+            was trained on this scenario comes first, then one trained on its channel, then
+            one trained on its kind of channel. Weights for another number of antennas do
             not fit.
+        status: "recommended" for recommended models and those in your own folders; None
+            for all that have weights.
 
     Returns:
         "<model>/<configuration>" and its card.
 
     Raises:
-        InvalidInput: nothing fits; the message lists what exists.
+        InvalidInput: nothing fits; the message says what there is.
     """
-    cards = list_models(name)
-    for path in sorted(cards, key=lambda p: _distance(p, cards[p], scenario)):
-        card = cards[path]
+
+    def fits(path, card):
         low, high = card["streams"] or [card["num_streams"]] * 2
-        fits = low <= num_streams <= high or bool(configuration and card["streams"])
-        fits &= card["num_bits_per_symbol"] == num_bits_per_symbol
-        if scenario is not None and card["fixed_num_rx"]:
-            fits &= card["num_rx"] == scenario.system.num_rx
-        if fits and configuration in (None, path.split("/")[1]):
+        in_range = low <= num_streams <= high or bool(configuration and card["streams"])
+        antennas = scenario is None or not card["fixed_num_rx"]
+        return (
+            in_range
+            and card["num_bits_per_symbol"] == num_bits_per_symbol
+            and (antennas or card["num_rx"] == scenario.system.num_rx)
+            and configuration in (None, path.split("/")[1])
+        )
+
+    cards = list_models(name)
+    fitting = [path for path in cards if fits(path, cards[path])]
+    for path in sorted(fitting, key=lambda p: _distance(p, cards[p], scenario)):
+        card = cards[path]
+        if status is None or status_of(card) == status or _is_own(path):
+            _announce(path, card, None if configuration else scenario)
             return path, card
+    if fitting:
+        names = ", ".join(f'"{path.split("/")[1]}"' for path in fitting)
+        raise InvalidInput(
+            f"pretrained: no weights of {name} are recommended for "
+            f"num_streams={num_streams}, num_bits_per_symbol={num_bits_per_symbol}; those "
+            f"of studies can be named: pretrained={names}"
+        )
+    for path, card in list_cards(name).items():
+        if path not in cards and fits(path, card):
+            raise InvalidInput(f"pretrained: {_where(path, card)}")
     existing = "; ".join(
         f"{path.split('/')[1]} (num_streams={streams_of(c)}, "
         f"num_bits_per_symbol={c['num_bits_per_symbol']}, num_rx={c['num_rx']})"
@@ -120,9 +180,70 @@ def find_model(name, num_streams, num_bits_per_symbol, configuration=None, scena
     )
 
 
+def find_pretrained(name, num_streams, num_bits_per_symbol, pretrained):
+    """The model that the argument `pretrained` of a constructor means.
+
+    Args:
+        name, num_streams, num_bits_per_symbol: as for `find_model`.
+        pretrained: True for the first recommended model that fits, or the name of a
+            configuration.
+
+    Returns, Raises:
+        As `find_model`.
+    """
+    args = name, num_streams, num_bits_per_symbol
+    if pretrained is True:
+        return find_model(*args, status="recommended")
+    return find_model(*args, configuration=pretrained)
+
+
+def status_of(card):
+    """The status of a card; cards written before there were any count as recommended."""
+    return card.get("status", "recommended")
+
+
+def _is_own(path):
+    return any((folder / path).is_dir() for folder in _OWN_FOLDERS)
+
+
+def _announce(path, card, scenario):
+    notes = []
+    if status_of(card) == "study":
+        notes.append(f"weights of a study, not recommended: {card['status_reason']}")
+    if scenario is not None and _distance(path, card, scenario) == 3:
+        notes.append(
+            f"trained on another kind of channel ({card['scenario']}) than that of "
+            f"{scenario.name}"
+        )
+    if notes:
+        announce(f"{path}: {'; '.join(notes)}")
+
+
+def _where(path, card):
+    """Where weights are that are not here, as a sentence."""
+    if status_of(card) == "recipe":
+        return f"the weights of {path} are not kept; `{training_command(card)}` makes them"
+    return (
+        f"the weights of {path} are not part of an installed linksim; they are in models/ "
+        "of its repository, for which there is linksim.add_model_folder"
+    )
+
+
+def training_command(card):
+    """The command that makes weights again, with as many steps as a card's took."""
+    command = f"python simulations/train.py {card['model']}/{card['configuration']}"
+    steps, whole = card.get("steps"), card.get("steps_of_recipe")
+    if steps != whole:
+        texts = (f"{steps / whole:.{digits}g}" for digits in range(1, 18))
+        command += " --budget " + next(t for t in texts if round(whole * float(t)) == steps)
+    if card.get("own_folder"):
+        return f"{command} --models FOLDER --publish FOLDER"
+    return f"{command} --publish"
+
+
 def _distance(path, card, scenario):
-    """For sorting: 0 for the scenario's own model, 1 for its channel, 2 for its kind of
-    channel, with another correlation, 3 for others."""
+    """Sorting key: 0 for the scenario's own model, 1 for one trained on its channel, 2 for
+    one trained on its kind of channel, with another correlation, 3 for others."""
     if scenario is None or path.split("/")[1] == scenario.name:
         return 0
     if card["channel"] == scenario.channel:
@@ -131,7 +252,7 @@ def _distance(path, card, scenario):
 
 
 def _kind(channel):
-    """A [channel] table with its correlations as yes or no."""
+    """A [channel] table with each correlation replaced by whether there is one."""
     return {k: bool(v) if k.startswith("rho_") else v for k, v in channel.items()}
 
 
@@ -147,9 +268,15 @@ def streams_of(card):
 
 
 def read_weights(path, card):
-    """Arrays of a model, checked against the hash in its card."""
-    file = next((f for f in _OWN_FOLDERS if (f / path).is_dir()), model_folder())
-    file = file / path / "weights.npz"
+    """Arrays of a model, checked against the hash in its card.
+
+    Raises:
+        ResultFileError: the weights are not there, are damaged, or are not those that the
+            card describes.
+    """
+    file = weights_file(path)
+    if not file.exists():
+        raise ResultFileError(f"{file}: {_where(path, card)}")
     arrays, _, digest = load_arrays(file)
     if digest != card["sha256"]:
         raise ResultFileError(f"{file}: not the weights that {path}/card.json describes")
@@ -188,7 +315,13 @@ def codebook_of(arrays, bits, path):
     """Thresholds and levels of each component, from the arrays of a model file.
 
     Args:
-        bits: of each component; mixed ones take each row from its own codebook.
+        arrays: of the model file.
+        bits: number of bits of each component; components of different numbers of bits
+            take their rows from different codebooks.
+        path: of the model, for errors.
+
+    Raises:
+        InvalidInput: there is no codebook of that many bits.
     """
     there = sorted(int(k.split("_")[1]) for k in arrays if k.startswith("levels_"))
     for b in bits:
@@ -200,36 +333,51 @@ def codebook_of(arrays, bits, path):
     return thresholds, [arrays[f"levels_{b}"][d] for d, b in enumerate(bits)]
 
 
-def write_model(folder, layer, card, extra_arrays):
-    """Write `weights.npz` and `card.json` of a trained layer.
-
-    Weights are stored as float16, where they fit; the matrices of networks of more than
-    8 million weights as int8 with a float32 scale per column, `w0_scales` and so on.
+def stored_arrays(layer, in_8_bits=False):
+    """The trained weights of a layer as `weights.npz` holds them.
 
     Args:
-        folder: `models/<model>/<configuration>`.
-        card: dictionary; the hash is added.
-        extra_arrays: what else the file holds, {name: array}.
+        layer: built.
+        in_8_bits: store matrices as int8 with a float32 scale per column, `w0_scales` and
+            so on; the rest as float16. False stores all as float16, and what float16
+            cannot hold as float32.
+
+    Returns:
+        {"w0": array, ...}.
     """
-    folder = Path(folder)
-    values = [np.asarray(variable) for variable in trained_weights(layer)]
-    large = sum(v.size for v in values) > _HALF_PRECISION
     arrays = {}
-    for index, value in enumerate(values):
-        name = f"w{index}"
-        if large and value.ndim == 2:
+    for index, variable in enumerate(trained_weights(layer)):
+        name, value = f"w{index}", np.asarray(variable)
+        if in_8_bits and value.ndim >= 2:
             arrays[name], arrays[name + _SCALES] = _in_8_bits(value)
         else:
             fits = np.all(np.abs(value) < 6e4)
             arrays[name] = value.astype(np.float16) if fits else value
-    arrays.update(extra_arrays)
+    return arrays
+
+
+def write_model(folder, layer, card, extra_arrays, in_8_bits=False):
+    """Write `weights.npz` and `card.json` of a trained layer.
+
+    Args:
+        folder: `models/<model>/<configuration>`.
+        layer: built.
+        card: dictionary; the hash is added.
+        extra_arrays: what else the file holds, {name: array}.
+        in_8_bits: see `stored_arrays`.
+
+    Returns:
+        The hash.
+    """
+    folder = Path(folder)
+    arrays = {**stored_arrays(layer, in_8_bits), **extra_arrays}
     digest = save_arrays(folder / "weights.npz", arrays, {"model": card["model"]})
     save_json(folder / "card.json", {**card, "sha256": digest})
     return digest
 
 
 def _in_8_bits(matrix):
-    """A matrix as whole numbers from -127 to 127 and a scale for each of its columns."""
-    scales = np.abs(matrix).max(axis=0, keepdims=True).astype(np.float32) / 127
+    """A matrix [..., m, n] as integers from -127 to 127 and a scale for each column."""
+    scales = np.abs(matrix).max(axis=-2, keepdims=True).astype(np.float32) / 127
     scales = np.where(scales == 0, np.float32(1), scales)
     return np.round(matrix / scales).astype(np.int8), scales

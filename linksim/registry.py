@@ -13,7 +13,7 @@ from linksim.factories import Entry, Registry, check_options, first_paragraph_of
 from linksim.models import (
     assign_weights,
     codebook_of,
-    find_model,
+    find_pretrained,
     list_models,
     read_weights,
 )
@@ -422,8 +422,7 @@ def create_detector(
     if pretrained:
         if not entry.learned:
             raise InvalidInput(f"pretrained: {name} is a classical detector, without weights")
-        configuration = None if pretrained is True else pretrained
-        model = find_model(name, num_streams, num_bits_per_symbol, configuration)
+        model = find_pretrained(name, num_streams, num_bits_per_symbol, pretrained)
     return make_detector(entry, num_streams, num_bits_per_symbol, options, model)
 
 

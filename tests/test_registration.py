@@ -11,7 +11,7 @@ from linksim.detectors import Detector, MMSEDetector
 from linksim.detectors.linear import LinearDetector
 from linksim.names import parse_receiver
 from linksim.training.publish import publish
-from linksim.training.recipe import recipe_from_dict
+from linksim.training.recipe import load_recipe, recipe_from_dict
 from tests.conftest import draw_system
 from tests.trainings import trainer
 
@@ -132,8 +132,10 @@ def test_detectors_of_ones_own_are_trained_published_and_simulated(tmp_path):
     shipped = linksim.list_models()
     folder = publish(recipe, made, scenario, tmp_path / "models")
     assert folder == tmp_path / "models/mine/rayleigh-2x2-qam64"
-    # There is no recipe of that name that train.py would find
-    assert "train.py" not in (folder / "card.md").read_text(encoding="utf-8")
+    # The folder has all that it takes to make them again
+    text = (folder / "card.md").read_text(encoding="utf-8")
+    assert "train.py mine/rayleigh-2x2-qam64 --models FOLDER --publish FOLDER" in text
+    assert load_recipe(folder / "recipe.toml") == recipe
     assert linksim.list_models() == shipped
     for _ in range(2):
         linksim.add_model_folder(tmp_path / "models")

@@ -48,8 +48,9 @@ def check_resumption(plan, folder, stop_at):
 
 
 def published(plan):
-    """A finished training of a recipe, published."""
+    """A finished training of a recipe, published as a recommended model."""
     made = trainer(plan)
     made.run()
-    linksim.training.publish.publish(plan, made, load_scenario(plan.data.scenario))
+    scenario = load_scenario(plan.data.scenario)
+    linksim.training.publish.publish(plan, made, scenario, status="recommended")
     return made

@@ -26,6 +26,8 @@ from linksim.cli.common import (
 )
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
 from linksim.files import set_aside
+from linksim.models import add_model_folder, model_folders
+from linksim.training.cards import write_cards
 from linksim.training.recipe import Recipe, list_recipes, load_recipe
 from linksim.training.sweep import (
     SweepPool,
@@ -75,6 +77,7 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
         metavar="DIR",
         help="write the result to this folder of models (without DIR: to models/)",
     )
+    add("--cards", action="store_true", help="write cards and catalogue anew and exit")
     add("--no-tensorboard", action="store_true", help="write no logs for TensorBoard")
     add("--workers", type=int, metavar="N", help="train N recipes at a time, on Ray")
     add(
@@ -97,13 +100,19 @@ def _run(args: argparse.Namespace) -> int:
     if args.list:
         show_list(console)
         return 0
-    if isinstance(args.publish, str) and (
-        args.publish.endswith(".toml") or args.publish in list_recipes()
-    ):
-        raise InvalidInput(
-            f"--publish: got the recipe {args.publish!r}, expected a folder; put the "
-            "recipe before --publish"
-        )
+    if args.cards:
+        for folder in model_folders():
+            write_cards(folder)
+        return 0
+    if isinstance(args.publish, str):
+        if args.publish.endswith(".toml") or args.publish in list_recipes():
+            raise InvalidInput(
+                f"--publish: got the recipe {args.publish!r}, expected a folder; put the "
+                "recipe before --publish"
+            )
+        # Recipes that start from others find what these published
+        Path(args.publish).mkdir(parents=True, exist_ok=True)
+        add_model_folder(args.publish)
     recipes = chosen_recipes(args.recipe)
     if not recipes:
         raise InvalidInput("RECIPE: missing; --list shows what there is")
@@ -111,13 +120,13 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def show_list(console: Console) -> None:
-    """Print the recipes, and whether their weights are here."""
-    from linksim.models import list_models
+    """Print the recipes, and the status of their weights where these are here."""
+    from linksim.models import list_models, status_of
 
     cards = list_models()
     for name in list_recipes():
-        mark = "trained" if name in cards else "-"
-        print_entry(console, name, f"{mark:8} {load_recipe(name).title}", 36)
+        mark = status_of(cards[name]) if name in cards else "-"
+        print_entry(console, name, f"{mark:11} {load_recipe(name).title}", 45)
 
 
 def train_all(recipes: Sequence[Recipe], args: argparse.Namespace, console: Console) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from linksim.factories import Entry, Registry, check_options
-from linksim.models import assign_weights, codebook_of, find_model, read_weights
+from linksim.models import assign_weights, codebook_of, find_pretrained, read_weights
 
 QUANTIZERS = Registry(
     "quantizer",
@@ -102,8 +102,7 @@ def create_quantizer(
     entry = QUANTIZERS.entry(name)
     model = None
     if pretrained:
-        configuration = None if pretrained is True else pretrained
-        model = find_model(name, num_streams, num_bits_per_symbol, configuration)
+        model = find_pretrained(name, num_streams, num_bits_per_symbol, pretrained)
     return make_quantizer(entry, num_streams, num_bits_per_symbol, bits, options, model)
 
 

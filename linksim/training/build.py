@@ -1,4 +1,4 @@
-"""From a recipe to the layers and the task that it names."""
+"""Make the layers and the task that a recipe describes."""
 
 from linksim.errors import InvalidInput
 from linksim.link.scenario import load_scenario
@@ -9,13 +9,13 @@ from linksim.training.tasks import AutoencoderTask, DetectorTask, EstimatorTask
 
 
 def build_layer(recipe):
-    """The new layer of a recipe, and the scenario that its data come from."""
+    """A new layer by a recipe, and the scenario that its data come from."""
     scenario = load_scenario(recipe.data.scenario)
     return _layer(recipe.model_name, scenario, recipe.model), scenario
 
 
 def build_task(recipe):
-    """The task of a recipe, built, with its starting weights.
+    """The task of a recipe, built, with the weights that it starts from.
 
     Returns:
         The task and the scenario that its data come from.

@@ -1,4 +1,4 @@
-"""From a finished training to a shipped model: weights, card, curve."""
+"""From a finished training to a model folder: weights, card, recipe, curve, catalogue."""
 
 import dataclasses
 import platform
@@ -12,21 +12,38 @@ import linksim
 from linksim.backend import compiled
 from linksim.data import model_folder
 from linksim.detectors.base import Detector
+from linksim.errors import check_choice
 from linksim.files import write_atomically
-from linksim.models import streams_of, trained_weights, write_model
+from linksim.models import (
+    assign_weights,
+    stored_arrays,
+    trained_weights,
+    write_model,
+)
 from linksim.registry import create_detector
+from linksim.training.cards import card_text, write_catalogue
 from linksim.training.loop import source_of
 from linksim.training.losses import mutual_information
+from linksim.training.recipe import recipe_text
 from linksim.training.source import VALIDATION
 
 CODEBOOK_BITS = tuple(range(1, 9))
-# A scalar quantizer of more bits than this loses nothing that can be measured
+# With more bits than these a scalar quantizer loses nothing that can be measured
 _SCALAR_BITS = tuple(range(1, 7))
 # Channel uses that codebooks are fitted to
 _CODEBOOK_USES = 2**15
+# Exact ML is a reference where it sums over no more hypotheses of the other streams
+_MAX_HYPOTHESES = 4096
+# Networks of more weights, half a megabyte in float16, are stored in 8 bits if that costs
+# less mutual information than this
+_MANY_WEIGHTS = 250_000
+_MAX_LOSS = 1e-3
+# What an autoencoder may lose to the LLRs it was given, to be recommended
+_MAX_AUTOENCODER_LOSS = 5e-3
+_NOT_MEASURED = ("step", "seconds", "learning_rate", "train_loss")
 
 
-def publish(recipe, trainer, scenario, models=None):
+def publish(recipe, trainer, scenario, models=None, status=None):
     """Write `models/<model>/<configuration>/` from a finished training.
 
     Args:
@@ -34,7 +51,8 @@ def publish(recipe, trainer, scenario, models=None):
         trainer: its `Trainer`, which has run.
         scenario: the `Scenario` that data were drawn from.
         models: folder of models; default that of the shipped ones. `simulate` and
-            `pretrained=True` look in another one after `linksim.add_model_folder`.
+            `pretrained=True` look in another folder after `linksim.add_model_folder`.
+        status: "recommended" or "study"; default what `measured_status` says.
 
     Returns:
         The folder of the model.
@@ -53,29 +71,70 @@ def publish(recipe, trainer, scenario, models=None):
         "references": reference_rates(recipe, scenario),
     }
     card = make_card(recipe, scenario, layer, training)
-    folder = (model_folder() if models is None else Path(models)) / recipe.name
-    write_model(folder, layer, card, extra)
-    write_atomically(folder / "history.csv", trainer.history_csv())
-    again = _AGAIN if models is None else ""
-    write_atomically(folder / "card.md", card_text(card) + again.format(name=recipe.name))
-    plot_curve(trainer.history, card, folder / "curve.png")
-    return folder
+    in_8_bits, measured = _storage(recipe, scenario, layer)
+    card.update(measured)
+    return _write(recipe, layer, card, extra, in_8_bits, models, status, trainer)
 
 
-def publish_codebook(recipe, layer, scenario):
-    """Fit a quantizer without networks and write `models/<model>/<configuration>/`."""
+def publish_codebook(recipe, layer, scenario, models=None, status=None):
+    """Fit a quantizer without networks and write `models/<model>/<configuration>/`.
+
+    Args and returns as for `publish`; `layer` is the quantizer.
+    """
     card = make_card(recipe, scenario, layer, {})
-    folder = model_folder() / recipe.name
-    write_model(folder, layer, card, _codebooks(recipe, layer, scenario))
-    text = card_text(card) + _AGAIN.format(name=recipe.name)
-    write_atomically(folder / "card.md", text)
+    extra = _codebooks(recipe, layer, scenario)
+    return _write(recipe, layer, card, extra, False, models, status)
+
+
+def _write(recipe, layer, card, extra, in_8_bits, models, status, trainer=None):
+    root = model_folder() if models is None else Path(models)
+    folder = root / recipe.name
+    card["own_folder"] = models is not None
+    if status is not None:
+        check_choice("status", status, ("recommended", "study"))
+        card.update(status=status, status_reason="said by who published it")
+    else:
+        card["status"], card["status_reason"] = measured_status(card)
+    write_model(folder, layer, card, extra, in_8_bits)
+    if not (folder / "recipe.toml").exists():
+        write_atomically(folder / "recipe.toml", recipe_text(recipe))
+    if trainer is not None:
+        write_atomically(folder / "history.csv", trainer.history_csv())
+        plot_curve(trainer.history, card, folder / "curve.png")
+    write_atomically(folder / "card.md", card_text(card))
+    write_catalogue(root)
     return folder
+
+
+def measured_status(card):
+    """Status of a new model by what was measured on the draws that it was validated on.
+
+    A detector is recommended if it has more mutual information than `mmse` and `ep`, which
+    cost little and need no training; an autoencoder if it loses at most 0.005 bit; a codebook
+    always.
+
+    Returns:
+        The status and the reason for it, as `card["status_reason"]`.
+    """
+    if "validation" not in card:
+        return "recommended", "the best thresholds and levels of its kind, without networks"
+    own, rates = card["validation"]["mutual_information"], card["references"]
+    if card["task"] == "autoencoder":
+        teacher = rates[card["teacher"]]
+        good = teacher - own <= _MAX_AUTOENCODER_LOSS
+        rivals = {card["teacher"]: teacher}
+    else:
+        rivals = {name: rates[name] for name in ("mmse", "ep")}
+        good = own > max(rivals.values())
+    best = max(rivals, key=rivals.get)
+    reason = f"{own:.3f} bit of mutual information, `{best}` has {rivals[best]:.3f}"
+    return "recommended" if good else "study", reason
 
 
 def _codebooks(recipe, layer, scenario):
     """Codebooks of several sizes, as arrays for `linksim.models.codebook_of`."""
     data = recipe.data
-    # Of copies that differ by a symmetry, scalar codebooks have nothing
+    # Copies of a draw that differ by a symmetry tell a codebook nothing new
     plain = dataclasses.replace(recipe, data=dataclasses.replace(data, copies=1))
     source = source_of(plain, scenario)
     batches = -(-_CODEBOOK_USES // data.batch_size)
@@ -99,32 +158,70 @@ def _codebooks(recipe, layer, scenario):
 
 
 def reference_rates(recipe, scenario):
-    """Mutual information of `mmse` and of the teacher on the draws that a recipe is
-    validated on, in bits per coded bit: {detector: value}."""
+    """Mutual information of untrained detectors on the draws that a recipe is validated on.
+
+    Returns:
+        {detector: bits per coded bit} of `mmse`, `ep`, the teacher, and `ml` where exact
+        ML is cheap.
+    """
+    system, teacher = scenario.system, recipe.data.teacher
+    names = ["mmse", "ep"]
+    if 2 ** (system.num_bits_per_symbol * (system.num_streams - 1)) <= _MAX_HYPOTHESES:
+        names.append("ml")
+    args = {
+        "num_streams": system.num_streams,
+        "num_bits_per_symbol": system.num_bits_per_symbol,
+    }
+    functions = {name: _detection(create_detector(name, **args)) for name in names}
+    if teacher:
+        functions[teacher] = lambda batch: batch["llr"]
+    return _held_out_rates(recipe, scenario, functions)
+
+
+def _held_out_rates(recipe, scenario, functions):
+    """{name: mean mutual information} on the draws that a recipe is validated on.
+
+    Args:
+        functions: {name: function that makes LLRs of a batch of `VectorSource`}.
+    """
     source = source_of(recipe, scenario)
-    teacher = recipe.data.teacher
-    mmse = create_detector(
-        "mmse",
-        num_streams=source.num_streams,
-        num_bits_per_symbol=source.num_bits_per_symbol,
-    )
 
     def rates(keys):
         batch = source.draw(keys)
-        llrs = {"mmse": mmse(batch["y"], batch["h"], batch["no"])}
-        if teacher:
-            llrs[teacher] = batch["llr"]
         return {
-            name: mutual_information(llr, batch["bits"], batch["present"])
-            for name, llr in llrs.items()
+            name: mutual_information(function(batch), batch["bits"], batch["present"])
+            for name, function in functions.items()
         }
 
     draw = compiled(rates)
     rows = [draw(source.keys(VALIDATION, i)) for i in range(recipe.validation_batches)]
     return {
         name: float(np.mean([float(ops.convert_to_numpy(row[name])) for row in rows]))
-        for name in rows[0]
+        for name in functions
     }
+
+
+def _detection(detector):
+    return lambda batch: detector(batch["y"], batch["h"], batch["no"])
+
+
+def _storage(recipe, scenario, layer):
+    """Whether to store a layer in 8 bits, and what that cost, for its card."""
+    if sum(np.prod(w.shape) for w in trained_weights(layer)) <= _MANY_WEIGHTS:
+        return False, {}
+    function = _detection(layer)
+    if recipe.task == "autoencoder":
+        function = lambda batch: layer.decode(layer.encode(batch["llr"]))  # noqa: E731
+    rates = []
+    exact = [ops.convert_to_numpy(w) for w in trained_weights(layer)]
+    for in_8_bits in (False, True):
+        assign_weights(layer, stored_arrays(layer, in_8_bits), recipe.name)
+        rates.append(_held_out_rates(recipe, scenario, {"rate": function})["rate"])
+        for variable, value in zip(trained_weights(layer), exact):
+            variable.assign(value)
+    if rates[0] - rates[1] >= _MAX_LOSS:
+        return False, {}
+    return True, {"stored_in_8_bits": {"before": rates[0], "after": rates[1]}}
 
 
 def make_card(recipe, scenario, layer, training):
@@ -147,6 +244,7 @@ def make_card(recipe, scenario, layer, training):
         "options": recipe.model,
         "autoencoder": recipe.autoencoder,
         "teachers": recipe.teachers,
+        # An EQ-Net estimator's include those of the decoder that it shares with a quantizer
         "num_parameters": int(sum(np.prod(w.shape) for w in trained_weights(layer))),
         "task": recipe.task,
         "loss_terms": recipe.loss,
@@ -167,73 +265,6 @@ def make_card(recipe, scenario, layer, training):
             "machine": platform.machine(),
         },
     }
-
-
-_NOT_MEASURED = ("step", "seconds", "learning_rate", "train_loss")
-
-
-def card_text(card):
-    """The card as Markdown."""
-    low, high = card["snr_db"]
-    more = ""
-    if card["snr_db_per_stream"]:
-        more += f" {card['snr_db_per_stream']:g} dB more for each stream."
-    beyond = ""
-    if card["streams"]:
-        beyond = "; other numbers of streams only when this configuration is named"
-    if card["rho"]:
-        more += " Correlation of a batch in [{:g}, {:g}].".format(*card["rho"])
-    if card["num_channels"]:
-        more += f" For {card['num_channels']} fixed channels, kept with the weights."
-    if card["teacher"]:
-        more += f" LLRs to learn from: `{card['teacher']}`."
-    return f"""# {card["model"]}, {card["configuration"]}
-
-{card["title"].rstrip(".")}. {card["num_parameters"]} trained parameters, {streams_of(card)} streams
-of {card["num_bits_per_symbol"]} bits, {card["num_rx"]} receive antennas.
-
-**Data.** Drawn on the fly from `{card["scenario"]}`, SNR uniform in [{low:g}, {high:g}] dB
-({card["snr_definition"]}).{more}
-
-{_training_text(card) if "steps" in card else _CODEBOOK_TEXT}
-**Not for** other numbers of streams or bits (refused{beyond}), and not without checking for other
-channels or SNR than these: compare it with `mmse` on the link in question.
-"""
-
-
-_AGAIN = """
-`python simulations/train.py {name}` makes it again.
-"""
-
-
-_CODEBOOK_TEXT = """**Fitting.** One codebook per LLR position and number of bits.
-"""
-
-
-def _training_text(card):
-    budget = card["steps"] / card["steps_of_recipe"]
-    rows = "\n".join(f"| {k} | {v:.4g} |" for k, v in card["validation"].items())
-    rates = card["references"]
-    for name, value in rates.items():
-        rows += f"\n| mutual_information of `{name}` | {value:.4g} |"
-    warning = ""
-    if card["task"] != "autoencoder" and (
-        card["validation"]["mutual_information"] < rates["mmse"]
-    ):
-        warning = "\n**Worse than linear MMSE** on the data that it was trained for.\n"
-    terms = ", ".join(f"{w:g} x {name}" for name, w in card["loss_terms"].items())
-    start = f" Started from `{card['start']}`." if card["start"] else ""
-    stage = f" Decoder of `{card['autoencoder']}`." if card["autoencoder"] else ""
-    return f"""**Training.** Loss: {terms}. {card["steps"]} steps of {card["batch_size"]}
-channel uses, {budget:.3g} of the recipe's {card["steps_of_recipe"]}, in
-{card["seconds"] / 60:.0f} minutes; best at step {card["best_step"]}.{start}{stage}
-
-| held-out | value |
-|---|---|
-{rows}
-
-Losses are in nats or squared error per LLR; mutual information is in bits per coded bit.
-{warning}"""
 
 
 def plot_curve(history, card, path):

@@ -1,11 +1,12 @@
-"""Recipes: what to train and how, as TOML files beside the models they make."""
+"""Recipes: what to train and how, as TOML files in the folders of the models they make."""
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from linksim.data import model_folder
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
+from linksim.models import model_folders
 from linksim.tables import dataclass_from_table, read_toml
 
 TASKS = ("autoencoder", "estimator", "joint-estimator", "detector", "codebook")
@@ -15,10 +16,8 @@ BEST_BY = ("loss", "mutual_information")
 
 @dataclass(frozen=True)
 class Data:
-    """Where training vectors come from; see `linksim.training.source.VectorSource`.
-
-    Empty texts and tuples stand for its None.
-    """
+    """Where training vectors come from: arguments of
+    `linksim.training.source.VectorSource`, with empty texts and tuples for its None."""
 
     scenario: str
     snr_db: tuple
@@ -41,10 +40,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Adam and its schedule.
+    """Adam and the schedule of its learning rate.
 
-    "cosine" decays to `final_rate`; "plateau" multiplies by `factor` when the
-    validation loss has not improved in `patience` validations.
+    "cosine" lets the rate decay to `final_rate`; "plateau" multiplies it by `factor` when
+    the validation loss has not improved for `patience` validations. A `clip_norm` above 0
+    is the largest global norm of a gradient.
     """
 
     learning_rate: float = 1e-3
@@ -71,20 +71,24 @@ class Recipe:
         name: "<model>/<configuration>", the folder of the recipe.
         title: one line for lists and cards.
         task: one of `TASKS`.
+        data: table `Data`.
         steps: of the full schedule; `--budget` scales it. 0 for a codebook.
-        validate_every: steps between validations.
-        validation_batches: fixed batches to validate on.
-        best_by: "loss" or "mutual_information": which validation measure says what weights
-            are kept and, with the schedule "plateau", when the rate falls.
-        data, optimizer: tables.
-        model: options of the layer.
         loss: {term: weight}.
+        optimizer: table `Optimizer`.
+        validate_every: steps between validations.
+        validation_batches: number of batches of each validation, always the same ones.
+        best_by: "loss" or "mutual_information": the validation measure that decides which
+            weights are kept and, with the schedule "plateau", when the rate falls.
+        seed: of the draws and the initial weights.
+        model: options of the layer.
         options: further options of the task.
         start: recipe whose weights training starts from.
-        autoencoder: recipe of stage 1 (estimators).
-        teachers: recipe of the networks of channels that "teacher-distance" pulls to.
-        jit_compile: compile the step with XLA: faster for small layers, and several times
-            slower on CPU for deep and wide ones (DetNet for 64 antennas, RE-MIMO there).
+        autoencoder: recipe of stage 1 (for estimators).
+        teachers: recipe of the networks of single channels that the loss term
+            "teacher-distance" pulls a hypernetwork to.
+        jit_compile: compile the training step with XLA. This is faster for small layers and
+            several times slower on CPU for deep and wide ones (DetNet and RE-MIMO for 64
+            antennas).
         source: where the settings come from.
     """
 
@@ -146,28 +150,61 @@ def recipe_from_dict(data):
 
 
 def list_recipes():
-    """Names of the shipped recipes, "<model>/<configuration>"."""
-    files = model_folder().glob("*/*/recipe.toml")
+    """Names of all recipes, "<model>/<configuration>": the shipped ones, and those in the
+    folders of `linksim.add_model_folder`."""
+    files = (f for folder in model_folders() for f in folder.glob("*/*/recipe.toml"))
     return sorted(f"{p.parent.parent.name}/{p.parent.name}" for p in files)
 
 
 def load_recipe(name_or_path):
-    """A shipped recipe by name, or one from a file `<model>/<configuration>/*.toml`.
+    """Load a recipe by name, or from a file `<model>/<configuration>/*.toml`.
 
     Raises:
-        InvalidInput: unknown name, unreadable file, unknown key, invalid value.
+        InvalidInput: unknown name, unreadable file, unknown or missing key, bad value.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
+        files = [folder / name_or_path / "recipe.toml" for folder in model_folders()]
         if str(name_or_path) not in list_recipes():
             raise InvalidInput(
                 f"recipe: got {str(name_or_path)!r}, expected a .toml file or one of: "
                 f"{', '.join(list_recipes())}"
             )
-        path = model_folder() / name_or_path / "recipe.toml"
+        path = next(file for file in files if file.exists())
     data = read_toml(path, "recipe")
     folder = path.resolve().parent
     try:
         return recipe_from_dict({**data, "name": f"{folder.parent.name}/{folder.name}"})
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from None
+
+
+def recipe_text(recipe):
+    """A recipe as TOML, without what has its default; the file's folder gives the name."""
+    data = {key: value for key, value in recipe.to_dict().items() if key != "name"}
+    default = Recipe(recipe.name, recipe.title, recipe.task, recipe.data, recipe.steps)
+    tables = {k: v for k, v in data.items() if isinstance(v, dict)}
+    defaults = {**default.to_dict(), "data": {}, "steps": None, "title": None, "task": None}
+    lines = [
+        f"{key} = {_toml(value)}"
+        for key, value in data.items()
+        if key not in tables and value != defaults[key]
+    ]
+    for name, table in tables.items():
+        changed = {k: v for k, v in table.items() if v != defaults[name].get(k)}
+        if name == "data":
+            plain = dataclasses.asdict(Data(recipe.data.scenario, (), 1))
+            required = ("scenario", "snr_db", "batch_size")
+            changed = {k: v for k, v in table.items() if k in required or v != plain[k]}
+        if changed:
+            lines += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in changed.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value):
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    # Texts, numbers and booleans are the same in JSON and in TOML
+    return json.dumps(value, ensure_ascii=False)

@@ -10,25 +10,28 @@ from typing import NamedTuple
 
 from linksim.data import model_folder
 from linksim.errors import InvalidInput, WorkerError
-from linksim.models import list_models
+from linksim.models import add_model_folder, added_model_folders, list_models
+from linksim.registry import DETECTORS
 from linksim.training.recipe import list_recipes, load_recipe
 from linksim.workers import Pool
 
 
 class Trained(NamedTuple):
-    """What a training came to."""
+    """The result of a training."""
 
-    loss: float | None  # best validation loss; None of a codebook, which is fitted
+    loss: float | None  # best validation loss; None for a codebook, which is fitted
     step: int
-    folder: str  # of its state
+    folder: str  # of the training's state
     published: str | None  # folder of the model
 
 
 def chosen_recipes(names):
-    """Recipes of names, TOML files and patterns such as "oampnet2/massive-*".
+    """The recipes of names, TOML files and patterns such as "oampnet2/massive-*".
+
+    A recipe that is named twice is trained once.
 
     Raises:
-        InvalidInput: nothing is called so, or a recipe is named twice.
+        InvalidInput: no recipe has such a name, or two different ones have the same.
     """
     recipes = {}
     for name in names:
@@ -48,13 +51,14 @@ def chosen_recipes(names):
 
 
 def train_recipe(recipe, output, *, budget=1.0, publish=False, tensorboard=True, **callbacks):
-    """Train by a recipe, from where an earlier run of it came to.
+    """Train by a recipe, and continue an earlier run of it.
 
     Args:
         recipe: the `Recipe`.
         output: folder; the state is in <output>/<recipe>.
         budget: fraction of the recipe's steps.
-        publish: write the result to `models/`. A codebook always is.
+        publish: True to write the result to `models/`, or the path of another folder of
+            models. A codebook is always written.
         tensorboard: write TensorBoard logs.
         callbacks: `on_step` and `on_validation` of `Trainer`.
 
@@ -68,11 +72,12 @@ def train_recipe(recipe, output, *, budget=1.0, publish=False, tensorboard=True,
     from linksim.training.publish import publish as publish_model
     from linksim.training.publish import publish_codebook
 
+    models = None if isinstance(publish, bool) else publish
     folder = Path(output) / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(recipe.seed)
     if recipe.task == "codebook":
-        target = publish_codebook(recipe, *build_layer(recipe))
+        target = publish_codebook(recipe, *build_layer(recipe), models)
         return Trained(None, 0, str(folder), str(target))
     task, scenario = build_task(recipe)
     trainer = Trainer(
@@ -80,7 +85,9 @@ def train_recipe(recipe, output, *, budget=1.0, publish=False, tensorboard=True,
     )
     trainer.run()
     loss, step = trainer.best[:2]
-    target = str(publish_model(recipe, trainer, scenario)) if publish else None
+    target = None
+    if publish:
+        target = str(publish_model(recipe, trainer, scenario, models))
     return Trained(loss, step, str(folder), target)
 
 
@@ -89,12 +96,12 @@ def run_sweep(recipes, executor, *, publish=False):
 
     Args:
         recipes: list of `Recipe`.
-        executor: does `train_recipe`, such as `linksim.workers.InPlace`.
-        publish: a recipe that starts from another one of the sweep, or learns from it,
-            waits for it.
+        executor: runs `train_recipe`, such as `linksim.workers.InPlace`.
+        publish: whether results are published. A recipe that needs the weights of another
+            recipe of the sweep then waits for it.
 
     Yields:
-        Recipe and `Trained`, or the exception that it ended with, as they end.
+        (recipe, `Trained` or the exception that ended it), in the order in which they end.
     """
     names = {recipe.name for recipe in recipes}
     waiting, outcomes, running = list(recipes), {}, 0
@@ -122,35 +129,43 @@ def run_sweep(recipes, executor, *, publish=False):
 
 
 def _needs(recipe):
-    """Trained models that a recipe takes."""
+    """Names of the trained models whose weights a recipe needs."""
     return {recipe.start, recipe.autoencoder, recipe.teachers} - {""}
 
 
 class SweepPool(Pool):
     """The executor of a sweep on Ray: every training has a process of its own.
 
-    A training whose process dies is continued by another one, from its last validation.
+    If that process dies, another one continues from the last validation.
 
     Args:
         recipes: of the sweep.
         output: folder of the states; all nodes have to share it.
         workers, address: see `Pool`.
-        publish, options: of `train_recipe`.
+        publish, options: see `train_recipe`. All nodes have to share the folder of models
+            that is published to.
     """
 
     def __init__(self, recipes, output, workers, address, *, publish=False, **options):
         output = Path(output).resolve()
         output.mkdir(parents=True, exist_ok=True)
-        # What the sweep itself makes is not there yet, or changes
+        # Models that the sweep itself publishes are not there yet, or change
         made = {recipe.name for recipe in recipes} if publish else set()
         needed = set().union(*(_needs(recipe) for recipe in recipes)) - made
-        self._marks = [_mark(folder) for folder in (output, model_folder())[: 1 + publish]]
+        folders = [output]
+        if publish:
+            models = model_folder() if publish is True else Path(publish).resolve()
+            folders.append(models)
+            publish = publish if publish is True else str(models)
+        self._marks = [_mark(folder) for folder in folders]
         make = functools.partial(
             make_worker,
             str(output),
             [mark.name for mark in self._marks],
             _hashes(needed),
             {"publish": publish, **options},
+            DETECTORS.own(),
+            added_model_folders(),
         )
         super().__init__(make, workers, address, jobs_each=1, new_process=True)
 
@@ -160,21 +175,31 @@ class SweepPool(Pool):
             mark.unlink(missing_ok=True)
 
 
-def make_worker(output, marks, hashes, options):
-    """In a worker: the function that trains by a `Recipe`.
+def make_worker(output, marks, hashes, options, detectors=(), folders=()):
+    """In a worker: make the function that trains by a `Recipe`.
 
     Args:
         output: folder of the states.
-        marks: names of files in `output`, and in the folder of models if trainings write
-            there, by which a worker knows that it is the same folder.
-        hashes: {model: SHA-256} of the models that recipes take.
+        marks: names of files in `output`, and in the folder of models that trainings write
+            to, which show a worker that it sees the same folders.
+        hashes: {model: SHA-256} of the models whose weights the recipes need.
         options: of `train_recipe`.
+        detectors: entries of the detectors that are registered in the process that starts
+            the sweep.
+        folders: its `added_model_folders()`.
 
     Raises:
+        InvalidInput: one of `folders` is not on this machine.
         WorkerError: this machine has other folders or models.
     """
     host = socket.gethostname()
-    for folder, mark in zip((Path(output), model_folder()), marks):
+    for entry in detectors:
+        DETECTORS.add(entry)
+    for folder in folders:
+        add_model_folder(folder)
+    publish = options.get("publish", False)
+    models = model_folder() if isinstance(publish, bool) else Path(publish)
+    for folder, mark in zip((Path(output), models), marks):
         if not (folder / mark).exists():
             raise WorkerError(
                 f"the worker on {host} does not see the folder {folder} of the process "

@@ -32,6 +32,8 @@ if __name__ == "__main__":
         # pdoc does not ask a module's __getattr__, which imports these on first use
         for name in getattr(module, "__all__", ()):
             vars(module)[name] = getattr(module, name)
+    # A package without __all__ brings its modules itself
+    warnings.filterwarnings("ignore", "The module specification")
     # Types that are imported for type checkers only are shown as they are written
     warnings.filterwarnings("ignore", "Error parsing type annotation")
     warnings.filterwarnings("error", "Found .* does not resolve")

@@ -1,5 +1,6 @@
 """The main job as a user runs it."""
 
+import configparser
 import csv
 import importlib.metadata
 import json
@@ -271,6 +272,15 @@ def test_texts_are_printed_as_they_are(capsys):
     console = Console(width=200)
     print_entry(console, "a[b]", "[red]text[/] of a user", 6)
     assert capsys.readouterr().out == "a[b]   [red]text[/] of a user\n"
+
+
+def test_every_package_is_in_the_wheel():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    listed = config["options"]["packages"].split()
+    folders = [path.parent for path in (ROOT / "linksim").glob("**/__init__.py")]
+    found = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert found | {"linksim._scenarios", "linksim._models"} == set(listed)
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""The guide of the scenarios names every key with its default."""
+"""The guide of simulations names every key of a scenario, with its default, and every option
+of the command lines."""
 
 import dataclasses
 import inspect
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from linksim.channels.base import create_channel, list_channels
+from linksim.cli import coded_ber, export, report, train
 from linksim.link import scenario
 from linksim.link.scenario import list_scenarios
 from linksim.snr import SNR_DEFINITIONS
@@ -75,3 +77,22 @@ def test_definitions_and_scenarios_are_named():
     for name in list_scenarios():
         family = re.sub(r"-(\d+x\d+|siso).*", "", name)
         assert re.search(rf"`{re.escape(family)}-", shipped), name
+
+
+@pytest.mark.parametrize(
+    "command, pages",
+    [
+        (coded_ber, ["simulations/README.md"]),
+        (train, ["simulations/README.md"]),
+        (export, ["simulations/README.md"]),
+        (report, ["simulations/README.md", "results/README.md"]),
+    ],
+)
+def test_options_of_command_lines(command, pages, capsys):
+    with pytest.raises(SystemExit):
+        command.parse_arguments(["--help"], "prog")
+    options = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", capsys.readouterr().out))
+    text = "\n".join((GUIDE.parents[1] / page).read_text(encoding="utf-8") for page in pages)
+    assert "--models" in options
+    missing = {o for o in options - {"--help"} if not re.search(rf"{o}(?![\w-])", text)}
+    assert not missing

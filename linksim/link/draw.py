@@ -8,8 +8,8 @@ either of them `NoisyCSI`. A new kind of sender, front or CSI is another part of
 signature.
 
 Everything here is `keras.ops` and runs on every backend. `linksim.link.fronts` chooses the
-front of a scenario. Blocks are counted by B, channel uses of a block by U,
-streams by K, receive antennas by M and bits of a symbol by m.
+front of a scenario. Shapes have B blocks, U channel uses per block, K streams, M receive
+antennas and m bits per symbol.
 """
 
 from typing import Any, NamedTuple

@@ -12,7 +12,10 @@ def create_front(scenario, channel):
 
     Args:
         scenario: a `linksim.link.scenario.Scenario`.
-        channel: its channel, or one in its place.
+        channel: its `linksim.channels.Channel`, or one in its place.
+
+    Returns:
+        `linksim.link.draw.Front`.
     """
     if scenario.ofdm is None:
         definition = SNR_DEFINITIONS[scenario.snr.definition]

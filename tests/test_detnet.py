@@ -91,12 +91,9 @@ def test_detnet_has_the_published_sizes():
     hidden = detector.unfolded[0].hidden.kernel.shape
     assert tuple(hidden) == (3 * 30 + 60, 240)
     # A complex system has twice as many dimensions
-    detector = DetNetDetector(16, 4)
-    assert (detector.num_layers, detector.hidden_size, detector.auxiliary_size) == (
-        48,
-        256,
-        64,
-    )
+    detector = DetNetDetector(3, 4)
+    sizes = detector.num_layers, detector.hidden_size, detector.auxiliary_size
+    assert sizes == (9, 48, 12)
 
 
 @needs_tensorflow

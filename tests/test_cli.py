@@ -308,7 +308,7 @@ def test_wheel_works_elsewhere(tmp_path):
     )
     code = (
         "import linksim; r = linksim.simulate('rayleigh-2x2-qam64', "
-        "['eqnet-l-qr+max-mi:3'], snr_db=20, max_blocks=100); "
+        "['ml+eqnet-mi:6'], snr_db=20, max_blocks=100); "
         "from linksim.cli.main import main; main(['models']); "
         "print(linksim.__file__, len(r['records']))"
     )

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import linksim.models
+from linksim.models import list_cards
+from linksim.registry import DETECTORS, create_detector
 from tests.conftest import load_script
 
 SCRIPT = Path(__file__).resolve().parent.parent / "simulations" / "train.py"
@@ -76,6 +79,78 @@ def test_list_and_bad_arguments(main, recipe, capsys):
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
+
+
+MINE = """
+import keras
+import linksim
+from linksim.detectors.linear import LinearDetector, MMSEDetector
+
+
+class Mine(LinearDetector):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.mmse = MMSEDetector(*args, **kwargs)
+        self.factor = self.add_weight(name="factor", shape=(1,), initializer="ones")
+        self.built = True
+
+    def estimate(self, y, h, no):
+        z, variance = self.mmse.estimate(y, h, no)
+        return z, keras.ops.exp(self.factor) * variance
+
+
+linksim.register_detector("mine", Mine, learned=True)
+"""
+
+MINE_RECIPE = """
+title = "a factor for linear MMSE"
+task = "detector"
+steps = 4
+validate_every = 2
+validation_batches = 1
+jit_compile = false
+
+[data]
+scenario = "rayleigh-2x2-qam64"
+snr_db = [9.0, 18.0]
+batch_size = 32
+
+[loss]
+cross-entropy = 1.0
+"""
+
+
+def test_own_detectors_are_trained_into_an_own_folder(main, tmp_path, monkeypatch, capsys):
+    """A second recipe starts from what the first one published."""
+    monkeypatch.setattr(DETECTORS, "_entries", dict(DETECTORS._entries))
+    monkeypatch.setattr(linksim.models, "_OWN_FOLDERS", [])
+    (tmp_path / "mine.py").write_text(MINE)
+    files = []
+    for name, more in (("second", 'start = "mine/first"\n'), ("first", "")):
+        files.append(tmp_path / "recipes/mine" / name / "recipe.toml")
+        files[-1].parent.mkdir(parents=True)
+        files[-1].write_text(more + MINE_RECIPE)
+    models = tmp_path / "models"
+    options = ["--import", str(tmp_path / "mine.py"), "--no-tensorboard"]
+    options += ["--output", str(tmp_path / "out"), "--publish", str(models)]
+    assert main([*map(str, files), "--budget", "0.5", *options]) == 0
+    assert f"published to {models}/mine/second/" in capsys.readouterr().out
+    cards = list_cards("mine")
+    assert set(cards) == {"mine/first", "mine/second"}
+    assert cards["mine/second"]["start"] == "mine/first"
+    text = (models / "mine/first/card.md").read_text()
+    assert "train.py mine/first --budget 0.5 --models FOLDER --publish FOLDER" in text
+    # That command finds the recipe, which the folder has too
+    options = ["--output", str(tmp_path / "again"), "--models", str(models)]
+    assert main(["mine/first", "--budget", "0.5", "--no-tensorboard", *options]) == 0
+    assert "step 2" in capsys.readouterr().out
+    args = {"num_streams": 2, "num_bits_per_symbol": 6, "pretrained": True}
+    assert float(create_detector("mine", **args).factor[0]) != 1.0
+    before = (models / "mine/first/card.md").read_text()
+    (models / "mine/first/card.md").unlink()
+    monkeypatch.setattr("linksim.cli.train.model_folders", lambda: [models])
+    assert main(["--cards"]) == 0
+    assert (models / "mine/first/card.md").read_text() == before
 
 
 def test_a_killed_run_continues(recipe, tmp_path):

@@ -5,8 +5,9 @@ The public names are imported on first use, so `import linksim` alone takes no t
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from linksim.lazy import lazy_names
 
 if TYPE_CHECKING:
     from linksim.errors import InvalidInput, ResultFileError, WorkerError
@@ -20,22 +21,22 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-_PUBLIC = {
-    "create_detector": "linksim.registry",
-    "list_detectors": "linksim.registry",
-    "register_detector": "linksim.registry",
-    "create_quantizer": "linksim.quantization.registry",
-    "list_quantizers": "linksim.quantization.registry",
-    "list_models": "linksim.models",
-    "add_model_folder": "linksim.models",
-    "load_scenario": "linksim.link.scenario",
-    "list_scenarios": "linksim.link.scenario",
-    "simulate": "linksim.montecarlo.engine",
-    "write_report": "linksim.report",
-    "write_results": "linksim.montecarlo.output",
-    "InvalidInput": "linksim.errors",
-    "ResultFileError": "linksim.errors",
-    "WorkerError": "linksim.errors",
+_MODULES = {
+    "create_detector": "registry",
+    "list_detectors": "registry",
+    "register_detector": "registry",
+    "create_quantizer": "quantization.registry",
+    "list_quantizers": "quantization.registry",
+    "list_models": "models",
+    "add_model_folder": "models",
+    "load_scenario": "link.scenario",
+    "list_scenarios": "link.scenario",
+    "simulate": "montecarlo.engine",
+    "write_report": "report",
+    "write_results": "montecarlo.output",
+    "InvalidInput": "errors",
+    "ResultFileError": "errors",
+    "WorkerError": "errors",
 }
 
 __all__ = [
@@ -57,11 +58,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'linksim' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -29,7 +29,7 @@ _CARD = (
 _SCALES = "_scales"
 
 # Set by `add_model_folder`
-_OWN_FOLDERS = []
+_OWN_FOLDERS: list[Path] = []
 
 
 def add_model_folder(folder):

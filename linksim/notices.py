@@ -2,7 +2,7 @@
 
 import logging
 
-_SAID = set()
+_SAID: set[str] = set()
 
 
 def announce(text):

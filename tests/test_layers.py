@@ -22,7 +22,17 @@ LAYERS = (
     {"channels", "complexity", "detectors", "quantization"},
     {"eqnet"},
     {"factories", "figures", "models", "provenance", "workers"},
-    {"backend", "constellation", "data", "errors", "files", "snr", "tables", "linksim"},
+    {
+        "backend",
+        "constellation",
+        "data",
+        "errors",
+        "files",
+        "lazy",
+        "snr",
+        "tables",
+        "linksim",
+    },
 )
 # All else in linksim works with every backend of Keras
 USES_TENSORFLOW = ("link", "complexity", "export", "report", "channels/cdl.py", "backend.py")

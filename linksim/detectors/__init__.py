@@ -4,8 +4,9 @@ README.md in this folder lists them and says how to write one. Names are importe
 use, so that importing this package does not import Keras.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from linksim.lazy import lazy_names
 
 if TYPE_CHECKING:  # for type checkers and editors, which cannot see `__getattr__`
     from linksim.detectors.amp import AMPDetector as AMPDetector
@@ -82,12 +83,4 @@ _MODULES = {
 __all__ = sorted(_MODULES)
 
 
-def __getattr__(name):
-    if name in _MODULES:
-        module = importlib.import_module(f"linksim.detectors.{_MODULES[name]}")
-        return getattr(module, name)
-    raise AttributeError(f"module 'linksim.detectors' has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

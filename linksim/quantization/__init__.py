@@ -4,26 +4,19 @@ The public names are imported on first use, so that names of quantizers are know
 without loading Keras.
 """
 
-import importlib
+from linksim.lazy import lazy_names
 
-_PUBLIC = {
-    "DeepStreamQuantizer": "linksim.quantization.eqnet",
-    "EQNetQuantizer": "linksim.quantization.eqnet",
-    "LLRQuantizer": "linksim.quantization.base",
-    "MaxMutualInformationQuantizer": "linksim.quantization.scalar",
-    "UniformQuantizer": "linksim.quantization.scalar",
-    "bit_mutual_information": "linksim.quantization.scalar",
-    "load_quantizer_file": "linksim.quantization.base",
+_MODULES = {
+    "DeepStreamQuantizer": "eqnet",
+    "EQNetQuantizer": "eqnet",
+    "LLRQuantizer": "base",
+    "MaxMutualInformationQuantizer": "scalar",
+    "UniformQuantizer": "scalar",
+    "bit_mutual_information": "scalar",
+    "load_quantizer_file": "base",
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = sorted(_MODULES)
 
 
-def __getattr__(name):
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

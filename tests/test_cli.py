@@ -165,7 +165,7 @@ def test_lists(capsys):
     for option, names in {
         "--list-scenarios": ["cdl-c-8x4-qam16"],
         "--list-detectors": ["vblast-mmse", "sionna-ep"],
-        "--list-quantizers": ["max-mi", "latents"],
+        "--list-quantizers": ["max-mi", "trained for mutual information"],
         "--list-models": ["oampnet2/rayleigh-4x4-qam16", "4x4, 16-QAM"],
     }.items():
         assert script.main([option]) == 0

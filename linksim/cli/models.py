@@ -8,16 +8,17 @@ from __future__ import annotations
 import argparse
 import fnmatch
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linksim.cli.common import load_user_code, make_console, make_parser, run_command
-from linksim.data import model_folder
 from linksim.errors import InvalidInput
-from linksim.models import added_model_folders, list_models
+from linksim.models import STATUSES, list_cards, model_folders, status_of, streams_of
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+# Detectors whose mutual information on the same draws stands in cards
+_REFERENCES = ("mmse", "ep", "ml")
 
 
 def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "linksim models") -> int
 def _run(args: argparse.Namespace) -> int:
     load_user_code(args)
     console = make_console()
-    if args.name in list_models():
+    if args.name in list_cards():
         _show_card(args.name, console)
     else:
         print_catalogue(console, args.name)
@@ -50,7 +51,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def print_catalogue(console: Console, name: str | None = None) -> None:
-    """Print a table of the models.
+    """Print a table of the models, recommended ones first.
 
     Args:
         console: where to.
@@ -61,7 +62,7 @@ def print_catalogue(console: Console, name: str | None = None) -> None:
     """
     from rich.text import Text
 
-    cards = list_models()
+    cards = list_cards()
     if name is not None:
         patterns = (name, f"{name}/*")
         cards = {
@@ -69,38 +70,38 @@ def print_catalogue(console: Console, name: str | None = None) -> None:
         }
         if not cards:
             raise InvalidInput(f"NAME: got {name!r}, no model has such a name")
-    rows: list[tuple[str, ...]] = [("model", "status", "system", "MI", "MI of mmse")]
-    rows += [_row(model, card) for model, card in cards.items()]
+    rows: list[tuple[str, ...]] = [("model", "status", "system", "MI", *_REFERENCES)]
+    for model in sorted(cards, key=lambda m: STATUSES.index(status_of(cards[m]))):
+        rows.append(_row(model, cards[model]))
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths)]
         style = "bold" if row is rows[0] else ""
         console.print(Text("  ".join(cells).rstrip(), style), soft_wrap=True)
-    console.print("MI is the mutual information per bit on held-out draws.")
+    console.print(
+        "MI is the mutual information per bit on held-out draws, beside that of other detectors.",
+        soft_wrap=True,
+    )
 
 
 def _row(model: str, card: dict[str, Any]) -> tuple[str, ...]:
-    rates = (
-        card.get("validation", {}).get("mutual_information"),
-        card.get("references", {}).get("mmse"),
-    )
+    references = card.get("references", {})
+    rates = [card.get("validation", {}).get("mutual_information")]
+    rates += [references.get(name) for name in _REFERENCES]
     texts = ("" if rate is None else f"{rate:.4f}" for rate in rates)
-    return model, card.get("status", ""), system_of(card), *texts
+    return model, status_of(card), system_of(card), *texts
 
 
 def system_of(card: dict[str, Any]) -> str:
-    """Antennas, streams and modulation that a model is for, as in "64x16 to 32, 16-QAM"."""
+    """Antennas, streams and modulation that a model is for, as in "64x16-32, 16-QAM"."""
     bits = card["num_bits_per_symbol"]
-    low, high = card["streams"] or [card["num_streams"]] * 2
-    streams = f"{low}" if low == high else f"{low} to {high}"
     modulation = "BPSK" if bits == 1 else f"{2**bits}-QAM"
-    return f"{card['num_rx']}x{streams}, {modulation}"
+    return f"{card['num_rx']}x{streams_of(card)}, {modulation}"
 
 
 def _show_card(name: str, console: Console) -> None:
-    own = (folder for folder in added_model_folders() if (folder / name).is_dir())
-    path = Path(next(own, model_folder())) / name / "card.md"
-    text = path.read_text(encoding="utf-8")
+    paths = (folder / name / "card.md" for folder in model_folders())
+    text = next(path for path in paths if path.exists()).read_text(encoding="utf-8")
     if console.is_terminal:
         from rich.markdown import Markdown
 

@@ -131,9 +131,11 @@ class Recipe:
 
     @property
     def configuration(self):
+        """The second part of the name."""
         return self.name.split("/")[1]
 
     def to_dict(self):
+        """The recipe as nested dictionaries."""
         return dataclasses.asdict(self)
 
 

@@ -1,4 +1,7 @@
-"""Exceptions that a user of linksim is meant to see."""
+"""Exceptions that a user of linksim is meant to see, and the checks that raise them."""
+
+import difflib
+import numbers
 
 
 class InvalidInput(ValueError):
@@ -14,11 +17,23 @@ class WorkerError(RuntimeError):
     """A worker process differs from the one that started it, or dies again and again."""
 
 
-def check_choice(name, value, choices):
-    """Raise `InvalidInput` unless `value` is one of `choices`."""
-    if value not in choices:
-        listed = ", ".join(str(c) for c in choices)
-        raise InvalidInput(f"{name}: got {value!r}, expected one of: {listed}")
+def check_choice(name, value, choices, also=""):
+    """Raise `InvalidInput` unless `value` is one of `choices`.
+
+    The message suggests the choice that was probably meant, and can say what is `also`
+    accepted, as "a .toml file or ".
+    """
+    try:
+        found = bool(value in choices)
+    except (TypeError, ValueError):  # lists cannot be keys, arrays have no truth value
+        found = False
+    if not found:
+        known = [str(c) for c in choices]
+        near = difflib.get_close_matches(str(value).strip().lower(), known, n=1)
+        hint = f". Did you mean {near[0]!r}?" if near else ""
+        raise InvalidInput(
+            f"{name}: got {value!r}, expected {also}one of: {', '.join(known)}{hint}"
+        )
 
 
 def check_int(name, value, minimum=1):
@@ -42,7 +57,7 @@ def check_real(name, value, low=None, high=None, open_low=False):
 
     `open_low` excludes `low` itself.
     """
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+    ok = isinstance(value, numbers.Real) and not isinstance(value, bool)
     ok = ok and value == value and abs(value) != float("inf")
     if ok and low is not None:
         ok = value > low if open_low else value >= low

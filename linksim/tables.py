@@ -7,6 +7,8 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
+import numpy as np
+
 from linksim.errors import InvalidInput
 
 
@@ -22,6 +24,18 @@ def read_toml(path, what):
         raise InvalidInput(f"{what}: cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{what}: {path} is not valid TOML: {error}") from None
+
+
+def plain(value):
+    """A value in Python's own types, as JSON and TOML have them: NumPy's numbers become
+    Python's, arrays become lists, also inside dictionaries, lists and tuples."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(item) for item in value)
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def dataclass_from_table(name, kind, values):
@@ -47,4 +61,4 @@ def dataclass_from_table(name, kind, values):
     missing = sorted(required - set(values))
     if missing:
         raise InvalidInput(f"[{name}]: missing key {', '.join(missing)}")
-    return kind(**values)
+    return kind(**plain(values))

@@ -1,5 +1,7 @@
 """Scenario files: all are valid and run; unknown keys are refused."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -148,3 +150,40 @@ def test_replace_and_fingerprint():
         assert scenario.replace(**changes).fingerprint() != scenario.fingerprint()
     with pytest.raises(InvalidInput, match="unknown key speed"):
         scenario.replace(system={"speed": 3})
+
+
+def test_numbers_of_numpy_become_pythons():
+    scenario = scenario_from_dict(
+        {
+            **MINIMAL,
+            "system": {
+                "num_rx": np.int64(3),
+                "num_streams": np.int32(2),
+                "num_bits_per_symbol": np.uint8(2),
+            },
+            "channel": {"type": "rayleigh", "power": np.float32(0.5)},
+            "snr": {"definition": "esno", "points": np.array([10, 12])},
+        }
+    )
+    noisy = scenario.replace(
+        csi={"type": "noisy", "error_snr_db": np.float64(20)},
+        run={"detectors": ["zf"], "batch_size": np.int16(4), "max_blocks": np.int64(4)},
+    )
+    assert noisy.system.num_rx == 3 and type(noisy.system.num_rx) is int
+    results = simulate(
+        noisy, snr_db=np.float32(10), seed=np.int64(1), max_blocks=np.int64(4), xla="off"
+    )
+    assert json.loads(json.dumps(results))["records"][0]["blocks"] == 4
+    for bad in (np.float64("nan"), np.bool_(True), np.array([1.0, 2.0]), "3"):
+        with pytest.raises(InvalidInput, match="channel.power"):
+            simulate(scenario.replace(channel={"power": bad}))
+
+
+def test_what_was_meant_is_suggested():
+    for name, meant in (("MMSE", "mmse"), ("kbset", "kbest"), ("mmse-bias", "mmse-biased")):
+        with pytest.raises(InvalidInput, match=f"Did you mean '{meant}'"):
+            simulate(load_scenario("rayleigh-2x2-qam64"), [name])
+    with pytest.raises(InvalidInput, match="Did you mean 'rayleigh-2x2-qam64'"):
+        load_scenario("rayleigh-2x2-qam46")
+    with pytest.raises(InvalidInput, match="expected a list of names"):
+        simulate(load_scenario("rayleigh-2x2-qam64"), "mmse")

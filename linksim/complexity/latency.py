@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from linksim.backend import compiled
 from linksim.errors import InvalidInput, check_int
 
 
@@ -19,13 +20,9 @@ def compile_detector(detector: Any) -> Callable[..., Any]:
             (`xla_on_cpu`), and whether it cannot be traced at all (`eager_only`); then
             it is returned as it is.
     """
-    import tensorflow as tf
-
     if detector.eager_only:
         return detector
-    return tf.function(
-        lambda *args: detector(*args), autograph=False, jit_compile=detector.xla_on_cpu
-    )
+    return compiled(lambda *args: detector(*args), xla=detector.xla_on_cpu)
 
 
 def interleaved_seconds(

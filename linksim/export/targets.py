@@ -28,7 +28,7 @@ _NO_MEANING = "noise variance N0 = E|n|^2 per receive antenna, linear, in the un
 
 
 class NamedTensor(NamedTuple):
-    """An input or output of a signature; an axis of unknown size, as the batch, is None."""
+    """An input or output of a signature; an axis of unknown size, such as the batch, is None."""
 
     name: str
     shape: tuple[int | None, ...]

@@ -18,7 +18,7 @@ from linksim.errors import (
 )
 from linksim.names import parse_receiver
 from linksim.snr import SNR_DEFINITIONS
-from linksim.tables import dataclass_from_table, read_toml
+from linksim.tables import dataclass_from_table, plain, read_toml
 
 CODES = ("none", "802.11n", "5g")
 CSI_TYPES = ("perfect", "noisy", "ls")
@@ -284,7 +284,7 @@ def scenario_from_dict(data):
     return Scenario(
         name=data.get("name", "unnamed"),
         title=data.get("title", ""),
-        channel=dict(data["channel"]),
+        channel=plain(data["channel"]),
         **parsed,
     )
 
@@ -305,11 +305,7 @@ def load_scenario(name_or_path):
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        if str(name_or_path) not in list_scenarios():
-            raise InvalidInput(
-                f"scenario: got {str(name_or_path)!r}, expected a .toml file or one of: "
-                f"{', '.join(list_scenarios())}"
-            )
+        check_choice("scenario", str(name_or_path), list_scenarios(), "a .toml file or ")
         path = scenario_folder() / f"{name_or_path}.toml"
     data = read_toml(path, "scenario")
     if "name" in data:

@@ -88,6 +88,7 @@ def simulate(
     points = run_points(chosen, snr_db)
     rule = _stop_rule(chosen.run, target_block_errors, max_blocks, relative_width)
     check_int("seed", seed, minimum=0)
+    seed = int(seed)  # NumPy's integers cannot be written to JSON
     if workers is not None:
         check_int("workers", workers)
     remote = workers is not None or ray_address is not None

@@ -172,8 +172,7 @@ def _bin_masses(values, counts, starts):
 
 
 def _midpoints(left, right):
-    """Thresholds between float32 values; `left` falls below them, or on them, and `right`
-    above."""
+    """Thresholds between float32 values, with `left` <= threshold < `right`."""
     middle = left / np.float32(2) + right / np.float32(2)
     return np.where((middle >= left) & (middle < right), middle, left)
 

@@ -159,7 +159,7 @@ def _labels(files, names):
         depth = 2  # the folder and the file
         while any(f.resolve().parts[-depth:] == parts[-depth:] for f in same):
             depth += 1
-        # The name results.json tells nothing
+        # The name results.json says nothing about a run
         end = parts[-depth:-1] if file.name == "results.json" else parts[-depth:]
         labels.append("/".join(end) if same else name)
     return labels

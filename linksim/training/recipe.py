@@ -167,11 +167,7 @@ def load_recipe(name_or_path):
     path = Path(name_or_path)
     if path.suffix != ".toml":
         files = [folder / name_or_path / "recipe.toml" for folder in model_folders()]
-        if str(name_or_path) not in list_recipes():
-            raise InvalidInput(
-                f"recipe: got {str(name_or_path)!r}, expected a .toml file or one of: "
-                f"{', '.join(list_recipes())}"
-            )
+        check_choice("recipe", str(name_or_path), list_recipes(), "a .toml file or ")
         path = next(file for file in files if file.exists())
     data = read_toml(path, "recipe")
     folder = path.resolve().parent

@@ -36,7 +36,7 @@ def full_verdicts(paper):
     data = load_verdicts(paper)
     lines = ["", "## Verdicts", "", data["intro"].strip()]
     for claim in data["claims"]:
-        lines += ["", f"### {claim['id']}", "", f"**Claim.** {_sentence(claim['claim'])}", ""]
+        lines += ["", f"### {claim['id']}", "", _claim_text(claim["claim"]), ""]
         lines += ["**Measured.**", "", claim["measured"].strip(), ""]
         lines += [f"**Verdict.** {claim['holds'].strip()}"]
     for note in data.get("notes", []):
@@ -82,8 +82,11 @@ def index_page():
     return "\n".join(lines) + "\n"
 
 
-def _sentence(text):
-    return text if text.endswith(")") and text.startswith("(") else f"{text}."
+def _claim_text(claim):
+    """A claim as a paragraph; what stands in brackets is no claim of the paper."""
+    if claim.startswith("("):
+        return f"**Beside the claims.** {claim[1].upper()}{claim[2:-1]}."
+    return f"**Claim.** {claim}."
 
 
 def _anchor(title):

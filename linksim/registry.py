@@ -296,7 +296,7 @@ DETECTORS = Registry(
         _entry(
             "sionna-ml",
             "link.sionna_detectors:maximum_likelihood",
-            "Sionna's MaximumLikelihoodDetector: all |C|^K vectors",
+            "Sionna's MaximumLikelihoodDetector: enumerates all vectors",
         ),
     ],
 )

@@ -29,6 +29,7 @@ LAYERS = (
         "errors",
         "files",
         "lazy",
+        "notices",
         "snr",
         "tables",
         "linksim",

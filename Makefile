@@ -44,13 +44,14 @@ $(VENV)/.tests: $(VENV)/.installed requirements-test.txt
 	touch $@
 
 # Writes both lists anew after a change of setup.cfg; keeps the versions that still fit
-COMPILE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.10 \
+COMPILE = UV_PYTHON_DOWNLOADS=never UV_CUSTOM_COMPILE_COMMAND="make requirements" \
+	build/uv/bin/uv pip compile --quiet --universal --python-version 3.10 \
 	--no-annotate --group light setup.cfg
 requirements:
 	$(PYTHON) -m venv build/uv
 	build/uv/bin/pip install --quiet uv
-	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(COMPILE) -o requirements.txt
-	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(COMPILE) -o requirements-test.txt \
+	$(COMPILE) -o requirements.txt
+	$(COMPILE) -o requirements-test.txt \
 		-c requirements.txt --extra dev --extra onnx --extra notebooks
 
 clean:

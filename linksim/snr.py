@@ -44,6 +44,7 @@ class SnrDefinition:
         source: where the definition comes from, and what it is in words.
         no_at_0db: function of a `LinkBudget`, N0 at 0 dB.
         html: axis label in HTML.
+        text: short label in ASCII, for terminals.
         per_realization: whether N0 follows the channel. `no_at_0db` is then the mean, and
             each channel use has it scaled by ||H||_F^2 / E||H||_F^2.
     """
@@ -52,6 +53,7 @@ class SnrDefinition:
     source: str
     no_at_0db: Callable[[LinkBudget], float]
     html: str
+    text: str
     per_realization: bool = False
 
 
@@ -69,6 +71,7 @@ SNR_DEFINITIONS = {
         "Sionna's ebnodb2no: energy per information bit, stream and receive antenna",
         lambda b: 1.0 / (b.num_bits_per_symbol * b.coderate * b.resource_efficiency),
         "E<sub>b</sub>/N<sub>0</sub> (dB)",
+        "Eb/N0 (dB)",
     ),
     "esno": SnrDefinition(
         "SNR $= 1/N_0$ (dB)",
@@ -76,6 +79,7 @@ SNR_DEFINITIONS = {
         "transmit power of a stream to N0",
         lambda b: 1.0,
         "SNR = 1/N<sub>0</sub> (dB)",
+        "1/N0 (dB)",
     ),
     "rx": SnrDefinition(
         r"SNR $= E\|Hx\|^2/E\|n\|^2$ (dB)",
@@ -83,12 +87,14 @@ SNR_DEFINITIONS = {
         "received signal to received noise",
         lambda b: b.num_streams * b.channel_power,
         "SNR = E‖Hx‖²/E‖n‖² (dB)",
+        "|Hx|^2/|n|^2 (dB)",
     ),
     "frobenius": SnrDefinition(
         r"SNR $= E\|H\|_F^2/N_0$ (dB)",
         "the text of EQ-Net [Arvinte20], Section V-A: energy of the channel matrix to N0",
         lambda b: b.num_rx * b.num_streams * b.channel_power,
         "SNR = E‖H‖²<sub>F</sub>/N<sub>0</sub> (dB)",
+        "|H|^2/N0 (dB)",
     ),
     "detnet": SnrDefinition(
         r"SNR $= \mathrm{tr}(H^TH)/(K\sigma^2)$ per channel (dB)",
@@ -96,6 +102,7 @@ SNR_DEFINITIONS = {
         "realization",
         _detnet_no,
         "SNR = tr(HᵀH)/(Kσ²) per channel (dB)",
+        "tr(H'H)/(K s^2) (dB)",
         per_realization=True,
     ),
 }

@@ -187,3 +187,14 @@ def test_what_was_meant_is_suggested():
         load_scenario("rayleigh-2x2-qam46")
     with pytest.raises(InvalidInput, match="expected a list of names"):
         simulate(load_scenario("rayleigh-2x2-qam64"), "mmse")
+
+
+def test_the_length_of_a_codeword_is_that_of_the_link():
+    from linksim.link.link import Link
+
+    for name in ("cdl-c-8x4-qam16", "cdl-c-4x4-qam16-ls", "rayleigh-2x2-qam64"):
+        scenario = load_scenario(name)
+        assert scenario.num_coded_bits == Link(scenario).code.num_coded_bits
+        assert f"({scenario.num_coded_bits}, " in scenario.description
+    uncoded = load_scenario("massive-64x16-qam16").replace(code={"type": "none"})
+    assert uncoded.num_coded_bits == Link(uncoded).code.num_coded_bits

@@ -177,7 +177,7 @@ def chosen_detectors(args: argparse.Namespace, scenario: Scenario) -> list[str]:
 def main(argv: Sequence[str] | None = None, prog: str = "coded_ber.py") -> int:
     """Run the command line and return the exit code."""
     args = parse_arguments(argv, prog)
-    return run_command(prog, lambda: _run(args), "interrupted before the first batch")
+    return run_command(prog, lambda: _run(args), "interrupted; the same command continues")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -264,7 +264,7 @@ def _simulate(
     """Simulate, and write and print the results; after Ctrl-C those that are there."""
     from linksim.cli.live import GracefulStop, LiveView
     from linksim.montecarlo.engine import run_points, simulate
-    from linksim.montecarlo.output import gap_table, rate_tables, write_results
+    from linksim.montecarlo.output import gap_table, rate_tables, shown_rates, write_results
     from linksim.report import write_report
 
     print_entry(console, f"{scenario.name}:", scenario.description)
@@ -297,7 +297,7 @@ def _simulate(
             on_point=on_point,
         )
     write_results(results, folder)
-    for table in rate_tables(results, width=console.width):
+    for table in rate_tables(results, shown_rates(results)[0], width=console.width):
         console.print(table)
     gaps = gap_table(results)
     if gaps is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Sequence
 from types import FrameType
@@ -12,6 +13,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from linksim.montecarlo.output import rate_text, shown_rates
 
 
 class GracefulStop:
@@ -33,6 +36,7 @@ class GracefulStop:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
+        os.write(2, b"\nstopping after this batch; Ctrl-C again stops at once\n")
         signal.signal(signal.SIGINT, self._before)
 
     def check(self) -> None:
@@ -89,8 +93,8 @@ class LiveView:
             low, high = c.bler_interval()
             table.add_row(
                 Text(name),
-                f"{c.bler:.2e}",
-                f"{low:.1e}..{high:.1e}",
+                rate_text(c.bler),
+                f"[{rate_text(low)}, {rate_text(high)}]",
                 str(c.block_errors),
                 str(c.blocks),
                 "" if name in active else "done",
@@ -107,5 +111,8 @@ class LiveView:
         # A resumed run also has records of later points
         snr = self._snr_db
         rows = [r for r in results["records"] if r["snr_db"] == snr]
-        rates = "  ".join(f"{r['detector']} {r['bler']:.1e}" for r in rows)
-        self._console.print(f"{snr:g} dB  BLER  {rates}", soft_wrap=True, markup=False)
+        rate = shown_rates(results)[0]
+        rates = "  ".join(f"{r['detector']} {rate_text(r[rate])}" for r in rows)
+        self._console.print(
+            f"{snr:g} dB  {rate.upper()}  {rates}", soft_wrap=True, markup=False
+        )

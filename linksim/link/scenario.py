@@ -205,12 +205,25 @@ class Scenario:
         elif self.code.type == "802.11n":
             parts.append("802.11n LDPC (648, 324)")
         else:
-            parts.append(f"5G LDPC, {self.code.num_info_bits} bits")
+            parts.append(f"5G LDPC ({self.num_coded_bits}, {self.code.num_info_bits})")
         if self.csi.type == "noisy":
             parts.append(f"CSI error {self.csi.error_snr_db:g} dB")
         elif self.csi.type == "ls":
             parts.append("LS channel estimation")
         return ", ".join(parts)
+
+    @property
+    def num_coded_bits(self):
+        """Bits of a codeword, or without a code of a block."""
+        if self.code.type == "802.11n":
+            return 648
+        if self.code.type == "5g" and self.code.num_coded_bits:
+            return self.code.num_coded_bits
+        uses = self.code.uses_per_block
+        if self.ofdm is not None:
+            data_symbols = self.ofdm.num_symbols - len(set(self.ofdm.pilot_symbols))
+            uses = data_symbols * self.ofdm.num_subcarriers
+        return uses * self.system.num_streams * self.system.num_bits_per_symbol
 
     def to_dict(self):
         """Plain nested dictionary, as in the TOML file plus `name`."""

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from linksim.errors import check_choice
 from linksim.files import save_json, write_atomically
@@ -67,16 +67,18 @@ def rate_tables(results: dict[str, Any], rate: str = "bler", width: int = 100) -
             get a further table.
     """
     records = results["records"]
+    definition = SNR_DEFINITIONS[results["scenario"]["snr"]["definition"]]
     detectors = list(dict.fromkeys(r["detector"] for r in records))
     by_key = {(r["snr_db"], r["detector"]): r for r in records}
-    fitting = max(1, (width - 12) // 20)
+    # A rate and its interval take up to 23 characters, a frame and spaces three
+    fitting = max(1, (width - len(definition.text) - 4) // 26)
     tables = []
     for start in range(0, len(detectors), fitting):
         names = detectors[start : start + fitting]
         table = Table(title=f"{RATES[rate]}, 95 % interval", title_justify="left")
-        table.add_column("SNR (dB)", justify="right", no_wrap=True)
+        table.add_column(definition.text, justify="right", no_wrap=True)
         for name in names:
-            table.add_column(name, justify="right", no_wrap=True)
+            table.add_column(Text(name), justify="right", no_wrap=True)
         for snr in sorted({r["snr_db"] for r in records}):
             cells = [_cell(by_key.get((snr, name)), rate) for name in names]
             if any(cells):
@@ -86,14 +88,46 @@ def rate_tables(results: dict[str, Any], rate: str = "bler", width: int = 100) -
 
 
 def _cell(record, rate):
-    """A rate and its interval as '1.2e-02 0.9..1.5', where the bounds are times 1e-02 too."""
     if record is None:
         return ""
-    value, low, high = (record[k] for k in (rate, f"{rate}_low", f"{rate}_high"))
+    return interval_text(*(record[k] for k in (rate, f"{rate}_low", f"{rate}_high")))
+
+
+def interval_text(value: float, low: float, high: float) -> str:
+    """A rate with its interval, or its upper bound where there was no error.
+
+    Example:
+        >>> interval_text(0.98, 0.96, 0.999)
+        '0.98 [0.96, 1.00]'
+        >>> interval_text(5e-4, 6e-5, 1.8e-3)
+        '5e-4 [6e-5, 1.8e-3]'
+        >>> interval_text(0.0, 0.0, 3.7e-3)
+        '< 3.7e-3'
+    """
     if not value:
-        return f"< {high:.1e}"
-    unit = 10 ** np.floor(np.log10(value))
-    return f"{value:.1e} {low / unit:.1f}..{high / unit:.1f}"
+        return f"< {rate_text(high)}"
+    return f"{rate_text(value)} [{rate_text(low)}, {rate_text(high)}]"
+
+
+def rate_text(rate: float) -> str:
+    """A rate with two or three digits, as "0.12", "0.012" or "1.2e-3"."""
+    if rate >= 0.0995:
+        return f"{rate:.2f}"
+    if rate >= 0.00995:
+        return f"{rate:.3f}"
+    if not rate:
+        return "0"
+    mantissa, exponent = f"{rate:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def shown_rates(results: dict[str, Any]) -> tuple[str, ...]:
+    """The rates that say something about a run, the one to look at first in front.
+
+    Without a code a block is a packet of symbols, so its error rate says little.
+    """
+    uncoded = results["scenario"]["code"]["type"] == "none"
+    return ("ser", "ber") if uncoded else ("bler", "ber")
 
 
 def gap_table(results: dict[str, Any]) -> Table | None:

@@ -167,8 +167,10 @@ def load_recipe(name_or_path):
     path = Path(name_or_path)
     if path.suffix != ".toml":
         files = [folder / name_or_path / "recipe.toml" for folder in model_folders()]
-        check_choice("recipe", str(name_or_path), list_recipes(), "a .toml file or ")
-        path = next(file for file in files if file.exists())
+        found = [file for file in files if file.exists()]
+        if not found:
+            check_choice("recipe", str(name_or_path), list_recipes(), "a .toml file or ")
+        path = found[0]
     data = read_toml(path, "recipe")
     folder = path.resolve().parent
     try:

@@ -338,8 +338,8 @@ def stored_arrays(layer, in_8_bits=False):
 
     Args:
         layer: built.
-        in_8_bits: store matrices as int8 with a float32 scale per column, `w0_scales` and
-            so on; the rest as float16. False stores all as float16, and what float16
+        in_8_bits: store matrices as int8 with a float32 scale for each column or row,
+            `w0_scales` and so on; the rest as float16. False stores all as float16, and what float16
             cannot hold as float32.
 
     Returns:
@@ -377,7 +377,13 @@ def write_model(folder, layer, card, extra_arrays, in_8_bits=False):
 
 
 def _in_8_bits(matrix):
-    """A matrix [..., m, n] as integers from -127 to 127 and a scale for each column."""
-    scales = np.abs(matrix).max(axis=-2, keepdims=True).astype(np.float32) / 127
-    scales = np.where(scales == 0, np.float32(1), scales)
-    return np.round(matrix / scales).astype(np.int8), scales
+    """A matrix [..., m, n] as integers from -127 to 127, and a scale for each column or for
+    each row, whichever rounds less."""
+    choices = []
+    for axis in (-2, -1):
+        scales = np.abs(matrix).max(axis=axis, keepdims=True).astype(np.float32) / 127
+        scales = np.where(scales == 0, np.float32(1), scales)
+        integers = np.round(matrix / scales).astype(np.int8)
+        error = np.mean(np.abs(integers * scales - matrix))
+        choices.append((error, axis, integers, scales))
+    return min(choices, key=lambda choice: choice[:2])[2:]

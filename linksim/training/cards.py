@@ -91,6 +91,9 @@ def card_text(card):
         beyond = (
             ", and numbers of streams beyond its range only if this configuration is named"
         )
+    compare = "compare it with `mmse` and `ep` on your link"
+    if card["task"] in ("autoencoder", "codebook"):
+        compare = "compare the error rates of your link with and without it"
     return f"""# {card["model"]}, {card["configuration"]}
 
 {card["title"].rstrip(".")}.
@@ -103,8 +106,8 @@ def card_text(card):
 [{low:g}, {high:g}] dB (definition `{card["snr_definition"]}`).{more}
 
 {_training_text(card) if "steps" in card else _CODEBOOK_TEXT}
-**Limits.** Other numbers of streams or bits are refused{beyond}. For other channels or SNRs than these, compare it
-with `mmse` and `ep` on your link first.
+**Limits.** Other numbers of streams or bits are refused{beyond}. For other channels or SNRs than these,
+{compare} first.
 
 **Command.** `{training_command(card)}`
 {_OWN_FOLDER if card.get("own_folder") else ""}"""
@@ -164,7 +167,7 @@ def _training_text(card):
     more = ""
     if card["start"]:
         more += f" It started from the weights of `{card['start']}`."
-    if card["teachers"]:
+    if card.get("teachers"):
         more += f" Its teachers are the networks of `{card['teachers']}`."
     if "stored_in_8_bits" in card:
         before, after = (card["stored_in_8_bits"][k] for k in ("before", "after"))
@@ -173,8 +176,8 @@ def _training_text(card):
             f"{after:.4f} after."
         )
     text = "\n".join(rows)
-    return f"""**Training.** {card["steps"]} of the recipe's {card["steps_of_recipe"]} steps ({100 * budget:.3g} %) of {card["batch_size"]} channel uses
-each took {duration}; the best weights were those of step {card["best_step"]}. The loss is {terms}.{more}
+    return f"""**Training.** It took {duration} for {card["steps"]} of the recipe's {card["steps_of_recipe"]} steps ({100 * budget:.3g} %), each of
+{card["batch_size"]} channel uses; the best weights were those of step {card["best_step"]}. The loss is {terms}.{more}
 
 | on held-out draws | value |
 |---|---|

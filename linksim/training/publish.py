@@ -117,7 +117,7 @@ def measured_status(card):
         The status and the reason for it, as `card["status_reason"]`.
     """
     if "validation" not in card:
-        return "recommended", "the best thresholds and levels of its kind, without networks"
+        return "recommended", "the codebooks are the best of their kind for these LLRs"
     own, rates = card["validation"]["mutual_information"], card["references"]
     if card["task"] == "autoencoder":
         teacher = rates[card["teacher"]]

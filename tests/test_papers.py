@@ -19,7 +19,8 @@ from linksim.models import _kind, find_model, list_cards, list_models
 from linksim.names import parse_receiver
 from linksim.training.recipe import list_recipes, load_recipe
 
-FOLDER = Path(__file__).resolve().parent.parent / "simulations" / "papers"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "simulations" / "papers"
 
 
 @pytest.fixture
@@ -85,12 +86,17 @@ def test_tables_of_hypermimo_lr(script):
     assert {5, 10} <= set(hypermimo_lr.POINTS)
 
 
+def shipped_recipe(name):
+    """A recipe of the checkout, also where a test has an empty folder of models."""
+    return load_recipe(ROOT / "models" / name / "recipe.toml")
+
+
 def small_models(*recipes):
     """Publish trainings of two steps; `recipes` are pairs (name, changes)."""
     from tests.trainings import published
 
     for name, changes in recipes:
-        recipe = load_recipe(name)
+        recipe = shipped_recipe(name)
         data = dataclasses.replace(recipe.data, batch_size=changes.pop("batch_size"))
         changes = {"steps": 2, "validate_every": 2, "validation_batches": 1, **changes}
         changes["jit_compile"] = False
@@ -257,9 +263,8 @@ def test_simulations_figures_and_claims_of_wesnet(script, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(wesnet.LAYERS, "20x10", 9)
     nets = [wesnet.net(name, "20x10") for name in ("detnet", "r-wesnet")]
-    folder = Path(linksim.__file__).parent.parent / "models"
     for name in nets:
-        recipe = load_recipe(folder / name.replace("@", "/") / "recipe.toml")
+        recipe = shipped_recipe(name.replace("@", "/"))
         changes = {"steps": 1, "validate_every": 1, "validation_batches": 1}
         changes.update(model={**recipe.model, "num_layers": 9}, jit_compile=False)
         published(dataclasses.replace(recipe, **changes))
@@ -455,7 +460,7 @@ def test_time_and_attention_of_remimo(script, tmp_path, monkeypatch, models):
     remimo = script("remimo")
     monkeypatch.setattr(remimo, "LATENCY_USERS", (4, 6))
     monkeypatch.setattr(remimo, "LATENCY_BATCH", 2)
-    recipe = load_recipe("remimo/grouped-32x12-qam16")
+    recipe = shipped_recipe("remimo/grouped-32x12-qam16")
     small = {"num_blocks": 3, "state_size": 8, "num_heads": 1}
     published(dataclasses.replace(recipe, steps=2, validate_every=2, model=small))
     arguments = ["--only", "fig13", "--only", "fig14", "--only", "claims"]

@@ -59,7 +59,7 @@ def test_core_on_jax():
         ("test_detnet.py", "test_remimo.py", "test_source.py", "test_hypermimo.py"),
         ("test_weight_scaling.py",),
         ("test_detector_training.py",),
-        ("test_quantization.py", "test_theorems.py"),
+        ("test_quantization.py", "test_representations.py"),
     ],
 )
 def test_all_layer_tests_on_jax(files):

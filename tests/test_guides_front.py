@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import linksim
+from tests.conftest import load_script
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -30,19 +31,18 @@ def test_the_front_page_is_short():
     assert len((ROOT / "README.md").read_bytes()) <= 8000
 
 
-def test_the_example_of_the_front_page_runs(monkeypatch, capsys):
+def test_the_example_of_the_front_page_runs(monkeypatch, capsys, tmp_path):
     """With few blocks, which the example leaves to the scenario."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     simulate = functools.partial(linksim.simulate, max_blocks=20)
     monkeypatch.setattr(linksim, "simulate", simulate)
-    names = {}
-    exec(code, names)
+    (tmp_path / "example.py").write_text(code, encoding="utf-8")
+    example = load_script(tmp_path / "example.py")
     lines = capsys.readouterr().out.splitlines()
     rates = [line.split() for line in lines if line.startswith(("mmse", "kbest", "ml"))]
     assert len(rates) == 6
-    detector = names["detector"]
-    llr = detector(np.ones((3, 2), "complex64"), np.ones((3, 2, 2), "complex64"), 0.1)
+    llr = example.detector(np.ones((3, 2), "complex64"), np.ones((3, 2, 2), "complex64"), 0.1)
     assert tuple(llr.shape) == (3, 2, 6)
 
 

@@ -1,8 +1,7 @@
-"""The architecture: which room may import which, who loads TensorFlow, how sources are cited."""
+"""The architecture: which room may import which, and who loads TensorFlow."""
 
 import ast
 import graphlib
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,37 +190,3 @@ def test_importing_linksim_loads_no_framework():
 
 def test_what_lists_names_loads_no_framework():
     assert loaded_by(WITHOUT_KERAS) == []
-
-
-def test_sources_are_cited_by_their_keys():
-    """No text names a paper by the hash of its file; `REFERENCES.bib` has keys."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("needs the list of tracked files")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
-    ).stdout.decode()
-    hashed, found = re.compile(rb"\b00\d_[0-9a-f]{16}"), []
-    for name in filter(None, listed.split("\0")):
-        path = ROOT / name
-        if not path.is_file():
-            continue
-        data = path.read_bytes()
-        if b"\0" not in data[:1024] and hashed.search(data):
-            found.append(name)
-    assert not found
-
-
-def test_citations_have_an_entry():
-    """Every key in brackets, such as [Pratik21], is in `REFERENCES.bib`, in order."""
-    bib = (ROOT / "REFERENCES.bib").read_text(encoding="utf-8")
-    keys = re.findall(r"^@\w+\{(\w+),", bib, re.MULTILINE)
-    assert keys == sorted(keys) and len(keys) == len(set(keys))
-    texts = [*FILES, *ROOT.glob("tests/*.py"), *ROOT.glob("models/*/*/recipe.toml")]
-    texts += [*ROOT.glob("*.md"), *ROOT.glob("linksim/**/*.md"), *ROOT.glob("results/**/*.md")]
-    unknown = {
-        f"{path.relative_to(ROOT)}: {key}"
-        for path in texts
-        for key in re.findall(r"\[([A-Z][a-z]+\d\d)\b", path.read_text(encoding="utf-8"))
-        if key not in keys
-    }
-    assert not unknown

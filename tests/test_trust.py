@@ -256,8 +256,8 @@ def test_a_missing_codebook_is_named(monkeypatch):
     """The latents of an estimator are quantized with the codebook of its autoencoder."""
     cards = {p: c for p, c in list_models().items() if p.startswith("eqnet-l/")}
     path, card = next((p, c) for p, c in cards.items() if c["autoencoder"])
-    monkeypatch.setattr("linksim.registry.list_models", lambda: {path: card})
-    with pytest.raises(ResultFileError, match="eqnet/.* is not there"):
+    monkeypatch.setattr("linksim.registry.list_models", lambda name: {path: card})
+    with pytest.raises(ResultFileError, match="eqnet/.* has no weights here"):
         create_detector(
             "eqnet-l",
             num_streams=card["num_streams"],

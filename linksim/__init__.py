@@ -12,7 +12,7 @@ from linksim.lazy import lazy_names
 if TYPE_CHECKING:
     from linksim.errors import InvalidInput, ResultFileError, WorkerError
     from linksim.link.scenario import list_scenarios, load_scenario
-    from linksim.models import add_model_folder, list_models
+    from linksim.models import add_model_folder, list_cards, list_models
     from linksim.montecarlo.engine import simulate
     from linksim.montecarlo.output import write_results
     from linksim.quantization.registry import create_quantizer, list_quantizers
@@ -27,6 +27,7 @@ _MODULES = {
     "register_detector": "registry",
     "create_quantizer": "quantization.registry",
     "list_quantizers": "quantization.registry",
+    "list_cards": "models",
     "list_models": "models",
     "add_model_folder": "models",
     "load_scenario": "link.scenario",
@@ -46,6 +47,7 @@ __all__ = [
     "add_model_folder",
     "create_detector",
     "create_quantizer",
+    "list_cards",
     "list_detectors",
     "list_models",
     "list_quantizers",

@@ -44,7 +44,7 @@ class EQNetDetector(Detector):
         decoder_width: units of each branch of g; by default 4Km.
         latent_bits: bits of the latent components, for joint estimation and quantization:
             one number, or D of them. None quantizes nothing. `set_codebook` sets the
-            codebook, which also comes with `pretrained=True`.
+            codebook, which trained weights bring with them.
 
     With `features="raw"` the weights fit one number of receive antennas.
 

@@ -21,13 +21,17 @@ from linksim.errors import InvalidInput
 from linksim.quantization.registry import LATENT, QUANTIZERS, list_quantizers
 from linksim.registry import DETECTORS
 
-# A receiver needs soft bits of the scenario's system
-_NOT_OPTIONS = ("num_streams", "num_bits_per_symbol", "output", "hard_out", "name")
+# The scenario gives the system, and a receiver needs soft bits; "+latent" brings the
+# codebooks that "latent_bits" refers to
+_NOT_OPTIONS = (
+    *("num_streams", "num_bits_per_symbol", "output", "hard_out", "name"),
+    "latent_bits",
+)
 
 _DETECTION = re.compile(
     r"""(?P<name>[^(@:]*)
         (?:\((?P<options>[^()]*)\))?
-        (?:@(?P<model>[^:]*))?
+        (?:@(?P<model>[^:]+))?
         (?P<colon>:(?P<point>.*))?""",
     re.VERBOSE,
 )
@@ -86,7 +90,8 @@ class ReceiverSpec(NamedTuple):
             text += f"({', '.join(f'{k}={_value_text(v)}' for k, v in self.options)})"
         text += f"@{self.model}" if self.model else ""
         point = self.operating_point or {}
-        parts = [f"{100 * point['fraction']:g}%"] if "fraction" in point else []
+        # Twelve digits hide the rounding of the fraction, and keep all that was written
+        parts = [f"{100 * point['fraction']:.12g}%"] if "fraction" in point else []
         parts += [f"{point['num_layers']}L"] if "num_layers" in point else []
         text += f":{'-'.join(parts)}" if parts else ""
         if self.quantizer is not None and self.quantizer.name == LATENT:
@@ -141,6 +146,11 @@ def parse_receiver(text: str, what: str = "detector") -> ReceiverSpec:
         quantizer = parse_quantizer(rest, (*list_quantizers(), LATENT))
         if quantizer.name == LATENT and not name.startswith("eqnet-"):
             raise InvalidInput(f"quantizer: {name} has no latents to quantize")
+        if quantizer.name == LATENT and quantizer.model:
+            raise InvalidInput(
+                f"quantizer: the codebooks of latents come with the weights of {name}, so "
+                f"latent takes no @{quantizer.model}; got {text!r}"
+            )
     options = _options(match["options"], text, what)
     return ReceiverSpec(name, options, match["model"] or None, point, quantizer)
 
@@ -155,11 +165,14 @@ def parse_quantizer(text: str, names: tuple[str, ...] | None = None) -> Quantize
     Raises:
         InvalidInput: an unknown name, or bits that are not numbers.
     """
+    text = text.strip()
     name, _, bits = text.partition(":")
-    name, _, model = name.partition("@")
+    name, at, model = name.partition("@")
     if names is None or name not in names:
         QUANTIZERS.entry(name)
-    return QuantizerSpec(name, model or None, _bits(bits, text))
+    if at and not model:
+        raise InvalidInput(f"quantizer: got {text!r}, expected a configuration after @")
+    return QuantizerSpec(name, model or None, _bits(bits, text) if bits else None)
 
 
 def names_quantizer(text: str) -> bool:
@@ -238,8 +251,8 @@ def _operating_point(point, text, what):
 
 
 def _bits(bits, text):
-    if bits in ("", "none"):
-        return bits or None
+    if bits == "none":
+        return bits
     try:
         numbers = tuple(int(b) for b in bits.split("-"))
     except ValueError:

@@ -16,7 +16,7 @@ from linksim.link.scenario import load_scenario
 from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.engine import simulate
 from linksim.montecarlo.jobs import run_batch
-from linksim.montecarlo.replay import parse_replay, replay_block
+from linksim.montecarlo.replay import replay_block
 from linksim.montecarlo.schedule import StopRule
 from linksim.montecarlo.statistics import Counts
 from linksim.registry import is_learned, list_detectors
@@ -248,10 +248,5 @@ def test_replay_recreates_a_failing_block():
     assert np.mean(np.abs(noise) ** 2) == pytest.approx(10**-1.2, rel=0.4)
     good = 40 + int(np.flatnonzero(~result.failed)[0])
     assert replay_block(scenario, "mmse", 12.0, good, seed=3)["bit_errors"] == 0
-
-
-def test_replay_text():
-    assert parse_replay("zf-sic:-2.5:7") == ("zf-sic", -2.5, 7)
-    for bad in ("zf", "zf:3", "zf:a:3", "zf:3:x", "3:4"):
-        with pytest.raises(InvalidInput, match="DETECTOR:SNR:BLOCK"):
-            parse_replay(bad)
+    with pytest.raises(InvalidInput, match="snr_db: got nan"):
+        replay_block(scenario, "mmse", float("nan"), 0)

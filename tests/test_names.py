@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from sionna.phy.mimo import KBestDetector, LinearDetector
 
 import linksim
 from linksim.detectors.linear import MMSEDetector
@@ -37,6 +38,8 @@ RUN = {"snr_db": [4], "target_block_errors": 30, "max_blocks": 100}
             (("demapping_method", "maxlog"),),
             "ml(demapping_method=maxlog)+max-mi:3",
         ),
+        (" ml + max-mi:3 ", (), "ml+max-mi:3"),
+        ("r-wesnet:33.333333%", (), "r-wesnet:33.333333%"),
         (
             "eqnet-l(x=TRUE)@a-b:20L+latent:6-5",
             (("x", True),),
@@ -69,6 +72,8 @@ def test_options_are_read_and_spelled_in_one_way(text, options, spelled):
         "kbest(output=symbol)",
         "kbest(num_streams=3)",
         "(k=16)",
+        "eqnet-l@",
+        "eqnet-l(latent_bits=6)",
         3,
         None,
     ],
@@ -76,6 +81,12 @@ def test_options_are_read_and_spelled_in_one_way(text, options, spelled):
 def test_what_is_written_in_another_way_is_refused(text):
     with pytest.raises(InvalidInput, match="detectors: "):
         parse_receiver(text, "detectors")
+
+
+@pytest.mark.parametrize("text", ["ml+max-mi@:3", "eqnet-l+latent@a:6"])
+def test_quantizers_that_are_written_in_another_way_are_refused(text):
+    with pytest.raises(InvalidInput, match="quantizer: "):
+        parse_receiver(text)
 
 
 def test_an_option_that_the_detector_does_not_take_is_refused():
@@ -124,20 +135,37 @@ def test_layers_of_another_content_have_another_key():
     one = create_receiver(OAMPNetDetector(**SYSTEM, name="mine"), SMALL)
     same = create_receiver(OAMPNetDetector(**SYSTEM, name="mine"), SMALL)
     assert one.key == same.key and one.key.startswith("mine@")
+    assert list(one.weights) == ["OAMPNetDetector"] and one.weights == same.weights
     weight = same.detector.trainable_variables[0]
     weight.assign(weight + 0.1)
     assert create_receiver(same.detector, SMALL).key != one.key
 
 
 def test_sionnas_detectors_are_simulated_as_they_are():
-    from sionna.phy.mimo import LinearDetector
-
     block = LinearDetector(
         "lmmse", "bit", "app", constellation_type="qam", num_bits_per_symbol=2
     )
     results = linksim.simulate(SMALL, [("sionna", block), "sionna-lmmse"], **RUN)
     one, two = counts(results)
     assert one[1:] == two[1:]
+
+
+def test_sionnas_detectors_are_told_apart_by_their_settings():
+    def kbest(k, **options):
+        options.update(constellation_type="qam", num_bits_per_symbol=2)
+        return KBestDetector("bit", 2, k, **options)
+
+    def key(block):
+        return create_receiver(("x", block), SMALL).key
+
+    block = kbest(4)
+    assert key(block) == key(block) == key(kbest(4)) != key(kbest(2))
+    with pytest.raises(InvalidInput, match="two of them are called 'x'"):
+        linksim.simulate(SMALL, [("x", kbest(4)), ("x", kbest(2))], **RUN)
+    with pytest.raises(InvalidInput, match="does not return LLRs"):
+        key(kbest(4, hard_out=True))
+    with pytest.raises(InvalidInput, match="has no name; pass it as"):
+        linksim.simulate(SMALL, [block], **RUN)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +181,7 @@ def test_sionnas_detectors_are_simulated_as_they_are():
             [linksim.create_detector("zf", num_streams=3, num_bits_per_symbol=2)],
             "num_streams = 3, gauss-markov-4x2-qpsk needs 2",
         ),
+        ([MMSEDetector(**SYSTEM, dtype="mixed_float16")], "policy mixed_float16; .*float32"),
         (
             [linksim.create_detector("zf", num_streams=2, num_bits_per_symbol=4)],
             "num_bits_per_symbol = 4",

@@ -59,7 +59,8 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
     add(
         "--snr",
         metavar="START:STOP:STEP|LIST",
-        help="points in dB, 4:12:2 or 4,6,8 (default: those of the scenario)",
+        help="points in dB, 4:12:2 or 4,6,8, or --snr=-4:2:1 if the first is negative "
+        "(default: those of the scenario)",
     )
     add(
         "--target-block-errors",
@@ -106,7 +107,8 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
     add(
         "--ray",
         metavar="ADDRESS",
-        help="of a Ray cluster, such as 10.0.0.1:6379; without --workers, all of it",
+        help="use the Ray cluster at this address, such as 10.0.0.1:6379; without --workers, "
+        "all of it",
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--resume", action="store_true", help="continue a run (the default)")
@@ -168,10 +170,8 @@ def chosen_detectors(args: argparse.Namespace, scenario: Scenario) -> list[str]:
     names = list(split_names(args.detectors) if args.detectors else scenario.run.detectors)
     if args.quantizer:
         # A detector that names its own quantizer keeps it
-        names = [n if "+" in n else f"{n}+{args.quantizer}" for n in names]
-    for name in names:
-        parse_receiver(name)
-    return names
+        names = [n if parse_receiver(n).quantizer else f"{n}+{args.quantizer}" for n in names]
+    return [parse_receiver(name).text for name in names]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "coded_ber.py") -> int:
@@ -191,13 +191,14 @@ def _run(args: argparse.Namespace) -> int:
     if args.seed:
         folder = folder.with_name(f"{folder.name}-seed{args.seed}")
     points = parse_snr(args.snr)
+    replayed = parse_replay(args.replay) if args.replay else None
 
     # After everything that can be refused quickly
     start_keras()
     if args.memory is not None:
         scenario = _with_batches_for(args, scenario, detectors, console)
-    if args.replay:
-        return _replay(args, scenario, folder, console)
+    if replayed is not None:
+        return _replay(args, scenario, folder, replayed, console)
     return _simulate(args, scenario, detectors, points, folder, console)
 
 
@@ -235,15 +236,32 @@ def _with_batches_for(
     return scenario.replace(run={"batch_size": size})
 
 
+def parse_replay(text: str) -> tuple[str, float, int]:
+    """`DETECTOR:SNR:BLOCK` as the receiver's name, the SNR in dB and the block's number."""
+    try:
+        name, snr, block = text.rsplit(":", 2)
+        place = float(snr), int(block)
+    except ValueError:
+        raise InvalidInput(
+            f"--replay: got {text!r}, expected DETECTOR:SNR:BLOCK, such as mmse:8:113"
+        ) from None
+    return parse_receiver(name).text, *place
+
+
 def _replay(
-    args: argparse.Namespace, scenario: Scenario, folder: Path, console: Console
+    args: argparse.Namespace,
+    scenario: Scenario,
+    folder: Path,
+    replayed: tuple[str, float, int],
+    console: Console,
 ) -> int:
     """Write one block of a run to a file."""
-    from linksim.montecarlo.replay import parse_replay, replay_block, save_replay
+    from linksim.montecarlo.replay import replay_block, save_replay
 
-    name, snr_db, block = parse_replay(args.replay)
+    name, snr_db, block = replayed
     arrays = replay_block(scenario, name, snr_db, block, seed=args.seed, xla=args.xla)
-    path = folder / f"replay-{name}-{snr_db:g}dB-{block}.npz"
+    # Windows has no files with a colon in their names
+    path = folder / f"replay-{name.replace(':', '-')}-{snr_db:g}dB-{block}.npz"
     save_replay(arrays, path)
     console.print(
         f"{arrays['bit_errors']} of {len(arrays['bits'])} bits wrong; {path}",

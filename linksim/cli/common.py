@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -115,6 +116,10 @@ def run_command(
         interrupted: what to print after Ctrl-C.
         mendable: the exceptions that become a line; others pass.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A title that the terminal has no characters for is no reason to end
+            stream.reconfigure(errors="backslashreplace")
     try:
         return command()
     except mendable as error:

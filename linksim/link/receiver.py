@@ -30,7 +30,8 @@ class Receiver:
         detection: name of the detection alone. Receivers that differ only in their
             quantizer have it in common, and share the work.
         quantizer: layer called with the LLRs, or None.
-        weights: {"<model>/<configuration>": SHA-256} of all trained weights in use.
+        weights: {"<model>/<configuration>": SHA-256} of all trained weights in use; of a
+            layer that was passed, {its class: a hash of its options and weights}.
         key: what its counts are stored under: its name, and a hash of its weights where
             it has any.
     """
@@ -106,6 +107,8 @@ def _of_spec(spec, scenario):
     if entry.learned:
         model = _model(spec.detector, spec.model, scenario, weights)
     if spec.quantizer is not None and spec.quantizer.name == LATENT:
+        if model is None or not model[1]["autoencoder"]:
+            raise InvalidInput(f"quantizer: {spec.detector} has no latents to quantize")
         options["latent_bits"] = 6 if spec.quantizer.bits is None else spec.quantizer.bits
         _model(*model[1]["autoencoder"].split("/"), scenario, weights)
     elif spec.quantizer is not None:
@@ -157,7 +160,14 @@ def _of_layer(name, layer, scenario):
         from linksim.link.sionna_detectors import as_detector
 
         layer = as_detector(layer, *_system(scenario))
+    elif layer.compute_dtype != "float32":
+        raise InvalidInput(
+            f"detectors: {layer.name} has the dtype policy {layer.dtype_policy.name}; "
+            "simulations take layers with float32 only"
+        )
     name = layer.name if name is None else name
+    if name is None:
+        raise InvalidInput(f"detectors: {layer!r} has no name; pass it as (name, layer)")
     if not name or any(character in name for character in "+@:,()"):
         raise InvalidInput(
             f"detectors: a layer cannot be called {name!r}; its name is a text without "
@@ -177,7 +187,10 @@ def _of_layer(name, layer, scenario):
     check_column_rank(layer, scenario.system.num_rx, name)
     if not layer.built:
         build_detector(layer, scenario.system.num_rx)
-    return Receiver(name, layer, name, key=_key(name, _content(layer)))
+    content = _content(layer)
+    weights = {type(layer).__name__: hashlib.sha256(content).hexdigest()}
+    key = _key(name, content)
+    return Receiver(name, layer, name, weights=weights if layer.weights else {}, key=key)
 
 
 def _content(layer):

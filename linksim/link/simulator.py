@@ -36,7 +36,7 @@ class LinkSimulator:
         self.receivers = {}  # {name: Receiver}
         self._detect = {}  # {detection: compiled function}
         self._quantize = {}  # {receiver: compiled function}
-        # Those whose first, compiling, call is still to come
+        # Those that are yet to be compiled, by their first call
         self._cold_detections, self._cold_receivers = set(), set()
         self._draw = tf.function(self.link.draw, autograph=False)
         self._count = tf.function(self._count_batch, autograph=False, jit_compile=xla != "off")
@@ -55,6 +55,9 @@ class LinkSimulator:
 
         Returns:
             The `Receiver`; its `name` is what the other methods take.
+
+        Raises:
+            InvalidInput: as `create_receiver`, or another receiver has the name.
         """
         if isinstance(detector, str):
             detector = parse_receiver(detector)
@@ -63,6 +66,8 @@ class LinkSimulator:
         receiver = create_receiver(detector, self.scenario)
         name = receiver.name
         if name in self.receivers:
+            if self.receivers[name].key != receiver.key:
+                raise InvalidInput(f"detectors: two of them are called {name!r}")
             return self.receivers[name]
         if receiver.detection not in self._detect:
             self._detect[receiver.detection] = self._compiled(receiver.detector)

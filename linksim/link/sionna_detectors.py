@@ -3,8 +3,11 @@
 They are what a linksim detector is compared with, under the names `sionna-...`.
 """
 
+import inspect
+
+import numpy as np
 import tensorflow as tf
-from sionna.phy import Block
+from sionna.phy import Block, Object
 from sionna.phy.mimo import (
     EPDetector,
     KBestDetector,
@@ -57,10 +60,9 @@ class SionnaDetector(Capabilities, Block):
         self._with_prior = with_prior
 
     def get_config(self):
-        """What is known of the block: its class and the size of the system."""
-        kind = type(self.detector)
+        """What is known of the block: its settings and the size of the system."""
         return {
-            "detector": f"{kind.__module__}.{kind.__qualname__}",
+            "detector": _settings(self.detector),
             "num_streams": self.num_streams,
             "num_bits_per_symbol": self.num_bits_per_symbol,
         }
@@ -84,6 +86,25 @@ class SionnaDetector(Capabilities, Block):
         return llrs, tf.reduce_sum(tf.cast(llrs > 0, tf.int32) * weights, axis=-1)
 
 
+def _settings(block):
+    """The class of a Sionna block and the numbers, texts and functions that it holds,
+    including those of the blocks inside it. Sionna's blocks have no `get_config`."""
+    kind = type(block)
+    found = {"class": f"{kind.__module__}.{kind.__qualname__}"}
+    for name, value in vars(block).items():
+        if name == "_built":  # the first call changes it
+            continue
+        if isinstance(value, Object):
+            found[name] = _settings(value)
+        elif isinstance(value, (bool, int, float, str)):
+            found[name] = value
+        elif isinstance(value, np.generic):
+            found[name] = value.item()
+        elif inspect.isroutine(value):
+            found[name] = value.__qualname__
+    return found
+
+
 def as_detector(layer, num_streams, num_bits_per_symbol):
     """A Sionna detector as a `SionnaDetector`.
 
@@ -92,16 +113,22 @@ def as_detector(layer, num_streams, num_bits_per_symbol):
         num_streams, num_bits_per_symbol: of the system that it was made for.
 
     Raises:
-        InvalidInput: for anything else.
+        InvalidInput: for anything else, or a block that returns something else.
     """
-    if isinstance(layer, SionnaDetector):
-        return layer
-    if isinstance(layer, Block):
-        return SionnaDetector(layer, num_streams, num_bits_per_symbol)
-    raise InvalidInput(
-        f"detectors: got {layer!r}, expected a name, a detector layer of linksim, or a "
-        "Sionna block called (y, h, s)"
-    )
+    if not isinstance(layer, Block):
+        raise InvalidInput(
+            f"detectors: got {layer!r}, expected a name, a detector layer of linksim, or a "
+            "Sionna block called (y, h, s)"
+        )
+    if not isinstance(layer, SionnaDetector):
+        layer = SionnaDetector(layer, num_streams, num_bits_per_symbol)
+    settings = _settings(layer.detector)
+    if settings.get("_output", "bit") != "bit" or settings.get("_hard_out"):
+        raise InvalidInput(
+            f"detectors: {settings['class']} does not return LLRs; make it with "
+            "output='bit' and hard_out=False"
+        )
+    return layer
 
 
 def _keywords(output, hard_out, demapping_method):

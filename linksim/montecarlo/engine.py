@@ -140,7 +140,10 @@ def run_points(
     """
     if snr_db is None:
         return scenario.snr.points
-    points = sorted({float(p) for p in np.atleast_1d(snr_db)})
+    try:
+        points = sorted({float(p) for p in np.atleast_1d(snr_db)})
+    except (TypeError, ValueError):
+        raise InvalidInput(f"snr_db: got {snr_db!r}, expected numbers in dB") from None
     if not points:
         raise InvalidInput("snr_db: empty, expected at least one point")
     for point in points:
@@ -183,6 +186,7 @@ def _reference(reference, scenario, names):
     """The name of the receiver that gaps are measured against."""
     if reference is None:
         given = scenario.run.reference
+        given = parse_receiver(given).text if given else ""
         return given if given in names else names[0]
     if reference not in names:
         reference = parse_receiver(reference, "reference").text

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from linksim.errors import InvalidInput, check_int
+from linksim.errors import check_int, check_real
 from linksim.link.simulator import LinkSimulator
 
 
@@ -17,6 +17,10 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
         snr_db: SNR point in dB.
         block: number of the block at that point, from 0.
         seed: of the run.
+        xla: "auto", "on" or "off".
+
+    Raises:
+        InvalidInput: an unknown name, or an SNR or block that no run has.
 
     Returns:
         Dictionary of arrays: `bits` and `bits_hat` [k], `bit_errors`, `symbols` and
@@ -26,6 +30,7 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
         `decoder_iterations`.
     """
     check_int("block", block, minimum=0)
+    check_real("snr_db", snr_db, low=-200, high=200)
     simulator = LinkSimulator(scenario, xla)
     name = simulator.add_detector(detector).name
     batch, index = divmod(block, scenario.run.batch_size)
@@ -51,18 +56,6 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
     for name, value in link.code.decoder_state(codeword).items():
         arrays[name] = value[index]
     return arrays
-
-
-def parse_replay(text):
-    """`DETECTOR:SNR:BLOCK` as (name, dB, block number)."""
-    parts = text.rsplit(":", 2)
-    try:
-        name, snr, block = parts
-        return name, float(snr), int(block)
-    except ValueError:
-        raise InvalidInput(
-            f"--replay: got {text!r}, expected DETECTOR:SNR:BLOCK, such as mmse:8:113"
-        ) from None
 
 
 def save_replay(arrays, path):

@@ -60,7 +60,9 @@ class CountStore:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if fresh and self._path.exists():
             set_aside(self._path)
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        flags |= getattr(os, "O_BINARY", 0)  # Windows would write other ends of lines
+        self._descriptor = os.open(self._path, flags, 0o644)
         try:
             # Before reading, since another run's last line may still be growing
             self._lock()

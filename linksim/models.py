@@ -67,11 +67,14 @@ def list_cards(name=None):
     Returns:
         {"<model>/<configuration>": card}, each card as in `card.json`.
 
+    Where a model is in several folders, the card is that of the folder with the weights,
+    so that your own folder can hold weights that are not shipped.
+
     Raises:
         ResultFileError: a card is damaged, describes another model, or two folders have
-            a model of the same name.
+            different weights of the same name.
     """
-    cards = {}
+    cards, weights = {}, {}
     pattern = f"{name or '*'}/*/card.json"
     for path in (f for folder in model_folders() for f in sorted(folder.glob(pattern))):
         card = load_json(path)
@@ -82,9 +85,11 @@ def list_cards(name=None):
         described = f"{card['model']}/{card['configuration']}"
         if described != model:
             raise ResultFileError(f"{path}: is the card of {described}")
-        if model in cards:
-            raise ResultFileError(f"{path}: there is a {model} in another folder too")
-        cards[model] = card
+        if (path.parent / "weights.npz").exists():
+            if weights.setdefault(model, card["sha256"]) != card["sha256"]:
+                raise ResultFileError(f"{path}: there is another {model} in another folder")
+        if path.parent.parent.parent == _folder_of(model):
+            cards[model] = card
     return cards
 
 
@@ -92,7 +97,7 @@ def list_models(name=None):
     """Cards of the models whose weights are here, all or those of one name.
 
     A checkout has the weights of recommended models and of studies; an installed wheel has
-    those of recommended models only.
+    those of recommended models, and of the studies that shipped scenarios run.
 
     Returns, Raises:
         As `list_cards`.
@@ -103,8 +108,17 @@ def list_models(name=None):
 
 def weights_file(path):
     """Path of the weights of a model, "<model>/<configuration>", which need not exist."""
-    own = (folder for folder in _OWN_FOLDERS if (folder / path).is_dir())
-    return next(own, model_folder()) / path / "weights.npz"
+    return _folder_of(path) / path / "weights.npz"
+
+
+def _folder_of(path):
+    """The folder that a model is in: the first with its weights, else with its card."""
+    folders = [*_OWN_FOLDERS, model_folder().resolve()]
+    for file in ("weights.npz", "card.json"):
+        for folder in folders:
+            if (folder / path / file).exists():
+                return folder
+    return folders[-1]
 
 
 def find_model(
@@ -130,8 +144,8 @@ def find_model(
             was trained on this scenario comes first, then one trained on its channel, then
             one trained on its kind of channel. Weights for another number of antennas do
             not fit.
-        status: "recommended" for recommended models and those in your own folders; None
-            for all that have weights.
+        status: "recommended" for recommended models and those that were published to a
+            folder of your own; None for all that have weights.
 
     Returns:
         "<model>/<configuration>" and its card.
@@ -155,7 +169,7 @@ def find_model(
     fitting = [path for path in cards if fits(path, cards[path])]
     for path in sorted(fitting, key=lambda p: _distance(p, cards[p], scenario)):
         card = cards[path]
-        if status is None or status_of(card) == status or _is_own(path):
+        if status is None or status_of(card) == status or card.get("own_folder"):
             _announce(path, card, None if configuration else scenario)
             return path, card
     if fitting:
@@ -202,10 +216,6 @@ def status_of(card):
     return card.get("status", "recommended")
 
 
-def _is_own(path):
-    return any((folder / path).is_dir() for folder in _OWN_FOLDERS)
-
-
 def _announce(path, card, scenario):
     notes = []
     if status_of(card) == "study":
@@ -225,7 +235,8 @@ def _where(path, card):
         return f"the weights of {path} are not kept; `{training_command(card)}` makes them"
     return (
         f"the weights of {path} are not part of an installed linksim; they are in models/ "
-        "of its repository, for which there is linksim.add_model_folder"
+        "of its repository. Clone it, and add that folder with linksim.add_model_folder or "
+        "--models"
     )
 
 

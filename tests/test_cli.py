@@ -14,8 +14,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import linksim.models
+from linksim.cli.coded_ber import (
+    chosen_detectors,
+    chosen_scenario,
+    parse_arguments,
+    parse_replay,
+)
 from linksim.cli.common import make_parser, print_entry
 from linksim.cli.main import COMMANDS, main
+from linksim.errors import InvalidInput
 from linksim.provenance import package_versions
 from tests.conftest import load_script
 
@@ -85,6 +93,25 @@ def test_control_c_leaves_a_valid_result(tmp_path):
     results = json.loads((counts.parent / "results.json").read_text())
     assert not results["provenance"]["complete"]
     assert results["records"][0]["blocks"] >= 500
+
+
+def test_replay_text():
+    assert parse_replay("zf-sic:-2.5:7") == ("zf-sic", -2.5, 7)
+    assert parse_replay("ml+max-mi:3:12:0") == ("ml+max-mi:3", 12.0, 0)
+    for bad in ("zf", "zf:3", "zf:a:3", "zf:3:x", "3:4"):
+        with pytest.raises(InvalidInput, match="DETECTOR:SNR:BLOCK"):
+            parse_replay(bad)
+
+
+def test_the_quantizer_goes_behind_detectors_without_one():
+    args = parse_arguments(
+        ["--detectors", "ml+uniform:3,ep(damping=5e+0),mmse", "--quantizer", "max-mi:3"], ""
+    )
+    assert chosen_detectors(args, chosen_scenario(args)) == [
+        "ml+uniform:3",
+        "ep(damping=5.0)+max-mi:3",
+        "mmse+max-mi:3",
+    ]
 
 
 def refused(capsys, *args):
@@ -211,6 +238,17 @@ def test_the_command_and_its_commands(capsys):
     assert capsys.readouterr().err.startswith("linksim train: ")
     assert main(["train", "--publish", "eqnet/rayleigh-2x2-qam64"]) == 2
     assert "put the recipe before --publish" in capsys.readouterr().err
+
+
+def test_a_shipped_model_is_not_published_under_the_same_name(tmp_path, monkeypatch, capsys):
+    """Two of one name could not be told apart once both are there."""
+    monkeypatch.setattr(linksim.models, "_OWN_FOLDERS", [])
+    line = ["train", "eqnet-mi/rayleigh-2x2-qam64", "--publish", str(tmp_path / "own")]
+    assert main(line) == 2
+    assert "copy its recipe.toml to" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main([*line[:-1], str(tmp_path / "file")]) == 2
+    assert "--publish: cannot make" in capsys.readouterr().err
 
 
 def test_help_shows_defaults():

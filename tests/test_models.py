@@ -4,6 +4,7 @@ import configparser
 import dataclasses
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -419,6 +420,35 @@ def test_a_wheel_says_where_the_weights_of_studies_are(monkeypatch, tmp_path):
     assert path in list_cards() and path not in list_models()
     with pytest.raises(InvalidInput, match="models/ of its repository"):
         find_model("eqnet-l", 2, 6)
+
+
+def test_own_weights_stand_in_for_those_that_are_not_shipped(monkeypatch, tmp_path):
+    monkeypatch.setattr(linksim.models, "_OWN_FOLDERS", [])
+    kept, gone = "eqnet-mi/rayleigh-2x2-qam64", "detnet/wesnet-16x16-qam4"
+    for name in (kept, gone):
+        (tmp_path / name).mkdir(parents=True)
+    card = load_json(model_folder() / gone / "card.json")
+    (tmp_path / gone / "card.json").write_text(json.dumps({**card, "title": "Mine"}))
+    linksim.models.add_model_folder(tmp_path)
+    # A folder without weights, such as that of a training that goes on, hides nothing
+    assert kept in list_models()
+    assert linksim.models.weights_file(kept).is_relative_to(model_folder())
+    assert gone not in list_models()
+    (tmp_path / gone / "weights.npz").touch()
+    assert list_models("detnet")[gone]["title"] == "Mine"
+    assert linksim.models.weights_file(gone).is_relative_to(tmp_path)
+
+
+def test_a_wheel_takes_the_models_of_a_clone(monkeypatch, tmp_path):
+    """It has some of the same weights, and studies stay studies."""
+    name = "eqnet-l-sic/rayleigh-4x4-qam16"
+    shutil.copytree(model_folder() / name, tmp_path / name)
+    monkeypatch.setattr(linksim.models, "model_folder", lambda: tmp_path)
+    monkeypatch.setattr(linksim.models, "_OWN_FOLDERS", [])
+    linksim.models.add_model_folder(model_folder())
+    assert {name, "eqnet-l/rayleigh-2x2-qam64"} <= set(list_models())
+    with pytest.raises(InvalidInput, match="no weights of eqnet-l-sic are recommended"):
+        create_detector("eqnet-l-sic", pretrained=True, num_streams=4, num_bits_per_symbol=4)
 
 
 def test_a_file_of_the_user_is_imported(tmp_path):

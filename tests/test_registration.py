@@ -153,9 +153,13 @@ def test_detectors_of_ones_own_are_trained_published_and_simulated(tmp_path):
     sha = linksim.list_models("mine")[path]["sha256"]
     assert results["provenance"]["weights"] == {"mine": {path: sha}}
 
+    publish(recipe, made, scenario, tmp_path / "copy")
+    linksim.add_model_folder(tmp_path / "copy")
+    assert linksim.list_models("mine")[path]["sha256"] == sha
+    made.task.product.factor.assign(2 * trained)
     publish(recipe, made, scenario, tmp_path / "other")
     linksim.add_model_folder(tmp_path / "other")
-    with pytest.raises(ResultFileError, match="other.*in another folder"):
+    with pytest.raises(ResultFileError, match="other.*another mine.*in another folder"):
         linksim.list_models()
 
 

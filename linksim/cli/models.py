@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from linksim.cli.common import load_user_code, make_console, make_parser, run_command
 from linksim.errors import InvalidInput
-from linksim.models import STATUSES, list_cards, model_folders, status_of, streams_of
+from linksim.models import STATUSES, list_cards, status_of, streams_of
+from linksim.training.cards import card_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,8 +44,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "linksim models") -> int
 def _run(args: argparse.Namespace) -> int:
     load_user_code(args)
     console = make_console()
-    if args.name in list_cards():
-        _show_card(args.name, console)
+    card = list_cards().get(args.name)
+    if card is not None:
+        _show_card(card, console)
     else:
         print_catalogue(console, args.name)
     return 0
@@ -99,9 +101,8 @@ def system_of(card: dict[str, Any]) -> str:
     return f"{card['num_rx']}x{streams_of(card)}, {modulation}"
 
 
-def _show_card(name: str, console: Console) -> None:
-    paths = (folder / name / "card.md" for folder in model_folders())
-    text = next(path for path in paths if path.exists()).read_text(encoding="utf-8")
+def _show_card(card: dict[str, Any], console: Console) -> None:
+    text = card_text(card)
     if console.is_terminal:
         from rich.markdown import Markdown
 

@@ -26,7 +26,7 @@ from linksim.cli.common import (
 )
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
 from linksim.files import set_aside
-from linksim.models import add_model_folder, model_folders
+from linksim.models import add_model_folder, model_folders, weights_file
 from linksim.training.cards import write_cards
 from linksim.training.recipe import Recipe, list_recipes, load_recipe
 from linksim.training.sweep import (
@@ -83,7 +83,8 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
     add(
         "--ray",
         metavar="ADDRESS",
-        help="of a Ray cluster, such as 10.0.0.1:6379; its nodes have to share OUTPUT",
+        help="use the Ray cluster at this address, such as 10.0.0.1:6379; its nodes have to "
+        "share OUTPUT",
     )
     return parser.parse_args(argv)
 
@@ -111,12 +112,34 @@ def _run(args: argparse.Namespace) -> int:
                 "recipe before --publish"
             )
         # Recipes that start from others find what these published
-        Path(args.publish).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(args.publish).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(
+                f"--publish: cannot make {args.publish}: {error.strerror}"
+            ) from None
         add_model_folder(args.publish)
     recipes = chosen_recipes(args.recipe)
     if not recipes:
         raise InvalidInput("RECIPE: missing; --list shows what there is")
+    if isinstance(args.publish, str):
+        check_folder(args.publish, recipes)
     return train_all(recipes, args, console)
+
+
+def check_folder(folder: str, recipes: Sequence[Recipe]) -> None:
+    """Check that recipes can be published to a folder of models.
+
+    Raises:
+        InvalidInput: a recipe has weights in another folder.
+    """
+    for recipe in recipes:
+        there = weights_file(recipe.name)
+        if there.exists() and not there.is_relative_to(Path(folder).resolve()):
+            raise InvalidInput(
+                f"--publish: {recipe.name} has weights in {there.parent} already; copy its "
+                f"recipe.toml to {folder}/{recipe.model_name}/NAME/ and train by that"
+            )
 
 
 def show_list(console: Console) -> None:

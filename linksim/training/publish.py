@@ -89,7 +89,7 @@ def publish_codebook(recipe, layer, scenario, models=None, status=None):
 def _write(recipe, layer, card, extra, in_8_bits, models, status, trainer=None):
     root = model_folder() if models is None else Path(models)
     folder = root / recipe.name
-    card["own_folder"] = models is not None
+    card["own_folder"] = root.resolve() != model_folder().resolve()
     if status is not None:
         check_choice("status", status, ("recommended", "study"))
         card.update(status=status, status_reason="said by who published it")

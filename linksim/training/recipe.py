@@ -155,7 +155,7 @@ def list_recipes():
     """Names of all recipes, "<model>/<configuration>": the shipped ones, and those in the
     folders of `linksim.add_model_folder`."""
     files = (f for folder in model_folders() for f in folder.glob("*/*/recipe.toml"))
-    return sorted(f"{p.parent.parent.name}/{p.parent.name}" for p in files)
+    return sorted({f"{p.parent.parent.name}/{p.parent.name}" for p in files})
 
 
 def load_recipe(name_or_path):

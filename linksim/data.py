@@ -1,32 +1,35 @@
 """Where the shipped files are, in a checkout and in a wheel, and files of the user."""
 
+from __future__ import annotations
+
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from linksim.errors import InvalidInput
 
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def _folder(checkout_path, installed_name):
+def _folder(checkout_path: str, installed_name: str) -> Path:
     installed = _PACKAGE / installed_name
     if installed.is_dir():
         return installed
     return _PACKAGE.parent / checkout_path
 
 
-def scenario_folder():
+def scenario_folder() -> Path:
     """Folder of the shipped scenario files."""
     return _folder("simulations/scenarios", "_scenarios")
 
 
-def model_folder():
+def model_folder() -> Path:
     """Folder of the shipped models: recipes, cards and weights."""
     return _folder("models", "_models")
 
 
-def import_file(path):
+def import_file(path: str | Path) -> ModuleType:
     """Run a Python file of the user, which may register detectors.
 
     What the file imports has to be installed, or on PYTHONPATH.
@@ -45,6 +48,8 @@ def import_file(path):
         raise InvalidInput(f"import: got {str(path)!r}, expected an existing .py file")
     name = f"linksim_import_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InvalidInput(f"import: {str(path)!r} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

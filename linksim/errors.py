@@ -1,7 +1,11 @@
 """Exceptions that a user of linksim is meant to see, and the checks that raise them."""
 
+from __future__ import annotations
+
 import difflib
 import numbers
+from collections.abc import Collection
+from typing import Any
 
 
 class InvalidInput(ValueError):
@@ -17,7 +21,7 @@ class WorkerError(RuntimeError):
     """A worker process differs from the one that started it, or dies again and again."""
 
 
-def check_choice(name, value, choices, also=""):
+def check_choice(name: str, value: object, choices: Collection[Any], also: str = "") -> None:
     """Raise `InvalidInput` unless `value` is one of `choices`.
 
     The message suggests the choice that was probably meant, and can say what is `also`
@@ -36,13 +40,13 @@ def check_choice(name, value, choices, also=""):
         )
 
 
-def check_int(name, value, minimum=1):
+def check_int(name: str, value: Any, minimum: int = 1) -> None:
     """Raise `InvalidInput` unless `value` is an integer >= `minimum`."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
         raise InvalidInput(f"{name}: got {value!r}, expected an integer >= {minimum}")
 
 
-def check_bits_per_symbol(name, value):
+def check_bits_per_symbol(name: str, value: Any) -> None:
     """Raise `InvalidInput` unless `value` is 1 (BPSK) or an even number from 2 to 10
     (square QAM)."""
     check_int(name, value)
@@ -52,7 +56,13 @@ def check_bits_per_symbol(name, value):
         )
 
 
-def check_real(name, value, low=None, high=None, open_low=False):
+def check_real(
+    name: str,
+    value: Any,
+    low: float | None = None,
+    high: float | None = None,
+    open_low: bool = False,
+) -> None:
     """Raise `InvalidInput` unless `value` is a finite number in `[low, high]`.
 
     `open_low` excludes `low` itself.

@@ -1,6 +1,10 @@
 """TOML files and their tables, read into dataclasses; unknown keys are refused."""
 
+from __future__ import annotations
+
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 try:
     import tomllib
@@ -12,7 +16,7 @@ import numpy as np
 from linksim.errors import InvalidInput
 
 
-def read_toml(path, what):
+def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The nested dictionary of a TOML file.
 
     Raises:
@@ -26,7 +30,7 @@ def read_toml(path, what):
         raise InvalidInput(f"{what}: {path} is not valid TOML: {error}") from None
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """A value in Python's own types, as JSON and TOML have them: NumPy's numbers become
     Python's, arrays become lists, also inside dictionaries, lists and tuples."""
     if isinstance(value, dict):
@@ -38,7 +42,7 @@ def plain(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def dataclass_from_table(name, kind, values):
+def dataclass_from_table(name: str, kind: type[Any], values: Any) -> Any:
     """A dataclass from a dictionary of its fields.
 
     Raises:

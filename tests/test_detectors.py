@@ -4,13 +4,11 @@ Runs on any Keras backend: `KERAS_BACKEND=jax python -m pytest tests/test_detect
 """
 
 import functools
-import itertools
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
-from scipy.special import logsumexp
 
 from linksim.backend import compiled
 from linksim.constellation import bit_labels, pam_points, qam_points
@@ -24,6 +22,7 @@ from linksim.registry import (
     list_detectors,
 )
 from tests.conftest import draw_system, slow_but
+from tests.systems import brute_force, run, to_llrs
 
 # Networks that detect nothing before they are trained; an untrained OAMP-Net is OAMP
 NETWORKS = [n for n in list_detectors() if is_learned(n) and "oamp" not in n]
@@ -38,54 +37,6 @@ FULL_RANK = ["zf", "zf-sic", "vblast-zf", "zf-pic", "kbest", "sphere"]
 def make(name, num_streams, m, **options):
     options = {**{"kbest": {"k": 16}, "amp": {"num_iterations": 8}}.get(name, {}), **options}
     return create_detector(name, num_streams=num_streams, num_bits_per_symbol=m, **options)
-
-
-# Tests that share a detector and the shapes of their inputs share its graph
-@functools.lru_cache(maxsize=40)
-def graph_of(detector):
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        graph = tf.function(lambda *a: detector(*a), autograph=False)
-        return lambda *args: graph(*map(tf.constant, args))
-    import jax
-
-    return jax.jit(lambda *a: detector(*a))
-
-
-def run(detector, *args):
-    """Call a detector compiled, as a user does: a graph on TensorFlow, jit on JAX."""
-    return np.asarray(graph_of(detector)(*args))
-
-
-def brute_force(y, h, no, m, method):
-    """Symbol logits [B, K, 2^m] over all |C|^K vectors."""
-    streams = h.shape[-1]
-    vectors = np.array(list(itertools.product(range(2**m), repeat=streams)))
-    x = qam_points(m)[vectors]
-    distance = np.abs(y[:, None] - np.einsum("bmk,vk->bvm", h, x)) ** 2
-    metric = -distance.sum(-1) / no[:, None]
-    reduce = logsumexp if method == "app" else np.max
-    return np.stack(
-        [
-            np.stack([reduce(metric[:, vectors[:, k] == s], axis=-1) for s in range(2**m)], -1)
-            for k in range(streams)
-        ],
-        1,
-    )
-
-
-def to_llrs(logits, m, method):
-    reduce = logsumexp if method == "app" else np.max
-    labels = bit_labels(m).astype(bool)
-    return np.stack(
-        [
-            reduce(logits[..., labels[:, i]], axis=-1)
-            - reduce(logits[..., ~labels[:, i]], axis=-1)
-            for i in range(m)
-        ],
-        -1,
-    )
 
 
 # --- exact detectors ---------------------------------------------------------------

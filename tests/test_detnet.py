@@ -14,15 +14,7 @@ from linksim.detectors.real import complex_to_real_channel
 from linksim.errors import InvalidInput
 from linksim.registry import build_detector
 from tests.conftest import draw_system
-from tests.test_detectors import run, to_llrs
-from tests.test_learned_detectors import needs_tensorflow, randomize, real_tensors
-
-
-def real_system(y, h, m):
-    """The real system that `detect` takes, in double precision."""
-    y, h = real_tensors(y.astype(complex), h.astype(complex))
-    return y, h[..., : h.shape[-1] // 2] if m == 1 else h
-
+from tests.systems import needs_tensorflow, randomize, real_system, run, to_llrs
 
 # --- DetNet ------------------------------------------------------------------------
 

@@ -20,26 +20,7 @@ from linksim.montecarlo.replay import replay_block
 from linksim.montecarlo.schedule import StopRule
 from linksim.montecarlo.statistics import Counts
 from linksim.registry import is_learned, list_detectors
-
-SMALL = load_scenario("gauss-markov-4x2-qpsk").replace(run={"batch_size": 20, "min_bler": 0.0})
-COUNTS = (
-    "detector",
-    "snr_db",
-    "bits",
-    "bit_errors",
-    "blocks",
-    "block_errors",
-    "symbol_errors",
-)
-
-
-def counts(results):
-    return [tuple(r[k] for k in COUNTS) for r in results["records"]]
-
-
-def run(**options):
-    defaults = {"snr_db": [0, 4], "target_block_errors": 30, "max_blocks": 200}
-    return simulate(SMALL, ["mmse", "zf"], **{**defaults, **options})
+from tests.small_runs import SMALL, counts, run
 
 
 def test_stop_rule():
@@ -130,7 +111,7 @@ def test_keyboard_interrupt_leaves_a_valid_result(tmp_path):
 
 KILLED = """
 import sys
-from tests.test_engine import run
+from tests.small_runs import run
 print("ready", flush=True)
 run(store_path=sys.argv[1], target_block_errors=10**6, max_blocks=2000)
 print("done", flush=True)

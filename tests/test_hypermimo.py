@@ -19,9 +19,7 @@ from linksim.detectors.real import stacked_qr
 from linksim.errors import InvalidInput
 from linksim.registry import build_detector
 from tests.conftest import draw_system
-from tests.test_detectors import run, to_llrs
-from tests.test_detnet import real_system
-from tests.test_learned_detectors import needs_tensorflow, randomize
+from tests.systems import needs_tensorflow, randomize, real_system, run, to_llrs
 
 
 def elu(x):

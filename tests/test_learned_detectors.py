@@ -24,11 +24,8 @@ from linksim.detectors.remimo import REMIMODetector
 from linksim.errors import InvalidInput
 from linksim.registry import build_detector
 from tests.conftest import draw_system
-from tests.test_detectors import run, to_llrs
+from tests.systems import functional, needs_tensorflow, randomize, real_tensors, run, to_llrs
 
-needs_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="uses tf.function or GradientTape"
-)
 SMALL = {"num_blocks": 3, "hidden_sizes": (20, 12)}
 STRUCTURES = ["highway", "residual"]
 LEARNED = [
@@ -83,34 +80,6 @@ each_learned = pytest.mark.parametrize("make", LEARNED, ids=NAMES)
 @pytest.fixture(autouse=True)
 def the_same_weights_every_time():
     keras.utils.set_random_seed(2026)
-
-
-def randomize(layer, seed=5):
-    """Add small positive numbers to the weights, so that variances stay positive."""
-    rng = np.random.default_rng(seed)
-    for weight in layer.weights:
-        if "seed" not in weight.path:
-            value = np.asarray(ops.convert_to_numpy(weight))
-            weight.assign(value + 0.1 * rng.random(value.shape).astype(np.float32))
-    return layer
-
-
-def functional(detector, num_rx):
-    """A Keras model from y, h and N0 of unknown batch size to LLRs."""
-    inputs = (
-        keras.Input((num_rx,), dtype="complex64", name="y"),
-        keras.Input((num_rx, detector.num_streams), dtype="complex64", name="h"),
-        keras.Input((), dtype="float32", name="no"),
-    )
-    return keras.Model(inputs, detector(*inputs))
-
-
-def real_tensors(y, h):
-    """The real system that `detect` sees."""
-    real = np.concatenate([y.real, y.imag], -1)
-    top = np.concatenate([h.real, -h.imag], -1)
-    low = np.concatenate([h.imag, h.real], -1)
-    return real, np.concatenate([top, low], -2)
 
 
 # --- OAMP-Net ----------------------------------------------------------------------

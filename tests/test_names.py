@@ -16,7 +16,7 @@ from linksim.link.receiver import create_receiver
 from linksim.link.scenario import load_scenario
 from linksim.montecarlo.store import CountStore
 from linksim.names import parse_receiver, split_names
-from tests.test_engine import SMALL, counts
+from tests.small_runs import SMALL, counts
 
 SYSTEM = {"num_streams": 2, "num_bits_per_symbol": 2}
 RUN = {"snr_db": [4], "target_block_errors": 30, "max_blocks": 100}

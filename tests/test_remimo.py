@@ -13,8 +13,7 @@ from linksim.detectors.remimo import ESTIMATES, REMIMODetector
 from linksim.errors import InvalidInput
 from linksim.registry import build_detector
 from tests.conftest import draw_system
-from tests.test_detectors import run
-from tests.test_learned_detectors import needs_tensorflow, randomize, real_tensors
+from tests.systems import needs_tensorflow, randomize, real_tensors, run
 
 SMALL = {"num_blocks": 3, "state_size": 12, "num_heads": 3}
 

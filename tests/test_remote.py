@@ -16,7 +16,7 @@ from linksim.errors import InvalidInput, WorkerError
 from linksim.files import load_json
 from linksim.link.scenario import load_scenario
 from linksim.montecarlo.engine import simulate
-from tests.test_engine import SMALL, counts
+from tests.small_runs import SMALL, counts
 
 pytestmark = pytest.mark.slow
 ray = pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')

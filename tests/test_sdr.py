@@ -8,8 +8,7 @@ from linksim.constellation import qam_points
 from linksim.detectors.sdr import SDRDetector, SDRReferenceDetector, lifted_problem
 from linksim.errors import InvalidInput
 from tests.conftest import draw_system
-from tests.test_detectors import brute_force, run
-from tests.test_learned_detectors import real_tensors
+from tests.systems import brute_force, real_tensors, run
 
 
 def integer_system(y, h, detector):

@@ -10,7 +10,7 @@ import pytest
 from linksim.errors import ResultFileError
 from linksim.files import load_json, write_atomically
 from linksim.montecarlo.store import CountStore
-from tests.test_store import IDENTITY, result
+from tests.small_runs import IDENTITY, result
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "simulations"))
@@ -69,7 +69,7 @@ import soak
 from linksim.errors import ResultFileError
 from linksim.files import write_atomically
 from linksim.montecarlo.store import CountStore
-from tests.test_store import IDENTITY, result
+from tests.small_runs import IDENTITY, result
 
 folder = Path(sys.argv[1])
 with CountStore(folder / "counts.jsonl", IDENTITY) as store:

@@ -2,21 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from linksim.errors import ResultFileError
-from linksim.montecarlo.statistics import Counts
-from linksim.montecarlo.store import BatchResult, CountStore
-
-IDENTITY = {"fingerprint": "abc", "seed": 0, "batch_size": 10}
-
-
-def result(errors):
-    failed = np.arange(10) < errors
-    return BatchResult(
-        Counts(10, errors, 1000, 7 * errors, 49 * errors, 100, errors, errors, 0.5), failed
-    )
+from linksim.montecarlo.store import CountStore
+from tests.small_runs import IDENTITY, result
 
 
 @pytest.fixture

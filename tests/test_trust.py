@@ -16,7 +16,7 @@ from linksim.models import list_models, read_weights
 from linksim.montecarlo.store import CountStore
 from linksim.registry import create_detector
 from linksim.training.recipe import recipe_from_dict
-from tests.test_store import IDENTITY, result
+from tests.small_runs import IDENTITY, result
 from tests.trainings import trainer
 
 ROOT = Path(__file__).parent.parent

@@ -23,8 +23,7 @@ from linksim.names import parse_receiver
 from linksim.registry import create_detector, list_detectors
 from linksim.training.losses import log_l1_penalty
 from tests.conftest import draw_system
-from tests.test_detnet import real_system
-from tests.test_learned_detectors import functional, needs_tensorflow, randomize
+from tests.systems import functional, needs_tensorflow, randomize, real_system
 
 # --- the mechanism -----------------------------------------------------------------
 

@@ -1,11 +1,15 @@
 """Scenarios: what is simulated, read from TOML and validated."""
 
+from __future__ import annotations
+
 import copy
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from linksim.channels.base import list_channels
 from linksim.data import scenario_folder
@@ -34,7 +38,7 @@ class System:
     num_streams: int
     num_bits_per_symbol: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_int("system.num_rx", self.num_rx)
         check_int("system.num_streams", self.num_streams)
         check_bits_per_symbol("system.num_bits_per_symbol", self.num_bits_per_symbol)
@@ -57,7 +61,7 @@ class Code:
     interleaver_seed: int = -1
     uses_per_block: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_choice("code.type", self.type, CODES)
         check_int("code.num_info_bits", self.num_info_bits, minimum=0)
         check_int("code.num_coded_bits", self.num_coded_bits, minimum=0)
@@ -84,7 +88,7 @@ class Ofdm:
     cyclic_prefix_ratio: float = 0.07
     interpolation: str = "lin"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_int("ofdm.num_symbols", self.num_symbols)
         check_int("ofdm.num_subcarriers", self.num_subcarriers)
         object.__setattr__(self, "pilot_symbols", tuple(self.pilot_symbols))
@@ -110,7 +114,7 @@ class Csi:
     type: str = "perfect"
     error_snr_db: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_choice("csi.type", self.type, CSI_TYPES)
         check_real("csi.error_snr_db", self.error_snr_db, low=-100, high=200)
         if self.type != "noisy" and self.error_snr_db:
@@ -126,7 +130,7 @@ class Snr:
     definition: str
     points: tuple
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_choice("snr.definition", self.definition, SNR_DEFINITIONS)
         if not isinstance(self.points, (list, tuple)) or not self.points:
             raise InvalidInput(
@@ -153,7 +157,7 @@ class Run:
     min_bler: float = 1e-3
     gap_bler: float = 1e-1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "detectors", tuple(self.detectors))
         if not self.detectors:
             raise InvalidInput("run.detectors: empty, expected at least one name")
@@ -185,19 +189,20 @@ class Scenario:
     csi: Csi = field(default_factory=Csi)
     ofdm: Ofdm | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if "type" not in self.channel:
             raise InvalidInput("channel.type: missing")
         check_choice("channel.type", self.channel["type"], list_channels())
         if self.ofdm is not None and self.channel["type"] != "cdl":
             raise InvalidInput("ofdm: an OFDM grid needs channel.type = cdl")
-        if self.csi.type == "ls" and self.ofdm is None:
-            raise InvalidInput('csi.type: "ls" needs an [ofdm] table with pilots')
-        if self.csi.type == "ls" and not self.ofdm.pilot_symbols:
-            raise InvalidInput('csi.type: "ls" needs ofdm.pilot_symbols')
+        if self.csi.type == "ls":
+            if self.ofdm is None:
+                raise InvalidInput('csi.type: "ls" needs an [ofdm] table with pilots')
+            if not self.ofdm.pilot_symbols:
+                raise InvalidInput('csi.type: "ls" needs ofdm.pilot_symbols')
 
     @property
-    def description(self):
+    def description(self) -> str:
         """Title, code and CSI in one line."""
         parts = [self.title or self.name]
         if self.code.type == "none":
@@ -213,7 +218,7 @@ class Scenario:
         return ", ".join(parts)
 
     @property
-    def num_coded_bits(self):
+    def num_coded_bits(self) -> int:
         """Bits of a codeword, or without a code of a block."""
         if self.code.type == "802.11n":
             return 648
@@ -225,14 +230,14 @@ class Scenario:
             uses = data_symbols * self.ofdm.num_subcarriers
         return uses * self.system.num_streams * self.system.num_bits_per_symbol
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, as in the TOML file plus `name`."""
         tables = dataclasses.asdict(self)
         if self.ofdm is None:
             del tables["ofdm"]
         return tables
 
-    def replace(self, name=None, **tables):
+    def replace(self, name: str | None = None, **tables: Any) -> Scenario:
         """A changed copy: `scenario.replace(csi={"type": "noisy", ...})`.
 
         Args:
@@ -251,7 +256,7 @@ class Scenario:
         data["name"] = name or self.name
         return scenario_from_dict(data)
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """A hash of everything that changes a batch of draws. The run's targets, points,
         detectors and title do not."""
         data = self.to_dict()
@@ -273,7 +278,7 @@ _TABLES = {
 }
 
 
-def scenario_from_dict(data):
+def scenario_from_dict(data: Mapping[str, Any]) -> Scenario:
     """A `Scenario` from nested dictionaries; unknown keys are refused."""
     data = dict(data)
     unknown = sorted(set(data) - set(_TABLES) - {"name", "title", "channel"})
@@ -302,12 +307,12 @@ def scenario_from_dict(data):
     )
 
 
-def list_scenarios():
+def list_scenarios() -> list[str]:
     """Names of the shipped scenarios."""
     return sorted(p.stem for p in scenario_folder().glob("*.toml"))
 
 
-def load_scenario(name_or_path):
+def load_scenario(name_or_path: str | Path) -> Scenario:
     """A shipped scenario by name, or one from a TOML file.
 
     Args:

@@ -1,6 +1,10 @@
 """Error rates with honest intervals, and dB gaps between curves."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import beta, norm
@@ -26,34 +30,36 @@ class Counts:
     symbol_errors_sq: int = 0
     seconds: float = 0.0
 
-    def __add__(self, other):
+    def __add__(self, other: Counts) -> Counts:
         return Counts(*(a + b for a, b in zip(self.astuple(), other.astuple())))
 
-    def astuple(self):
+    def astuple(self) -> tuple[Any, ...]:
         """The counts in the order of the fields."""
         return tuple(vars(self).values())
 
     @property
-    def bler(self):
+    def bler(self) -> float:
         """Block error rate."""
         return self.block_errors / self.blocks
 
-    def bler_interval(self):
+    def bler_interval(self) -> tuple[float, float]:
         """Bounds of the 95 % interval of the block error rate."""
         return binomial_interval(self.block_errors, self.blocks)
 
-    def ber_interval(self):
+    def ber_interval(self) -> tuple[float, float]:
         """Bounds of the 95 % interval of the bit error rate, errors clustered in blocks."""
         return clustered_interval(self.bit_errors, self.bit_errors_sq, self.bits, self.blocks)
 
-    def ser_interval(self):
+    def ser_interval(self) -> tuple[float, float]:
         """Bounds of the 95 % interval of the symbol error rate, clustered in blocks."""
         return clustered_interval(
             self.symbol_errors, self.symbol_errors_sq, self.symbols, self.blocks
         )
 
 
-def binomial_interval(errors, trials, confidence=CONFIDENCE):
+def binomial_interval(
+    errors: float, trials: float, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
     """Exact (Clopper-Pearson) interval of a rate, `(low, high)`.
 
     `errors` and `trials` may be fractional (effective sample sizes).
@@ -64,7 +70,9 @@ def binomial_interval(errors, trials, confidence=CONFIDENCE):
     return float(low), float(high)
 
 
-def clustered_interval(errors, errors_sq, trials, blocks, confidence=CONFIDENCE):
+def clustered_interval(
+    errors: int, errors_sq: int, trials: int, blocks: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
     """Interval of a bit or symbol error rate whose errors come in blocks.
 
     The variance between blocks gives an effective number of independent trials
@@ -92,7 +100,9 @@ def clustered_interval(errors, errors_sq, trials, blocks, confidence=CONFIDENCE)
     return binomial_interval(rate * effective, effective, confidence)
 
 
-def crossing(snr_db, rates, target):
+def crossing(
+    snr_db: Sequence[float] | np.ndarray, rates: Sequence[float] | np.ndarray, target: float
+) -> float | None:
     """SNR in dB at which a falling curve crosses `target`, or None.
 
     It is interpolated, linearly in dB and log10 of the rate, between the last two points
@@ -106,7 +116,13 @@ def crossing(snr_db, rates, target):
     return None
 
 
-def gap_of_curves(curve, reference, target, num_resamples=1000, seed=0):
+def gap_of_curves(
+    curve: Sequence[tuple[float, ...]],
+    reference: Sequence[tuple[float, ...]],
+    target: float,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, float | None]:
     """How many dB more than another curve a curve needs for a target rate.
 
     This is for rates whose errors the store does not keep block by block, such as the SER.
@@ -140,7 +156,13 @@ def gap_of_curves(curve, reference, target, num_resamples=1000, seed=0):
     return _gap(np.array(found[0]) - np.array(found[1]))
 
 
-def paired_gaps(failed, reference, target, num_resamples=1000, seed=0):
+def paired_gaps(
+    failed: Mapping[str, Mapping[float, np.ndarray]],
+    reference: str,
+    target: float,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, float | None]]:
     """How many dB more than a reference each detector needs for a target BLER.
 
     All curves come from the same draws. The interval resamples blocks (Poisson
@@ -161,7 +183,9 @@ def paired_gaps(failed, reference, target, num_resamples=1000, seed=0):
     """
     rng = np.random.Generator(np.random.Philox(seed))
     snrs = sorted({snr for curve in failed.values() for snr in curve})
-    rates = {name: [] for name in failed}  # per point: [1 + num_resamples]
+    rates: dict[str, list[np.ndarray]] = {
+        name: [] for name in failed
+    }  # per point: [1 + num_resamples]
     for snr in snrs:
         longest = max(len(curve[snr]) for curve in failed.values() if snr in curve)
         size = -(-longest // _MAX_GROUPS)  # blocks resampled together

@@ -9,7 +9,10 @@ course of the training; and `weights.npz`. The card has a status:
 - "recipe": the weights are not kept. The recipe makes them again.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +35,7 @@ _SCALES = "_scales"
 _OWN_FOLDERS: list[Path] = []
 
 
-def add_model_folder(folder):
+def add_model_folder(folder: str | Path) -> None:
     """Find trained models in a folder of your own too, for this process.
 
     The folder is laid out like `models/`; `python simulations/train.py --publish FOLDER` and
@@ -51,17 +54,17 @@ def add_model_folder(folder):
         _OWN_FOLDERS.append(folder)
 
 
-def added_model_folders():
+def added_model_folders() -> list[Path]:
     """Paths of the folders given to `add_model_folder`."""
     return list(_OWN_FOLDERS)
 
 
-def model_folders():
+def model_folders() -> list[Path]:
     """The folder of the shipped models, and those given to `add_model_folder`."""
     return [model_folder().resolve(), *_OWN_FOLDERS]
 
 
-def list_cards(name=None):
+def list_cards(name: str | None = None) -> dict[str, dict[str, Any]]:
     """Cards of all models, or of those of one name, with and without weights.
 
     Returns:
@@ -93,7 +96,7 @@ def list_cards(name=None):
     return cards
 
 
-def list_models(name=None):
+def list_models(name: str | None = None) -> dict[str, dict[str, Any]]:
     """Cards of the models whose weights are here, all or those of one name.
 
     A checkout has the weights of recommended models and of studies; an installed wheel has
@@ -106,7 +109,7 @@ def list_models(name=None):
     return {path: card for path, card in cards.items() if weights_file(path).exists()}
 
 
-def weights_file(path):
+def weights_file(path: str) -> Path:
     """Path of the weights of a model, "<model>/<configuration>", which need not exist."""
     return _folder_of(path) / path / "weights.npz"
 
@@ -122,13 +125,13 @@ def _folder_of(path):
 
 
 def find_model(
-    name,
-    num_streams,
-    num_bits_per_symbol,
-    configuration=None,
-    scenario=None,
-    status=None,
-):
+    name: str,
+    num_streams: int,
+    num_bits_per_symbol: int,
+    configuration: str | None = None,
+    scenario: Any = None,
+    status: str | None = None,
+) -> tuple[str, dict[str, Any]]:
     """The trained model of a detector or quantizer that fits a system.
 
     Where the weights are those of a study, or were trained on another kind of channel than
@@ -194,7 +197,9 @@ def find_model(
     )
 
 
-def find_pretrained(name, num_streams, num_bits_per_symbol, pretrained):
+def find_pretrained(
+    name: str, num_streams: int, num_bits_per_symbol: int, pretrained: bool | str
+) -> tuple[str, dict[str, Any]]:
     """The model that the argument `pretrained` of a constructor means.
 
     Args:
@@ -211,7 +216,7 @@ def find_pretrained(name, num_streams, num_bits_per_symbol, pretrained):
     return find_model(*args, configuration=pretrained)
 
 
-def status_of(card):
+def status_of(card: dict[str, Any]) -> str:
     """The status of a card; cards written before there were any count as recommended."""
     return card.get("status", "recommended")
 
@@ -240,7 +245,7 @@ def _where(path, card):
     )
 
 
-def training_command(card):
+def training_command(card: dict[str, Any]) -> str:
     """The command that makes weights again, with as many steps as a card's took."""
     command = f"python simulations/train.py {card['model']}/{card['configuration']}"
     steps, whole = card.get("steps"), card.get("steps_of_recipe")
@@ -267,7 +272,7 @@ def _kind(channel):
     return {k: bool(v) if k.startswith("rho_") else v for k, v in channel.items()}
 
 
-def streams_of(card):
+def streams_of(card: dict[str, Any]) -> str:
     """The numbers of streams that a model was trained for, as text: "4", "16 to 32", or
     "4 to 8 in steps of 2"."""
     if card["streams"]:
@@ -278,7 +283,7 @@ def streams_of(card):
     return str(card["num_streams"])
 
 
-def read_weights(path, card):
+def read_weights(path: str, card: dict[str, Any]) -> dict[str, np.ndarray]:
     """Arrays of a model, checked against the hash in its card.
 
     Raises:
@@ -294,7 +299,7 @@ def read_weights(path, card):
     return arrays
 
 
-def assign_weights(layer, arrays, path):
+def assign_weights(layer: Any, arrays: dict[str, np.ndarray], path: str) -> None:
     """Set a built layer's trained weights, `w0`, `w1`, ... of a model."""
     variables = trained_weights(layer)
     names = [f"w{i}" for i in range(sum(k[1:].isdigit() for k in arrays))]
@@ -317,7 +322,7 @@ def _first_difference(stored, shapes):
     return f"array {index} has shape {stored[index]}, the layer's {shapes[index]}"
 
 
-def trained_weights(layer):
+def trained_weights(layer: Any) -> list[Any]:
     """The weights that training makes, without codebooks that are fitted later."""
     return layer.trained_weights
 

@@ -290,7 +290,7 @@ def _simulate(
 
     def on_point(results: dict[str, Any]) -> None:
         view.point(results)
-        write_results(results, folder)
+        write_results(results, folder, shown_rates(results))
 
     def on_progress(*state: Any) -> None:
         view.batch(*state)
@@ -314,7 +314,7 @@ def _simulate(
             on_progress=on_progress,
             on_point=on_point,
         )
-    write_results(results, folder)
+    write_results(results, folder, shown_rates(results))
     for table in rate_tables(results, shown_rates(results)[0], width=console.width):
         console.print(table)
     gaps = gap_table(results)

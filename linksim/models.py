@@ -77,7 +77,8 @@ def list_cards(name: str | None = None) -> dict[str, dict[str, Any]]:
         ResultFileError: a card is damaged, describes another model, or two folders have
             different weights of the same name.
     """
-    cards, weights = {}, {}
+    cards: dict[str, dict[str, Any]] = {}
+    weights: dict[str, Any] = {}
     pattern = f"{name or '*'}/*/card.json"
     for path in (f for folder in model_folders() for f in sorted(folder.glob(pattern))):
         card = load_json(path)
@@ -198,7 +199,7 @@ def find_model(
 
 
 def find_pretrained(
-    name: str, num_streams: int, num_bits_per_symbol: int, pretrained: bool | str
+    name: str, num_streams: int, num_bits_per_symbol: int, pretrained: Any
 ) -> tuple[str, dict[str, Any]]:
     """The model that the argument `pretrained` of a constructor means.
 
@@ -249,7 +250,7 @@ def training_command(card: dict[str, Any]) -> str:
     """The command that makes weights again, with as many steps as a card's took."""
     command = f"python simulations/train.py {card['model']}/{card['configuration']}"
     steps, whole = card.get("steps"), card.get("steps_of_recipe")
-    if steps != whole:
+    if steps and whole and steps != whole:
         texts = (f"{steps / whole:.{digits}g}" for digits in range(1, 18))
         command += " --budget " + next(t for t in texts if round(whole * float(t)) == steps)
     if card.get("own_folder"):

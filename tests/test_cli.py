@@ -20,6 +20,7 @@ from linksim.cli.coded_ber import (
     chosen_scenario,
     parse_arguments,
     parse_replay,
+    parse_snr,
 )
 from linksim.cli.common import make_parser, print_entry
 from linksim.cli.main import COMMANDS, main
@@ -93,6 +94,15 @@ def test_control_c_leaves_a_valid_result(tmp_path):
     results = json.loads((counts.parent / "results.json").read_text())
     assert not results["provenance"]["complete"]
     assert results["records"][0]["blocks"] >= 500
+
+
+def test_snr_points_may_be_negative():
+    for args in (["--snr", "-4:4:4"], ["--snr=-4:4:4"], ["--snr", "-4,0,4"]):
+        parsed = parse_arguments([*args, "--fresh"], "coded_ber.py")
+        assert parse_snr(parsed.snr) == [-4, 0, 4] and parsed.fresh
+    assert parse_arguments(["--csi-error", "-3"], "coded_ber.py").csi_error == -3
+    with pytest.raises(SystemExit):
+        parse_arguments(["-4:4:2"], "coded_ber.py")
 
 
 def test_replay_text():

@@ -59,8 +59,7 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
     add(
         "--snr",
         metavar="START:STOP:STEP|LIST",
-        help="points in dB, 4:12:2 or 4,6,8, or --snr=-4:2:1 if the first is negative "
-        "(default: those of the scenario)",
+        help="points in dB, 4:12:2 or 4,6,8 (default: those of the scenario)",
     )
     add(
         "--target-block-errors",

@@ -6,8 +6,9 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
@@ -27,6 +28,22 @@ class _HelpFormatter(argparse.HelpFormatter):
         return action.help
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes `--snr -4:4:2`, where argparse sees an option in a value with a minus sign."""
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        joined: list[str] = []
+        for text in sys.argv[1:] if args is None else args:
+            option = joined[-1] if joined else ""
+            if re.match(r"-[.\d]", text) and option.startswith("--") and "=" not in option:
+                joined[-1] = f"{option}={text}"
+            else:
+                joined.append(text)
+        return super().parse_args(joined, namespace)
+
+
 def make_parser(prog: str, doc: str, example: str) -> argparse.ArgumentParser:
     """The parser of a command, with the options that all commands have.
 
@@ -35,7 +52,7 @@ def make_parser(prog: str, doc: str, example: str) -> argparse.ArgumentParser:
         doc: the module's docstring; its first paragraph is the description.
         example: arguments of an example.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description=doc.split("\n\n")[0],
         epilog=f"Example: {prog} {example}",

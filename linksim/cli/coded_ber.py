@@ -1,7 +1,7 @@
 """Simulate coded BER and BLER of MIMO detectors: the main job of linksim.
 
 Every detector sees the same bits, channels and noise. Results appear in
-OUTPUT/<scenario>/: results.json, results.csv, bler.png, ber.png, report.html, and
+OUTPUT/<scenario>/: results.json, results.csv, figures of the rates, report.html, and
 the raw counts that a later run resumes and extends.
 """
 

@@ -82,18 +82,18 @@ class Channel:
     is_correlated = False
     covariances = None
 
-    def __init__(self, num_rx, num_streams):
+    def __init__(self, num_rx: int, num_streams: int) -> None:
         check_int("num_rx", num_rx)
         check_int("num_streams", num_streams)
         self.num_rx = num_rx
         self.num_streams = num_streams
 
     @property
-    def mean_energy(self):
+    def mean_energy(self) -> float:
         """E||H||_F^2 of a channel matrix."""
         return self.num_rx * self.num_streams * self.power
 
-    def sample(self, key, num_blocks, num_uses, first_block=0):
+    def sample(self, key: Any, num_blocks: int, num_uses: int, first_block: Any = 0) -> Any:
         """Draw the channels of `num_blocks` blocks of `num_uses` channel uses.
 
         Args:
@@ -108,11 +108,11 @@ class Channel:
         """
         raise NotImplementedError
 
-    def fixed(self, key, num_channels):
+    def fixed(self, key: Any, num_channels: int) -> Any:
         """Draw matrices once, to train networks for them: complex64 [num_channels, M, K]."""
         return self.sample(key, num_channels, 1)[:, 0]
 
-    def estimation_error(self, key, shape, variance):
+    def estimation_error(self, key: Any, shape: tuple[int, ...], variance: float) -> Any:
         """Draw the Gaussian error of an estimate of channel matrices.
 
         The receiver knows which coefficients are real. Their error is real as well, with
@@ -136,7 +136,7 @@ class Channel:
             error = ops.cast(ops.real(error), "complex64") * 2**0.5
         return error
 
-    def with_correlation(self, rho):
+    def with_correlation(self, rho: Any) -> Channel:
         """The same channel with another correlation coefficient; see `is_correlated`.
 
         Args:
@@ -173,7 +173,7 @@ def create_channel(name: str, num_rx: int, num_streams: int, **options: Any) -> 
     return factory(num_rx, num_streams, **options)
 
 
-def channel_of(scenario):
+def channel_of(scenario: Any) -> Channel:
     """The channel of a scenario's [channel] and [system] tables."""
     options = {k: v for k, v in scenario.channel.items() if k != "type"}
     system = scenario.system

@@ -1,10 +1,14 @@
 """The contract of every detector: one Keras layer called `(y, h, s)`."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import concrete
+from linksim.backend import Tensor, concrete
 from linksim.constellation import (
     DEMAPPING_METHODS,
     pam_logits_to_llrs,
@@ -71,13 +75,13 @@ class Detector(Capabilities, keras.layers.Layer):
 
     def __init__(
         self,
-        num_streams,
-        num_bits_per_symbol,
-        output="bit",
-        hard_out=False,
-        demapping_method=None,
-        **kwargs,
-    ):
+        num_streams: int,
+        num_bits_per_symbol: int,
+        output: str = "bit",
+        hard_out: bool = False,
+        demapping_method: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_int("num_streams", num_streams)
         self._num_pam_bits = pam_num_bits(num_bits_per_symbol)
@@ -106,7 +110,7 @@ class Detector(Capabilities, keras.layers.Layer):
 
     # --- what a subclass provides -------------------------------------------
 
-    def detect(self, y, h, no):
+    def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
         """PAM logits of the real system.
 
         Args:
@@ -121,7 +125,9 @@ class Detector(Capabilities, keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def all_logits(self, y, h, no, training=None):
+    def all_logits(
+        self, y: Tensor, h: Tensor, no: Tensor, training: bool | None = None
+    ) -> list[Tensor]:
         """Logits of every unfolded layer, for training. The last ones are `detect`'s.
 
         Args:
@@ -135,16 +141,16 @@ class Detector(Capabilities, keras.layers.Layer):
         """
         return [self.detect(y, h, no)]
 
-    def detect_llrs(self, y, h, no):
+    def detect_llrs(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
         """LLRs [B, K, m]. Override it where they do not come from PAM logits."""
         return self._llrs(self.detect(y, h, no))
 
-    def detect_both(self, y, h, no):
+    def detect_both(self, y: Tensor, h: Tensor, no: Tensor) -> tuple[Tensor, Tensor]:
         """LLRs [B, K, m] and symbol indices int32 [B, K], from one detection."""
         logits = self.detect(y, h, no)
         return self._llrs(logits), self._symbols(logits)
 
-    def symbol_logits(self, y, h, no):
+    def symbol_logits(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
         """Symbol logits [B, K, 2^m].
 
         Override it, and `symbol_indices` with it, where the two PAMs of a symbol are
@@ -152,19 +158,19 @@ class Detector(Capabilities, keras.layers.Layer):
         """
         return pam_logits_to_symbol_logits(self.detect(y, h, no), self.num_bits_per_symbol)
 
-    def symbol_indices(self, y, h, no):
+    def symbol_indices(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
         """Decided symbols int32 [B, K], those with the largest `symbol_logits`."""
         return self._symbols(self.detect(y, h, no))
 
     # --- calls --------------------------------------------------------------
 
-    def __call__(self, y, h, s, **kwargs):
+    def __call__(self, y: Tensor, h: Tensor, s: Tensor | float, **kwargs: Any) -> Tensor:
         # Keras refuses Python numbers as positional arguments
         if isinstance(s, (int, float)) and not isinstance(s, bool):
             s = ops.convert_to_tensor(s, dtype="float32")
         return super().__call__(y, h, s, **kwargs)
 
-    def call(self, y, h, s):
+    def call(self, y: Tensor, h: Tensor, s: Tensor) -> Tensor:
         """Detect the streams; arguments and results are those of the class."""
         streams = self._streams_of(h)
         y, h, no, lead = self._to_real(y, h, s)
@@ -178,7 +184,7 @@ class Detector(Capabilities, keras.layers.Layer):
             out = self.symbol_logits(y, h, no)
         return self._arranged_as(out, lead, streams)
 
-    def llrs_and_symbols(self, y, h, s):
+    def llrs_and_symbols(self, y: Tensor, h: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Soft bits and hard symbols for the price of one detection.
 
         Returns:
@@ -192,7 +198,9 @@ class Detector(Capabilities, keras.layers.Layer):
             self._arranged_as(symbols, lead, streams),
         )
 
-    def llrs_of_parts(self, y_real, y_imag, h_real, h_imag, no):
+    def llrs_of_parts(
+        self, y_real: Tensor, y_imag: Tensor, h_real: Tensor, h_imag: Tensor, no: Tensor
+    ) -> Tensor:
         """LLRs for formats without complex numbers, such as ONNX.
 
         The noise is white, and the input is not checked.
@@ -364,7 +372,7 @@ class Detector(Capabilities, keras.layers.Layer):
         shape = lead + (2**self.num_bits_per_symbol,)
         return keras.KerasTensor(shape, dtype="float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_streams": self.num_streams,

@@ -85,22 +85,6 @@ def create_receiver(
     return _of_layer(None, what, scenario)
 
 
-def create_receivers(detectors, scenario: Scenario) -> list[Receiver]:
-    """The receivers of a list, each once; arguments and errors are as for
-    `create_receiver`.
-
-    Raises:
-        InvalidInput: also where two different receivers go by one name.
-    """
-    receivers: dict[str, Receiver] = {}
-    for what in detectors:
-        receiver = create_receiver(what, scenario)
-        known = receivers.setdefault(receiver.name, receiver)
-        if known.key != receiver.key:
-            raise InvalidInput(f"detectors: two of them are called {receiver.name!r}")
-    return list(receivers.values())
-
-
 def _of_spec(spec, scenario):
     entry = DETECTORS.entry(spec.detector)
     weights, options, model, quantizer = {}, dict(spec.options), None, None

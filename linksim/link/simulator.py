@@ -10,7 +10,7 @@ from linksim.complexity.memory import peak_memory
 from linksim.errors import InvalidInput, check_choice
 from linksim.link.link import Link
 from linksim.link.receiver import create_receiver
-from linksim.names import parse_receiver
+from linksim.names import ReceiverSpec, parse_receiver
 
 XLA_MODES = ("auto", "on", "off")
 
@@ -61,8 +61,8 @@ class LinkSimulator:
         """
         if isinstance(detector, str):
             detector = parse_receiver(detector)
-            if detector.text in self.receivers:
-                return self.receivers[detector.text]
+        if isinstance(detector, ReceiverSpec) and detector.text in self.receivers:
+            return self.receivers[detector.text]
         receiver = create_receiver(detector, self.scenario)
         name = receiver.name
         if name in self.receivers:

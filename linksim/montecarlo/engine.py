@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
-from linksim.link.receiver import create_receivers
 from linksim.link.scenario import Scenario, load_scenario
 from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.jobs import run_job
@@ -177,8 +176,8 @@ def _simulator(scenario, detectors, points, xla):
     simulator = LinkSimulator(scenario, xla)
     for point in points:
         simulator.link.no(point)  # refuses a point that is out of range
-    for receiver in create_receivers(detectors, scenario):
-        simulator.add_detector(receiver)
+    for detector in detectors:
+        simulator.add_detector(detector)
     return simulator
 
 

@@ -90,6 +90,22 @@ DETECTORS = Registry(
         ),
         _entry("ep", "detectors.ep:EPDetector", "Expectation propagation"),
         _entry(
+            "pep",
+            "detectors.pep:PairwiseEPDetector",
+            "Expectation propagation with pairwise corrections",
+        ),
+        _entry(
+            "lord",
+            "detectors.lord:LORDDetector",
+            "Layered orthogonal lattice detection, started from expectation propagation",
+        ),
+        _entry(
+            "pepnet",
+            "detectors.pepnet:PEPNetDetector",
+            "Expectation propagation, pairs and hypotheses, weighed by small networks",
+            learned=True,
+        ),
+        _entry(
             "amp",
             "detectors.amp:AMPDetector",
             "Approximate message passing, for independent channel entries",

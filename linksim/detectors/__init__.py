@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot see `__getattr_
     from linksim.detectors.linear import MatchedFilterDetector as MatchedFilterDetector
     from linksim.detectors.linear import MMSEDetector as MMSEDetector
     from linksim.detectors.linear import ZeroForcingDetector as ZeroForcingDetector
+    from linksim.detectors.lord import LORDDetector as LORDDetector
     from linksim.detectors.ml import MaximumLikelihoodDetector as MaximumLikelihoodDetector
     from linksim.detectors.mmnet import MMNetDetector as MMNetDetector
     from linksim.detectors.mmnet import MMNetIIDDetector as MMNetIIDDetector
@@ -30,6 +31,8 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot see `__getattr_
     from linksim.detectors.oampnet import OAMPNet2Detector as OAMPNet2Detector
     from linksim.detectors.oampnet import OAMPNetDetector as OAMPNetDetector
     from linksim.detectors.oampnet import WeSOAMPNetDetector as WeSOAMPNetDetector
+    from linksim.detectors.pep import PairwiseEPDetector as PairwiseEPDetector
+    from linksim.detectors.pepnet import PEPNetDetector as PEPNetDetector
     from linksim.detectors.perchannel import ChannelNetworks as ChannelNetworks
     from linksim.detectors.perchannel import FixedChannelDetector as FixedChannelDetector
     from linksim.detectors.remimo import REMIMODetector as REMIMODetector
@@ -57,6 +60,7 @@ _MODULES = {
     "HyperDetector": "hypermimo",
     "HyperMIMODetector": "hypermimo",
     "KBestDetector": "kbest",
+    "LORDDetector": "lord",
     "MMNetDetector": "mmnet",
     "MMNetIIDDetector": "mmnet",
     "MMSEDetector": "linear",
@@ -66,6 +70,8 @@ _MODULES = {
     "OAMPDetector": "oamp",
     "OAMPNet2Detector": "oampnet",
     "OAMPNetDetector": "oampnet",
+    "PEPNetDetector": "pepnet",
+    "PairwiseEPDetector": "pep",
     "REMIMODetector": "remimo",
     "SDRDetector": "sdr",
     "SDRReferenceDetector": "sdr",

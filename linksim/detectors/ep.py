@@ -1,8 +1,14 @@
 """Expectation propagation."""
 
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
 import keras
+import numpy as np
 from keras import ops
 
+from linksim.backend import Tensor
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import (
@@ -15,16 +21,79 @@ from linksim.detectors.real import (
 from linksim.errors import check_int, check_real
 
 
+class EPState(NamedTuple):
+    """The approximation of expectation propagation after some iterations.
+
+    The posterior of all dimensions is approximated by a Gaussian. It is the likelihood
+    times a Gaussian factor of each dimension, which stands for the levels of that one.
+    The cavity of a dimension is its marginal without its own factor.
+    """
+
+    precision: Tensor  # of the factors, float32 [B, N]
+    shift: Tensor  # of the factors: precision times mean, float32 [B, N]
+    covariance: Tensor  # of the approximation over N0/2, float32 [B, N, N]
+    mean: Tensor  # of the approximation, float32 [B, N]
+    variance: Tensor  # of the approximation, float32 [B, N]
+    cavity_mean: Tensor  # float32 [B, N]
+    cavity_variance: Tensor  # float32 [B, N]
+    logits: Tensor  # of the levels in the cavities, float32 [B, N, L]
+
+
+def ep_states(
+    y: Tensor, h: Tensor, no: Tensor, points: np.ndarray, num_iterations: int, damping: float
+) -> list[EPState]:
+    """Run expectation propagation [Cespedes14].
+
+    Args:
+        y, h, no: the real system, as `Detector.detect` takes it.
+        points: float32 [L], the levels.
+        num_iterations: the number of updates of the factors.
+        damping: weight of the old factors, in [0, 1].
+
+    Returns:
+        The states after 0, 1, ..., `num_iterations` updates. State 0 is LMMSE.
+    """
+    hty, gram = matched_filter(y, h)
+    half_no = no[:, None] / 2.0
+    precision = ops.ones_like(hty) / float(np.mean(points.astype(np.float64) ** 2))
+    shift = ops.zeros_like(hty)
+    states = []
+    for remaining in reversed(range(num_iterations + 1)):
+        inverse = regularized_inverse(gram, half_no * precision)
+        mean = matvec(inverse, hty + half_no * shift)
+        variance = half_no * diagonal(inverse)
+        cavity_v = 1.0 / ops.maximum(1.0 / variance - precision, 1e-30)
+        cavity_v = ops.clip(cavity_v, MIN_SYMBOL_VARIANCE, 1e6)
+        cavity_x = cavity_v * (mean / variance - shift)
+        logits, x, v = pam_posterior(cavity_x, cavity_v, points)
+        states.append(
+            EPState(precision, shift, inverse, mean, variance, cavity_x, cavity_v, logits)
+        )
+        if remaining:
+            v = ops.maximum(v, MIN_SYMBOL_VARIANCE)
+            new_precision = 1.0 / v - 1.0 / cavity_v
+            new_shift = x / v - cavity_x / cavity_v
+            # A factor of negative precision is no Gaussian; the old one stays
+            valid = new_precision >= 0
+            precision = _damped(ops.where(valid, new_precision, precision), precision, damping)
+            shift = _damped(ops.where(valid, new_shift, shift), shift, damping)
+    return states
+
+
+def _damped(new, old, damping):
+    return (1.0 - damping) * new + damping * old
+
+
 @keras.saving.register_keras_serializable("linksim")
 class EPDetector(Detector):
     """Expectation propagation (EP) [Cespedes14].
 
-    A Gaussian factor with precision lambda and shift gamma stands for the prior of each
-    real dimension. Moment matching refines the factors. Damping and the variance floor
-    are those of Sionna's `EPDetector`.
+    Moment matching refines a Gaussian factor for each real dimension. The variance floor
+    is that of Sionna's `EPDetector`, whose LLRs `num_iterations=10, damping=0.9` gives.
 
     Args:
-        num_iterations: the number of moment-matching iterations.
+        num_iterations: the number of cavities, the last of which gives the LLRs; one is
+            LMMSE.
         damping: weight of the old factors, in [0, 1].
 
     Raises:
@@ -33,40 +102,20 @@ class EPDetector(Detector):
 
     demapping_methods = ("maxlog", "app")
 
-    def __init__(self, *args, num_iterations=10, damping=0.9, **kwargs):
+    def __init__(
+        self, *args: Any, num_iterations: int = 10, damping: float = 0.9, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         check_int("num_iterations", num_iterations)
         check_real("damping", damping, low=0, high=1)
         self.num_iterations = int(num_iterations)
         self.damping = float(damping)
 
-    def detect(self, y, h, no):
-        hty, gram = matched_filter(y, h)
-        half_no = no[:, None] / 2.0
-        precision = ops.ones_like(hty) / self.pam_energy
-        shift = ops.zeros_like(hty)
-        logits = None
-        for _ in range(self.num_iterations):
-            inverse = regularized_inverse(gram, half_no * precision)
-            mean = matvec(inverse, hty + half_no * shift)
-            variance = half_no * diagonal(inverse)
-            # The cavity is the approximation without the factor of this dimension
-            cavity_v = 1.0 / ops.maximum(1.0 / variance - precision, 1e-30)
-            cavity_v = ops.clip(cavity_v, MIN_SYMBOL_VARIANCE, 1e6)
-            cavity_x = cavity_v * (mean / variance - shift)
-            logits, x, v = pam_posterior(cavity_x, cavity_v, self.points)
-            v = ops.maximum(v, MIN_SYMBOL_VARIANCE)
-            new_precision = 1.0 / v - 1.0 / cavity_v
-            new_shift = x / v - cavity_x / cavity_v
-            valid = new_precision >= 0
-            precision = self._damp(ops.where(valid, new_precision, precision), precision)
-            shift = self._damp(ops.where(valid, new_shift, shift), shift)
-        return logits
+    def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
+        updates = self.num_iterations - 1
+        return ep_states(y, h, no, self.points, updates, self.damping)[-1].logits
 
-    def _damp(self, new, old):
-        return (1.0 - self.damping) * new + self.damping * old
-
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_iterations": self.num_iterations,

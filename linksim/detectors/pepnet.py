@@ -1,0 +1,314 @@
+"""Expectation propagation, pairs and hypotheses, weighed by small networks."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from linksim.backend import Tensor
+from linksim.constellation import nearest_pam
+from linksim.detectors.base import Detector
+from linksim.detectors.ep import EPState, ep_states
+from linksim.detectors.lord import hypotheses
+from linksim.detectors.pairs import (
+    FLOOR,
+    PairTerms,
+    batch_first,
+    batch_last,
+    choose_pairs,
+    log_probabilities,
+    pair_terms,
+)
+from linksim.errors import check_int
+
+# Updates of EP, weight of its old factors, and the state that hypotheses start from. More
+# updates make EP too sure of itself on ill-conditioned channels
+_UPDATES, _DAMPING, _START = 2, 0.5, 1
+# Systems of more real dimensions than this have no hypotheses, whose work grows with N^4,
+# and only the strongest pairs
+_MOST_DIMS = 16
+_NUM_PARTNERS = 8
+_NODE_FEATURES, _PAIR_FEATURES = 21, 10
+# Each source of evidence has such a weight at first
+_FIRST_WEIGHT, _FIRST_PAIR_WEIGHT = 0.5, 0.3
+
+
+class Evidence(NamedTuple):
+    """What is known of each dimension, and features that say how far to trust it.
+
+    Batches are last. No feature depends on the scale of y, H and N0, on the order of the
+    streams or, but for the bits of a level, on the sizes of the system.
+    """
+
+    marginals: Tensor  # log-probabilities by expectation propagation, float32 [N, L, B]
+    hypotheses: Tensor  # log-likelihoods of the best candidates, float32 [N, L, B]
+    left_out: Tensor  # what their paths left out, float32 [N, L, B]
+    corrections: Tensor  # of the pairs, float32 [N, P, L, B]
+    node_features: Tensor  # float32 [21, N, B]
+    pair_features: Tensor  # float32 [10, N, P, B]
+
+
+def evidence(y: Tensor, h: Tensor, no: Tensor, points: np.ndarray) -> Evidence:
+    """Gather the evidence about a real system.
+
+    Args:
+        y, h, no: as `Detector.detect` takes them.
+        points: float32 [L], the levels.
+    """
+    states = ep_states(y, h, no, points, _UPDATES, _DAMPING)
+    state, n = states[-1], h.shape[-1]
+    gains = ops.sum(ops.square(h), axis=1) / (no / 2.0)[:, None]
+    marginals = log_probabilities(batch_last(state.logits))
+    has_paths = 1 < n <= _MOST_DIMS
+    if has_paths:
+        best, left_out = (batch_last(x) for x in hypotheses(states[_START], y, h, no, points))
+        best = ops.maximum(log_probabilities(best), 10 * FLOOR)
+        left_out = left_out - ops.max(left_out, axis=1, keepdims=True)
+    else:
+        best, left_out = marginals, ops.zeros_like(marginals)
+    pairs, terms = None, None
+    if n > 1:
+        pairs = choose_pairs(state, _MOST_DIMS - 1 if n <= _MOST_DIMS else _NUM_PARTNERS)
+        terms = pair_terms(state, no, points, pairs)
+    node = _node_features(
+        states, batch_last(gains), (marginals, best, left_out), terms, points
+    )
+    node.append(ops.ones_like(node[0]) * float(has_paths))
+    if terms is None:
+        corrections = ops.zeros_like(marginals)[:, None]
+        pair = ops.zeros_like(node[0])[None, :, None] * np.ones((_PAIR_FEATURES, 1, 1, 1))
+    else:
+        corrections = terms.correction
+        pair = _pair_features(terms, marginals, pairs, node, points)
+    return Evidence(marginals, best, left_out, corrections, ops.stack(node), pair)
+
+
+def _node_features(
+    states: list[EPState],
+    gains: Tensor,
+    logs: tuple[Tensor, Tensor, Tensor],
+    terms: PairTerms | None,
+    points: np.ndarray,
+) -> list[Tensor]:
+    """Features of each dimension, [N, B] each."""
+    size, distance = len(points), _distance(points)
+    marginals, best, left_out = logs
+    soft = log_probabilities(best + left_out)
+    entropies = [_entropy(x) for x in (marginals, best, soft)]
+    apart = ops.log1p(_divergence(soft, marginals))
+    back = ops.log1p(_divergence(marginals, soft))
+    cavity_v, variance, precision, centre = (
+        batch_last(x)
+        for x in (
+            states[-1].cavity_variance,
+            states[-1].variance,
+            states[-1].precision,
+            states[-1].cavity_mean,
+        )
+    )
+    # How much a dimension's variance grows because the others are unknown
+    linear = states[0]
+    inflation = variance * (gains + precision)
+    at_first = batch_last(linear.variance) * (gains + batch_last(linear.precision))
+    agree = ops.argmax(marginals, axis=1) == ops.argmax(best, axis=1)
+    agree = ops.cast(agree, "float32")
+    off_level = ops.abs(centre - nearest_pam(centre, points)) / distance
+    none = ops.zeros_like(variance)
+    # Streams whose channel is zero are not there, and do not count in the means
+    present = ops.cast(gains > 0, "float32")
+    present = present / ops.maximum(ops.sum(present, axis=0, keepdims=True), 1.0)
+
+    def mean(feature):
+        return none + ops.sum(present * feature, axis=0, keepdims=True)
+
+    rho2 = none[:, None] if terms is None else terms.rho2
+    information = none[:, None] if terms is None else terms.information
+    return [
+        *entropies,
+        apart,
+        back,
+        _log(cavity_v / distance**2),
+        _log(variance / distance**2),
+        _log(inflation),
+        _log(at_first),
+        ops.max(rho2, axis=1),
+        ops.log1p(ops.sum(rho2, axis=1)),
+        ops.log1p(ops.sum(information, axis=1)),
+        ops.clip(off_level, 0.0, 3.0),
+        agree,
+        mean(agree),
+        mean(apart),
+        mean(entropies[2]),
+        mean(entropies[0]),
+        -_log(gains * distance**2),
+        none + np.float32(np.log2(size) / 4),
+    ]
+
+
+def _pair_features(terms, marginals, pairs, node, points):
+    """Features of each pair, float32 [10, N, P, B]."""
+    marginal = ops.log(ops.maximum(terms.marginal, 1e-30))
+    own = ops.maximum(marginals, FLOOR)[:, None]
+    gained = ops.sum(terms.marginal * terms.correction, axis=2)
+    lost = -ops.sum(ops.exp(own) * terms.correction, axis=2)
+    entropy = -ops.sum(terms.marginal * marginal, axis=2) / np.float32(np.log(len(points)))
+    return ops.stack(
+        [
+            terms.rho2,
+            ops.log(1.0 - terms.rho2) / 4,
+            terms.information,
+            ops.log1p(ops.maximum(gained, 0.0)),
+            ops.log1p(ops.maximum(lost, 0.0)),
+            entropy,
+            # Entropies, cavity variance and agreement of the partner
+            *(pairs.partners(node[i]) for i in (0, 2, 5, 13)),
+        ]
+    )
+
+
+def _distance(points):
+    return 2.0 * float(np.max(points)) / (len(points) - 1)
+
+
+def _log(x):
+    return ops.clip(ops.log(ops.maximum(x, 1e-12)), -12.0, 12.0) / 4
+
+
+def _entropy(log_p):
+    """Entropy along the levels, relative to the largest."""
+    largest = np.float32(np.log(log_p.shape[1]))
+    return -ops.sum(ops.exp(log_p) * ops.maximum(log_p, FLOOR), axis=1) / largest
+
+
+def _divergence(log_p, log_q):
+    difference = ops.maximum(log_p, FLOOR) - ops.maximum(log_q, FLOOR)
+    return ops.maximum(ops.sum(ops.exp(log_p) * difference, axis=1), 0.0)
+
+
+class Perceptron(keras.layers.Layer):
+    """Dense layers with ReLU between them, on features that come first.
+
+    Args:
+        sizes: numbers of inputs, of units of each hidden layer, and of outputs.
+
+    Call arguments:
+        x: float32 [inputs, ...].
+
+    Returns:
+        float32 [outputs, ...].
+    """
+
+    def __init__(self, sizes: tuple[int, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sizes = tuple(sizes)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create the weights; the last layer starts small, so that gates start equal."""
+        self._layers_of_weights = []
+        for i, (inputs, outputs) in enumerate(zip(self.sizes[:-1], self.sizes[1:])):
+            gain = 0.02 if i == len(self.sizes) - 2 else 2.0
+            kernel = self.add_weight(
+                shape=(outputs, inputs),
+                initializer=keras.initializers.RandomNormal(stddev=(gain / inputs) ** 0.5),
+                name=f"kernel_{i}",
+            )
+            bias = self.add_weight(shape=(outputs, 1), initializer="zeros", name=f"bias_{i}")
+            self._layers_of_weights.append((kernel, bias))
+        super().build(input_shape)
+
+    def call(self, x: Tensor) -> Tensor:
+        """Apply the layers."""
+        shape = ops.shape(x)[1:]
+        x = ops.reshape(x, (self.sizes[0], -1))
+        for i, (kernel, bias) in enumerate(self._layers_of_weights):
+            if i:
+                x = ops.relu(x)
+            x = ops.matmul(kernel, x) + bias
+        return ops.reshape(x, (self.sizes[-1], *shape))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "sizes": self.sizes}
+
+
+@keras.saving.register_keras_serializable("linksim")
+class PEPNetDetector(Detector):
+    """Expectation propagation with learned pairwise corrections and hypotheses.
+
+    Three kinds of evidence about a level of a dimension are added up:
+
+    - its log-probability log q_i by two updates of expectation propagation [Cespedes14];
+    - corrections by pairs of dimensions, see `linksim.detectors.pairs`;
+    - the log-likelihood of the best of N L candidate vectors that have the level, and what
+      the path to it left out, see `linksim.detectors.lord.hypotheses`.
+
+    The first is right where cavities are Gaussian, the second where dimensions interfere by
+    twos, the third where one vector is much more likely than others. Two small perceptrons
+    say how far to trust each: one is shared by all dimensions and weighs the kinds, the
+    other is shared by all pairs and weighs each partner. Their features know neither the
+    sizes of the system nor the scale of y, H and N0, so that one set of weights serves
+    every number of streams and antennas, every modulation and channel. Permuting the
+    streams permutes the result.
+
+    Systems of more than 16 real dimensions have no hypotheses, and only the eight strongest
+    partners of each dimension, so that the work does not outgrow the matrix inverses.
+
+    Args:
+        width: units of the hidden layers of the perceptron of dimensions.
+        pair_width: units of the hidden layers of the perceptron of pairs.
+
+    Raises:
+        InvalidInput: (a `ValueError`) an option is out of range.
+    """
+
+    any_num_streams = True
+
+    def __init__(
+        self, *args: Any, width: int = 32, pair_width: int = 16, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        check_int("width", width)
+        check_int("pair_width", pair_width)
+        self.width = int(width)
+        self.pair_width = int(pair_width)
+        self.kinds = Perceptron((_NODE_FEATURES, self.width, self.width, 4), name="kinds")
+        both = _NODE_FEATURES + _PAIR_FEATURES
+        self.pairs = Perceptron((both, self.pair_width, self.pair_width, 1), name="pairs")
+
+    def build(self, *shapes: Any) -> None:
+        """Create the weights, whose shapes depend on no argument."""
+        self.kinds.build()
+        self.pairs.build()
+        self.built = True
+
+    def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
+        return self.weigh(evidence(y, h, no, self.points))
+
+    def weigh(self, found: Evidence) -> Tensor:
+        """Add up evidence, of any system, with learned weights.
+
+        Returns:
+            PAM logits float32 [B, N, L].
+        """
+        kinds = _positive(self.kinds(found.node_features), _FIRST_WEIGHT)
+        pair_shape = ops.shape(found.pair_features)[1:]
+        node = ops.broadcast_to(found.node_features[:, :, None], (_NODE_FEATURES, *pair_shape))
+        weights = self.pairs(ops.concatenate([node, found.pair_features], axis=0))[0]
+        weights = _positive(weights, _FIRST_PAIR_WEIGHT)
+        logits = (
+            kinds[0][:, None] * found.marginals
+            + kinds[1][:, None] * found.hypotheses
+            + kinds[2][:, None] * found.left_out
+            + kinds[3][:, None] * ops.sum(weights[:, :, None] * found.corrections, axis=1)
+        )
+        return batch_first(logits)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "width": self.width, "pair_width": self.pair_width}
+
+
+def _positive(x, at_zero):
+    """Softplus, shifted so that it is `at_zero` at 0."""
+    return ops.softplus(x + np.float32(np.log(np.expm1(at_zero))))

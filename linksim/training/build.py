@@ -5,7 +5,12 @@ from linksim.link.scenario import load_scenario
 from linksim.models import assign_weights, list_models, read_weights
 from linksim.quantization.registry import create_quantizer, list_quantizers
 from linksim.registry import build_detector, create_detector
-from linksim.training.tasks import AutoencoderTask, DetectorTask, EstimatorTask
+from linksim.training.tasks import (
+    AnySizeDetectorTask,
+    AutoencoderTask,
+    DetectorTask,
+    EstimatorTask,
+)
 
 
 def build_layer(recipe):
@@ -37,6 +42,8 @@ def build_task(recipe):
             joint=recipe.task == "joint-estimator",
             **recipe.options,
         )
+    elif recipe.task == "any-size-detector":
+        task = AnySizeDetectorTask(layer, recipe.loss, **recipe.options)
     else:
         teachers = load_layer(recipe.teachers, "teachers") if recipe.teachers else None
         task = DetectorTask(layer, recipe.loss, teachers=teachers, **recipe.options)

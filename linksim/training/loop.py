@@ -13,12 +13,32 @@ from keras import ops
 from linksim.backend import compiled
 from linksim.errors import InvalidInput, ResultFileError, check_real
 from linksim.files import differences, load_arrays, save_arrays, write_atomically
-from linksim.training.source import TRAINING, VALIDATION, VectorSource
+from linksim.link.scenario import scenario_from_dict
+from linksim.training.source import TRAINING, VALIDATION, MixtureSource, VectorSource
 
 
 def source_of(recipe, scenario):
-    """The `VectorSource` of a recipe's data."""
+    """The `VectorSource` of a recipe's data, or the `MixtureSource` of its parts."""
     data = recipe.data
+    if recipe.parts:
+        return MixtureSource(
+            VectorSource(
+                scenario_from_dict(
+                    {
+                        **scenario.to_dict(),
+                        "name": scenario.name,
+                        "system": part.system,
+                        "channel": part.channel,
+                        "csi": part.csi,
+                    }
+                ),
+                part.snr_db,
+                part.batch_size or data.batch_size,
+                seed=recipe.seed,
+                rho=part.rho or None,
+            )
+            for part in recipe.parts
+        )
     return VectorSource(
         scenario,
         data.snr_db,
@@ -90,7 +110,7 @@ class Trainer:
         if task.needs_teacher and not data.teacher:
             raise InvalidInput(f"data.teacher: missing, the task {recipe.task} needs one")
         task.take_data_from(self._source, data)
-        self._draw = compiled(lambda keys: task.prepare(self._source.draw(keys)))
+        self._draws = [_drawing(part, task) for part in self._source.parts]
         self.step = 0
         self.seconds = 0.0
         self.history = []  # one dictionary per validation
@@ -99,8 +119,7 @@ class Trainer:
         self._stale = 0  # validations since the last improvement
         self._losses = []  # of the steps since the last validation
         self._validation = [
-            self._draw(self._source.keys(VALIDATION, i))
-            for i in range(recipe.validation_batches)
+            self._batch(VALIDATION, i) for i in range(recipe.validation_batches)
         ]
         task.calibrate(self._validation[0])
         task(self._validation[0])  # builds the layers that are not built yet
@@ -142,7 +161,7 @@ class Trainer:
             self._validate()
         while self.step < self.steps:
             self._set_rate()
-            batch = self._draw(self._source.keys(TRAINING, self.step))
+            batch = self._batch(TRAINING, self.step)
             self.task.reset_metrics()
             loss = float(self.task.train_on_batch(batch))
             self._losses.append(loss)
@@ -162,6 +181,11 @@ class Trainer:
                 self._report_step(loss)
         self._load_weights(self.best[2])
         return self.history
+
+    def _batch(self, purpose, index):
+        """Prepared batch number `index`."""
+        part = index % len(self._draws)
+        return self._draws[part](self._source.parts[part].keys(purpose, index))
 
     def _report_step(self, loss):
         try:
@@ -326,6 +350,10 @@ class Trainer:
         self._writer.flush()
 
 
+def _drawing(source, task):
+    return compiled(lambda keys: task.prepare(source.draw(keys)))
+
+
 def _settings(recipe):
     """The part of a recipe that shapes its training, which excludes texts.
 
@@ -335,6 +363,8 @@ def _settings(recipe):
     kept = {k: v for k, v in recipe.items() if k not in ("title", "source")}
     if not kept.get("teachers"):
         kept.pop("teachers", None)
+    if not kept.get("parts"):
+        kept.pop("parts", None)
     if kept.get("best_by") == "loss":
         kept.pop("best_by")
     return kept

@@ -9,7 +9,10 @@ from linksim.errors import InvalidInput, check_choice, check_int, check_real
 from linksim.models import model_folders
 from linksim.tables import dataclass_from_table, read_toml
 
-TASKS = ("autoencoder", "estimator", "joint-estimator", "detector", "codebook")
+TASKS = (
+    *("autoencoder", "estimator", "joint-estimator", "detector", "any-size-detector"),
+    "codebook",
+)
 SCHEDULES = ("constant", "cosine", "plateau")
 BEST_BY = ("loss", "mutual_information")
 
@@ -36,6 +39,31 @@ class Data:
             if not isinstance(value, (list, tuple)):
                 raise InvalidInput(f"data.{key}: got {value!r}, expected [low, high]")
             object.__setattr__(self, key, tuple(value))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the kinds of systems that a detector of any size is trained on, in turn.
+
+    Attributes:
+        snr_db, batch_size, rho: as in `Data`, in place of those there.
+        system, channel, csi: tables of the scenario of `Data`, in place of those there.
+    """
+
+    snr_db: tuple
+    system: dict
+    channel: dict
+    csi: dict = field(default_factory=lambda: {"type": "perfect"})
+    batch_size: int = 0
+    rho: tuple = ()
+
+    def __post_init__(self):
+        for key in ("snr_db", "rho"):
+            value = getattr(self, key)
+            if not isinstance(value, (list, tuple)):
+                raise InvalidInput(f"parts.{key}: got {value!r}, expected [low, high]")
+            object.__setattr__(self, key, tuple(value))
+        check_int("parts.batch_size", self.batch_size, minimum=0)
 
 
 @dataclass(frozen=True)
@@ -72,6 +100,8 @@ class Recipe:
         title: one line for lists and cards.
         task: one of `TASKS`.
         data: table `Data`.
+        parts: tables `Part`, of an "any-size-detector". Batch i is drawn from part i
+            modulo their number, and `data` has the scenario that they change.
         steps: of the full schedule; `--budget` scales it. 0 for a codebook.
         loss: {term: weight}.
         optimizer: table `Optimizer`.
@@ -103,6 +133,7 @@ class Recipe:
     validation_batches: int = 16
     best_by: str = "loss"
     seed: int = 1
+    parts: tuple = ()
     model: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
     start: str = ""
@@ -118,6 +149,12 @@ class Recipe:
                 f"steps: got {self.steps}, expected 0 for a codebook, which is fitted "
                 "without steps, and more for every other task"
             )
+        if (self.task == "any-size-detector") != bool(self.parts):
+            raise InvalidInput(
+                f"parts: got {len(self.parts)}, expected some for an any-size-detector and "
+                "none for every other task"
+            )
+        object.__setattr__(self, "parts", tuple(self.parts))
         check_int("steps", self.steps, minimum=0)
         for key in ("validate_every", "validation_batches"):
             check_int(key, getattr(self, key))
@@ -148,6 +185,8 @@ def recipe_from_dict(data):
     for table, kind in _TABLES.items():
         if table in data:
             data[table] = dataclass_from_table(table, kind, data[table])
+    if "parts" in data:
+        data["parts"] = tuple(dataclass_from_table("parts", Part, p) for p in data["parts"])
     return dataclass_from_table("recipe", Recipe, data)
 
 
@@ -184,6 +223,7 @@ def recipe_text(recipe):
     data = {key: value for key, value in recipe.to_dict().items() if key != "name"}
     default = Recipe(recipe.name, recipe.title, recipe.task, recipe.data, recipe.steps)
     tables = {k: v for k, v in data.items() if isinstance(v, dict)}
+    parts = data.pop("parts")
     defaults = {**default.to_dict(), "data": {}, "steps": None, "title": None, "task": None}
     lines = [
         f"{key} = {_toml(value)}"
@@ -198,6 +238,9 @@ def recipe_text(recipe):
             changed = {k: v for k, v in table.items() if k in required or v != plain[k]}
         if changed:
             lines += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in changed.items())]
+    for part in parts:
+        kept = {k: v for k, v in part.items() if v and v != {"type": "perfect"}}
+        lines += ["", "[[parts]]", *(f"{k} = {_toml(v)}" for k, v in kept.items())]
     return "\n".join(lines) + "\n"
 
 

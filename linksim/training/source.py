@@ -113,6 +113,11 @@ class VectorSource:
                 num_bits_per_symbol=self.num_bits_per_symbol,
             )
 
+    @property
+    def parts(self):
+        """The sources that batches come from in turn: this one alone."""
+        return [self]
+
     def _check_streams(self, streams, step):
         """The possible numbers of users, ascending."""
         check_int("streams_step", step)
@@ -248,6 +253,22 @@ class VectorSource:
                     flip = (lambda b: 1.0 - b) if name == "bits" else (lambda b: -b)
                     parts[name].append(_turn_labels(value, turns, flip))
         return {name: ops.concatenate(values, axis=0) for name, values in parts.items()}
+
+
+class MixtureSource:
+    """Several kinds of systems, from which batches come in turn.
+
+    Args:
+        parts: a `VectorSource` for each kind.
+
+    Attributes:
+        parts: the argument. Batch i is one of `parts[i % len(parts)]`.
+    """
+
+    channels = None
+
+    def __init__(self, parts):
+        self.parts = list(parts)
 
 
 def _quarter_turns(turns):

@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from linksim.channels.random import StreamKey
-from linksim.constellation import pam_logits_to_llrs
+from linksim.constellation import bit_labels, pam_logits_to_llrs, pam_num_bits, pam_points
+from linksim.detectors.pepnet import Evidence, evidence
 from linksim.detectors.real import (
     complex_to_real_channel,
     matched_filter,
@@ -402,6 +403,61 @@ class DetectorTask(Task):
             last = self._grouped(*args)[-1]
             return pam_logits_to_llrs(last, self.product.num_bits_per_symbol)
         return self.product.detect_llrs(*args)
+
+
+class AnySizeDetectorTask(Task):
+    """Trains a detector whose weights serve systems of every size, on several kinds.
+
+    What does not depend on weights, the evidence of `linksim.detectors.pepnet`, is found
+    when a batch is prepared. The loss has one term, the bitwise "cross-entropy".
+
+    Args:
+        detector: a `PEPNetDetector` of any size, built.
+        weights_of_losses: see `Task`.
+    """
+
+    terms_available = ("cross-entropy",)
+
+    def __init__(self, detector, weights_of_losses):
+        super().__init__(weights_of_losses)
+        self.product = detector
+
+    def take_data_from(self, source, data):
+        if data.streams or data.copies > 1 or data.num_channels:
+            raise InvalidInput(
+                "data: parts do not go together with streams, copies or num_channels"
+            )
+
+    def prepare(self, batch):
+        m = batch["bits"].shape[-1]
+        y, h = complex_to_real_channel(batch["y"], batch["h"])
+        h = h[..., : batch["bits"].shape[1]] if m == 1 else h
+        points = pam_points(m)
+        found = evidence(y, h, batch["no"], points)
+        # [B, N, n]: the bits of a real dimension, as its levels are labelled
+        step = 1 if m == 1 else 2
+        bits = [batch["bits"][..., i::step] for i in range(step)]
+        labels = bit_labels(pam_num_bits(m)).astype(np.float32)
+        return {
+            **found._asdict(),
+            "bits": ops.concatenate(bits, axis=1),
+            "labels": ops.convert_to_tensor(labels),
+        }
+
+    def soft_output(self, batch):
+        """LLRs [B, N, n] of the bits of each real dimension."""
+        logits = self.product.weigh(Evidence(*(batch[k] for k in Evidence._fields)))
+        # Masks instead of indices: Keras forgets the number of levels between batches
+        never = -1e4
+        ones = batch["labels"][None, None]  # [1, 1, L, n]
+        logits = logits[..., None]
+        return ops.logsumexp(logits + never * (1.0 - ones), axis=-2) - ops.logsumexp(
+            logits + never * ones, axis=-2
+        )
+
+    def terms(self, batch, training):
+        llr = self.soft_output(batch)
+        return {"cross-entropy": losses.bit_cross_entropy(llr, batch["bits"])}
 
 
 def _check_losses(terms, detector, penalized_from):

@@ -159,6 +159,8 @@ def find_model(
     """
 
     def fits(path, card):
+        if card.get("any_system"):
+            return configuration in (None, path.split("/")[1])
         low, high = card["streams"] or [card["num_streams"]] * 2
         in_range = low <= num_streams <= high or bool(configuration and card["streams"])
         antennas = scenario is None or not card["fixed_num_rx"]
@@ -260,7 +262,9 @@ def training_command(card: dict[str, Any]) -> str:
 
 def _distance(path, card, scenario):
     """Sorting key: 0 for the scenario's own model, 1 for one trained on its channel, 2 for
-    one trained on its kind of channel, with another correlation, 3 for others."""
+    one trained on its kind of channel, with another correlation, or on all, 3 for others."""
+    if scenario is not None and card.get("any_system"):
+        return 2
     if scenario is None or path.split("/")[1] == scenario.name:
         return 0
     if card["channel"] == scenario.channel:
@@ -275,7 +279,9 @@ def _kind(channel):
 
 def streams_of(card: dict[str, Any]) -> str:
     """The numbers of streams that a model was trained for, as text: "4", "16 to 32", or
-    "4 to 8 in steps of 2"."""
+    "4 to 8 in steps of 2"; "any" where weights serve every system."""
+    if card.get("any_system"):
+        return "any"
     if card["streams"]:
         step = card["streams_step"]
         return "{} to {}".format(*card["streams"]) + (

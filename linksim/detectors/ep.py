@@ -40,7 +40,13 @@ class EPState(NamedTuple):
 
 
 def ep_states(
-    y: Tensor, h: Tensor, no: Tensor, points: np.ndarray, num_iterations: int, damping: float
+    y: Tensor,
+    h: Tensor,
+    no: Tensor,
+    points: np.ndarray,
+    num_iterations: int,
+    damping: float,
+    least_variance: float = MIN_SYMBOL_VARIANCE,
 ) -> list[EPState]:
     """Run expectation propagation [Cespedes14].
 
@@ -49,6 +55,7 @@ def ep_states(
         points: float32 [L], the levels.
         num_iterations: the number of updates of the factors.
         damping: weight of the old factors, in [0, 1].
+        least_variance: the smallest variance of a level that a factor is made from.
 
     Returns:
         The states after 0, 1, ..., `num_iterations` updates. State 0 is LMMSE.
@@ -70,7 +77,7 @@ def ep_states(
             EPState(precision, shift, inverse, mean, variance, cavity_x, cavity_v, logits)
         )
         if remaining:
-            v = ops.maximum(v, MIN_SYMBOL_VARIANCE)
+            v = ops.maximum(v, least_variance)
             new_precision = 1.0 / v - 1.0 / cavity_v
             new_shift = x / v - cavity_x / cavity_v
             # A factor of negative precision is no Gaussian; the old one stays
@@ -78,6 +85,18 @@ def ep_states(
             precision = _damped(ops.where(valid, new_precision, precision), precision, damping)
             shift = _damped(ops.where(valid, new_shift, shift), shift, damping)
     return states
+
+
+def accurate_variance(points: np.ndarray) -> float:
+    """A `least_variance` that is small beside the distance of the levels, and large enough
+    for cavities to be accurate in float32: their precision is a difference of two numbers
+    that are as large as that of a factor."""
+    return 2.5e-4 * level_distance(points) ** 2
+
+
+def level_distance(points: np.ndarray) -> float:
+    """The distance of neighbouring levels."""
+    return 2.0 * float(np.max(points)) / (len(points) - 1)
 
 
 def _damped(new, old, damping):

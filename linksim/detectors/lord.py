@@ -11,7 +11,7 @@ from keras import ops
 from linksim.backend import Tensor
 from linksim.constellation import nearest_pam
 from linksim.detectors.base import Detector
-from linksim.detectors.ep import EPState, ep_states
+from linksim.detectors.ep import EPState, accurate_variance, ep_states
 from linksim.detectors.pairs import batch_first, batch_last
 from linksim.detectors.real import matvec
 from linksim.errors import check_int, check_real
@@ -50,11 +50,10 @@ def hypotheses(
     order = ops.argsort(state.variance, axis=-1)  # [B, N]
     back = ops.argsort(order, axis=-1)[..., None]
     matrix = _sorted_matrix(state.covariance, order) * (no / 2.0)[:, None, None]
-    paths, left_out = _paths(
-        batch_last(matrix),
-        *(batch_last(_sorted(x, order)) for x in (state.mean, state.precision, state.shift)),
-        points,
+    mean, precision, shift = (
+        batch_last(_sorted(x, order)) for x in (state.mean, state.precision, state.shift)
     )
+    paths, left_out = _paths(batch_last(matrix), mean, precision, shift, points)
     # Likelihoods relative to those of a reference, whose residual is accurate in float32
     reference = nearest_pam(state.mean, points)
     residual = matvec(ops.swapaxes(h, -1, -2), y - matvec(h, reference))
@@ -85,7 +84,9 @@ def _sorted_matrix(matrix, order):
     return ops.take_along_axis(rows, order[:, None, :], axis=2)
 
 
-def _paths(covariance, mean, precision, shift, points):
+def _paths(
+    covariance: Tensor, mean: Tensor, precision: Tensor, shift: Tensor, points: np.ndarray
+) -> tuple[Tensor, Tensor]:
     """The candidates of all hypotheses, with the batch last.
 
     Args:
@@ -181,7 +182,9 @@ class LORDDetector(Detector):
         self.damping = float(damping)
 
     def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
-        state = ep_states(y, h, no, self.points, self.num_iterations, self.damping)[-1]
+        least = accurate_variance(self.points)
+        settings = self.num_iterations, self.damping, least
+        state = ep_states(y, h, no, self.points, *settings)[-1]
         best, left_out = hypotheses(state, y, h, no, self.points)
         return best if self.demapping_method == "maxlog" else best + left_out
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from linksim.backend import Tensor
 from linksim.detectors.base import Detector
-from linksim.detectors.ep import ep_states
+from linksim.detectors.ep import accurate_variance, ep_states
 from linksim.detectors.pairs import batch_first, choose_pairs, pair_terms
 from linksim.errors import check_int, check_real
 
@@ -56,7 +56,9 @@ class PairwiseEPDetector(Detector):
         self.num_partners = int(num_partners)
 
     def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
-        state = ep_states(y, h, no, self.points, self.num_iterations, self.damping)[-1]
+        least = accurate_variance(self.points)
+        settings = self.num_iterations, self.damping, least
+        state = ep_states(y, h, no, self.points, *settings)[-1]
         if self.num_dims == 1:
             return state.logits
         pairs = choose_pairs(state, self.num_partners)

@@ -11,7 +11,7 @@ from keras import ops
 from linksim.backend import Tensor
 from linksim.constellation import nearest_pam
 from linksim.detectors.base import Detector
-from linksim.detectors.ep import EPState, ep_states
+from linksim.detectors.ep import EPState, accurate_variance, ep_states, level_distance
 from linksim.detectors.lord import hypotheses
 from linksim.detectors.pairs import (
     FLOOR,
@@ -58,7 +58,7 @@ def evidence(y: Tensor, h: Tensor, no: Tensor, points: np.ndarray) -> Evidence:
         y, h, no: as `Detector.detect` takes them.
         points: float32 [L], the levels.
     """
-    states = ep_states(y, h, no, points, _UPDATES, _DAMPING)
+    states = ep_states(y, h, no, points, _UPDATES, _DAMPING, accurate_variance(points))
     state, n = states[-1], h.shape[-1]
     gains = ops.sum(ops.square(h), axis=1) / (no / 2.0)[:, None]
     marginals = log_probabilities(batch_last(state.logits))
@@ -94,7 +94,7 @@ def _node_features(
     points: np.ndarray,
 ) -> list[Tensor]:
     """Features of each dimension, [N, B] each."""
-    size, distance = len(points), _distance(points)
+    size, distance = len(points), level_distance(points)
     marginals, best, left_out = logs
     soft = log_probabilities(best + left_out)
     entropies = [_entropy(x) for x in (marginals, best, soft)]
@@ -167,10 +167,6 @@ def _pair_features(terms, marginals, pairs, node, points):
             *(pairs.partners(node[i]) for i in (0, 2, 5, 13)),
         ]
     )
-
-
-def _distance(points):
-    return 2.0 * float(np.max(points)) / (len(points) - 1)
 
 
 def _log(x):

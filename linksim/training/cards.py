@@ -59,6 +59,8 @@ def _row(name, card, weights):
     if card["num_bits_per_symbol"] == 1:
         system = f"{streams_of(card)} x BPSK"
     system += f", {card['num_rx']} antennas"
+    if card.get("any_system"):
+        system = "every one"
     steps = "fitted"
     if "steps" in card:
         share = card["steps"] / card["steps_of_recipe"]
@@ -91,6 +93,13 @@ def card_text(card):
         beyond = (
             ", and numbers of streams beyond its range only if this configuration is named"
         )
+    limits = f"Other numbers of streams or bits are refused{beyond}."
+    if card.get("any_system"):
+        limits = "No system is refused."
+    data = (
+        f"**Data.** Training draws channel uses of `{card['scenario']}` on the fly, at an SNR "
+        f"uniform in\n[{low:g}, {high:g}] dB (definition `{card['snr_definition']}`).{more}"
+    )
     compare = "compare it with `mmse` and `ep` on your link"
     if card["task"] in ("autoencoder", "codebook"):
         compare = "compare the error rates of your link with and without it"
@@ -102,11 +111,10 @@ def card_text(card):
 
 {_system_text(card)}
 
-**Data.** Training draws channel uses of `{card["scenario"]}` on the fly, at an SNR uniform in
-[{low:g}, {high:g}] dB (definition `{card["snr_definition"]}`).{more}
+{_DATA_OF_PARTS if card.get("any_system") else data}
 
 {_training_text(card) if "steps" in card else _CODEBOOK_TEXT}
-**Limits.** Other numbers of streams or bits are refused{beyond}. For other channels or SNRs than these,
+**Limits.** {limits} For other channels or SNRs than these,
 {compare} first.
 
 **Command.** `{training_command(card)}`
@@ -126,6 +134,11 @@ def _status_text(card):
 
 
 def _system_text(card):
+    if card.get("any_system"):
+        return (
+            "It detects any number of streams of any square QAM or BPSK with any number of "
+            f"receive antennas. It has {card['num_parameters']} trained parameters."
+        )
     streams = f"{streams_of(card)} streams of {card['num_bits_per_symbol']} bits per symbol"
     text = f"It detects {streams} with {card['num_rx']} receive antennas"
     if card["task"] in ("autoencoder", "codebook"):
@@ -142,6 +155,9 @@ _OWN_FOLDER = """
 FOLDER is the folder of models that this card is in. A detector of your own also needs
 `--import FILE.py`, the file that registers it.
 """
+
+_DATA_OF_PARTS = """**Data.** Training draws channel uses on the fly from the kinds of systems that `[[parts]]` of
+[recipe.toml](recipe.toml) list, each with a range of SNRs of its own."""
 
 _CODEBOOK_TEXT = """**Fitting.** There is one codebook for each position of an LLR and each number of bits.
 """

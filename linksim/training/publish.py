@@ -166,15 +166,25 @@ def reference_rates(recipe, scenario):
     """
     system, teacher = scenario.system, recipe.data.teacher
     names = ["mmse", "ep"]
-    if 2 ** (system.num_bits_per_symbol * (system.num_streams - 1)) <= _MAX_HYPOTHESES:
+    hypotheses = 2 ** (system.num_bits_per_symbol * (system.num_streams - 1))
+    if hypotheses <= _MAX_HYPOTHESES and not recipe.parts:
         names.append("ml")
-    args = {
-        "num_streams": system.num_streams,
-        "num_bits_per_symbol": system.num_bits_per_symbol,
-    }
-    functions = {name: _detection(create_detector(name, **args)) for name in names}
-    if teacher:
-        functions[teacher] = lambda batch: batch["llr"]
+
+    def functions(part):
+        made = {
+            name: _detection(
+                create_detector(
+                    name,
+                    num_streams=part.num_streams,
+                    num_bits_per_symbol=part.num_bits_per_symbol,
+                )
+            )
+            for name in names
+        }
+        if teacher:
+            made[teacher] = lambda batch: batch["llr"]
+        return made
+
     return _held_out_rates(recipe, scenario, functions)
 
 
@@ -182,10 +192,22 @@ def _held_out_rates(recipe, scenario, functions):
     """{name: mean mutual information} on the draws that a recipe is validated on.
 
     Args:
-        functions: {name: function that makes LLRs of a batch of `VectorSource`}.
+        functions: function of a `VectorSource` that returns {name: function that makes
+            LLRs of one of its batches}.
     """
-    source = source_of(recipe, scenario)
+    parts = source_of(recipe, scenario).parts
+    draws = [_rates(part, functions(part)) for part in parts]
+    rows = []
+    for i in range(recipe.validation_batches):
+        part = i % len(parts)
+        rows.append(draws[part](parts[part].keys(VALIDATION, i)))
+    return {
+        name: float(np.mean([float(ops.convert_to_numpy(row[name])) for row in rows]))
+        for name in rows[0]
+    }
 
+
+def _rates(source, functions):
     def rates(keys):
         batch = source.draw(keys)
         return {
@@ -193,12 +215,7 @@ def _held_out_rates(recipe, scenario, functions):
             for name, function in functions.items()
         }
 
-    draw = compiled(rates)
-    rows = [draw(source.keys(VALIDATION, i)) for i in range(recipe.validation_batches)]
-    return {
-        name: float(np.mean([float(ops.convert_to_numpy(row[name])) for row in rows]))
-        for name in functions
-    }
+    return compiled(rates)
 
 
 def _detection(detector):
@@ -216,7 +233,7 @@ def _storage(recipe, scenario, layer):
     exact = [ops.convert_to_numpy(w) for w in trained_weights(layer)]
     for in_8_bits in (False, True):
         assign_weights(layer, stored_arrays(layer, in_8_bits), recipe.name)
-        rates.append(_held_out_rates(recipe, scenario, {"rate": function})["rate"])
+        rates.append(_held_out_rates(recipe, scenario, lambda _: {"rate": function})["rate"])
         for variable, value in zip(trained_weights(layer), exact):
             variable.assign(value)
     if rates[0] - rates[1] >= _MAX_LOSS:
@@ -237,6 +254,8 @@ def make_card(recipe, scenario, layer, training):
         # Whether the weights fit that number of antennas only
         "fixed_num_rx": isinstance(layer, Detector) and layer.built_for_num_rx is not None,
         "num_streams": system.num_streams,
+        # Whether the weights serve every system and channel
+        "any_system": bool(recipe.parts),
         # (low, high) where one model serves several numbers of users
         "streams": list(data.streams),
         "streams_step": data.streams_step,

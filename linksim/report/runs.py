@@ -191,6 +191,8 @@ def _snr_axes(scenario, records):
             "these points."
         )
     for name, definition in SNR_DEFINITIONS.items():
+        if name == "ebno_grid" and link.budget.streams_per_transmitter == 1:
+            continue  # the axis of "ebno"
         if name != own and not definition.per_realization:
             axes[name] = {
                 snr: round(no_to_snr_db(name, no, link.budget), 6) for snr, no in points

@@ -1,8 +1,22 @@
 """SNR definitions by name, and their conversion to the noise variance N0.
 
 The simulator knows one noise quantity: N0, the variance of the complex noise on one
-receive antenna. Symbols have unit power. The papers define SNR in five ways. Each has a
-name here, and every axis label says which one it shows.
+receive antenna. Symbols have unit power. The papers define SNR in five ways, and Sionna in
+one more. Each has a name here, and every axis label says which one it shows.
+
+Eb/N0 comes in two forms, because two conventions are in use. "ebno" has the energy that is
+sent for an information bit: every stream sends symbols of power 1, so K streams send K times
+the power for K times the bits. "ebno_grid" is what `ebnodb2no(ebno_db, m, coderate,
+resource_grid)` of Sionna makes of an axis: it takes the power of a transmitter to be 1, and
+divides N0 by the streams of a transmitter as well, though each of them is sent with power 1
+there too. For one transmitter of K streams, N0 at the same number of dB is therefore K times
+smaller, and curves lie 10 log10(K) dB further left. Without a grid Sionna does not divide,
+and the two are equal.
+
+E|h_ij|^2 in "rx", "frobenius" and "detnet" is `Channel.power`, a mean over all that the
+channel could draw. Where something is drawn once, as H_0 of "gauss-markov" and the matrices of
+"fixed", the papers still refer to that mean, and so does the SNR here; what is measured on
+the draws differs by `Channel.drawn_power / Channel.power`.
 """
 
 from collections.abc import Callable
@@ -22,9 +36,12 @@ class LinkBudget:
         num_streams: transmitted streams K.
         num_bits_per_symbol: bits per symbol.
         coderate: information bits per coded bit; 1 without a code.
-        channel_power: mean energy E|h_ij|^2 of a channel coefficient.
+        channel_power: mean energy E|h_ij|^2 of a channel coefficient, over all that the
+            channel could draw.
         resource_efficiency: share of the transmitted resources that carry data, where
             pilots and cyclic prefixes carry none; 1 without OFDM.
+        streams_per_transmitter: by how many streams Sionna divides the energy of a
+            transmitter; 1 without OFDM.
     """
 
     num_rx: int
@@ -33,6 +50,7 @@ class LinkBudget:
     coderate: float = 1.0
     channel_power: float = 1.0
     resource_efficiency: float = 1.0
+    streams_per_transmitter: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,10 @@ class SnrDefinition:
     per_realization: bool = False
 
 
+def _ebno_no(budget):
+    return 1.0 / (budget.num_bits_per_symbol * budget.coderate * budget.resource_efficiency)
+
+
 def _detnet_no(budget):
     # Real noise has the variance tr(H'H)/K/SNR where symbols are the integers +-1, +-3, ...
     # With symbols of unit power N0 = 2/c * ||H||_F^2/K/SNR, c the energy of an integer one.
@@ -68,10 +90,19 @@ def _detnet_no(budget):
 SNR_DEFINITIONS = {
     "ebno": SnrDefinition(
         "$E_b/N_0$ (dB)",
-        "Sionna's ebnodb2no: energy per information bit, stream and receive antenna",
-        lambda b: 1.0 / (b.num_bits_per_symbol * b.coderate * b.resource_efficiency),
+        "energy sent for an information bit, to N0, with pilots and cyclic prefixes; Sionna's "
+        "ebnodb2no with one stream per transmitter, or without a resource grid",
+        _ebno_no,
         "E<sub>b</sub>/N<sub>0</sub> (dB)",
         "Eb/N0 (dB)",
+    ),
+    "ebno_grid": SnrDefinition(
+        "$E_b/N_0$ of Sionna's grid (dB)",
+        "Sionna's ebnodb2no with a resource grid: as Eb/N0, but the streams of a transmitter "
+        "count as sharing a power of 1",
+        lambda b: _ebno_no(b) / b.streams_per_transmitter,
+        "E<sub>b</sub>/N<sub>0</sub> of Sionna’s grid (dB)",
+        "Sionna's Eb/N0 (dB)",
     ),
     "esno": SnrDefinition(
         "SNR $= 1/N_0$ (dB)",

@@ -13,6 +13,7 @@ from linksim.detectors.real import matvec
 from linksim.errors import InvalidInput
 from linksim.link.costs import detector_costs
 from linksim.link.scenario import load_scenario
+from linksim.quantization.registry import create_quantizer
 from linksim.registry import create_detector, list_detectors
 
 pytestmark = pytest.mark.skipif(
@@ -310,7 +311,12 @@ def test_costs_by_name(rng):
     names = ["mmse", "ml+max-mi:3", "eqnet-l-qr", "sionna-lmmse"]
     costs = detector_costs(scenario, names)
     detector = create_detector("ml", num_streams=2, num_bits_per_symbol=6)
-    # The quantizer is not counted
+    # Of a quantizer the parameters are counted, which a run keeps beside the detector's
+    quantizer = create_quantizer(
+        "max-mi", num_streams=2, num_bits_per_symbol=6, bits=3, pretrained=True
+    )
+    weights = sum(int(np.prod(w.shape)) for w in quantizer.weights)
+    assert costs["ml+max-mi:3"]["parameters"] == weights > 0
     assert costs["ml+max-mi:3"]["flops"] == count_flops(detector, 2).flops
     assert costs["eqnet-l-qr"]["parameters"] > 100_000
     (model,) = costs["eqnet-l-qr"]["weights"]

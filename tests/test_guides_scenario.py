@@ -62,6 +62,18 @@ def test_keys_of_channels(name):
     assert keys_below(f'**`type = "{name}"`**') == expected
 
 
+@pytest.mark.parametrize("model", "ABCDE")
+def test_spreads_of_cdl_channels(model):
+    row = re.search(rf"^\| CDL-{model} \| (.*) \|$", GUIDE.read_text(encoding="utf-8"), re.M)
+    assert row is not None
+    usual = create_channel("cdl", 8, 4, model=model).profile
+    omni = create_channel("cdl", 8, 4, model=model, rx_pattern="omni").profile
+    delays = [f"{1e9 * p.delay_spread:.1f}" for p in (usual, omni)]
+    angles = [f"{p.spreads_deg['azimuth of arrival']:.1f}" for p in (usual, omni)]
+    cells = [f"{usual.gain:.2f}", *("{} ({})".format(*pair) for pair in (delays, angles))]
+    assert row[1].split(" | ") == cells
+
+
 def test_these_are_all_tables_and_channels():
     text = GUIDE.read_text(encoding="utf-8")
     assert set(re.findall(r"^\*\*`\[(\w+)\]`\*\*", text, re.MULTILINE)) == {*TABLES, "channel"}

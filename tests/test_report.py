@@ -14,7 +14,8 @@ from linksim.errors import InvalidInput, ResultFileError
 from linksim.files import load_json
 from linksim.montecarlo.output import write_results
 from linksim.report import build_page, read_runs, write_report
-from linksim.report.cells import measured_costs
+from linksim.report.cells import cost_cells, measured_costs
+from linksim.report.curves import curve_figure
 from tests.conftest import load_script
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -218,6 +219,33 @@ def test_costs_of_other_weights_are_not_shown(results, tmp_path):
     # It has a loop, so its time is known and its operations are not
     assert costs["sdr"]["flops"] is None and costs["sdr"]["us"] > 0
     assert costs["mmse"]["flops"] > 100 and costs["mmse"]["us"] > 0
+
+
+def test_a_quantizer_has_parameters():
+    """The networks and codebooks of EQ-Net behind ML, which has none itself."""
+    (run,) = read_runs([DEFAULT])
+    cells = cost_cells(run, measured_costs(run))
+    assert cells["ml"]["parameters"].text == "0" == cells["mmse"]["parameters"].text
+    quantized = cells["ml+eqnet-mi:6"]
+    assert quantized["parameters"].value > 100_000 and not quantized["parameters"].detail
+    assert quantized["flops"].detail == "without its quantizer"
+
+
+@pytest.mark.parametrize("rate", ["bler", "ber", "ser"])
+def test_no_arrow_stands_over_a_lower_rate_with_many_errors(rate):
+    """The published curve of ML ends with 14 failed blocks, and then none in as many."""
+    (run,) = read_runs([DEFAULT])
+    figure = curve_figure([run], rate, run.definition)
+    bounds = 0
+    for name in run.detectors:
+        seen = [r for r in run.records(name) if r[rate]]
+        for trace in figure.data:
+            if trace.meta["detector"] == name and trace.meta["rate"] == rate:
+                if trace.marker.symbol == "arrow-down-open":
+                    bounds += 1
+                    assert seen[-1]["block_errors"] >= 4
+                    assert max(trace.y) < seen[-1][rate]
+    assert bounds == (rate != "ser")
 
 
 def test_names_are_texts_and_nothing_else(results, tmp_path):

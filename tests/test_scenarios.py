@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from linksim.errors import InvalidInput
+from linksim.link.link import Link
 from linksim.link.scenario import list_scenarios, load_scenario, scenario_from_dict
 from linksim.montecarlo.engine import simulate
 from linksim.names import parse_receiver
@@ -94,6 +95,11 @@ def changed(path, value):
         ("code.type", "turbo", "code.type: got 'turbo'"),
         ("code", {"type": "5g"}, "code.num_info_bits: missing"),
         ("code", {"type": "802.11n", "num_info_bits": 5}, "is \\(648, 324\\)"),
+        ("code", {"type": "5g", "rate": 1.5}, "code.rate: got 1.5"),
+        ("code", {"type": "5g", "rate": float("nan")}, "code.rate: got nan"),
+        ("code", {"type": "5g", "rate": 0.5, "num_info_bits": 40}, "expected one of them"),
+        ("code", {"type": "802.11n", "rate": 0.5}, "expected the 5g code"),
+        ("code.rate", 0.5, "expected the 5g code"),
         ("csi.type", "ls", "needs an \\[ofdm\\] table"),
         ("csi.error_snr_db", 3.0, 'only csi.type = "noisy"'),
         ("ofdm", {}, "needs channel.type = cdl"),
@@ -152,6 +158,49 @@ def test_replace_and_fingerprint():
         scenario.replace(system={"speed": 3})
 
 
+def test_a_rate_is_a_number_of_information_bits():
+    for name in ("cdl-c-8x4-qam16", "cdl-c-64x16-qam16"):
+        scenario = load_scenario(name)
+        by_rate = scenario.replace(code={"num_info_bits": 0, "rate": 0.5})
+        assert by_rate.num_info_bits == scenario.code.num_info_bits == scenario.num_info_bits
+        assert by_rate.description == scenario.description
+        # The same draws go by the same name, and a rate in a file comes back from results
+        assert by_rate.fingerprint() == scenario.fingerprint()
+        assert scenario_from_dict(by_rate.to_dict()) == by_rate
+        assert "rate" not in scenario.to_dict()["code"]
+        other = by_rate.replace(code={"rate": 0.6})
+        assert other.fingerprint() != scenario.fingerprint()
+    code = {"type": "5g", "rate": 0.3333, "num_coded_bits": 648}
+    coded = scenario_from_dict({**MINIMAL, "code": code})
+    link = Link(coded)
+    assert link.num_info_bits == coded.num_info_bits == 216
+    assert link.code.coderate == pytest.approx(1 / 3)
+    for name in ("rayleigh-2x2-qam64", "wesnet-8x8-qam4"):
+        scenario = load_scenario(name)
+        assert scenario.num_info_bits == Link(scenario).num_info_bits
+
+
+def test_a_definition_by_channel_use_needs_a_link_without_grid():
+    with pytest.raises(InvalidInput, match='snr.definition: got "detnet", whose noise'):
+        load_scenario("cdl-c-8x4-qam16").replace(snr={"definition": "detnet"})
+
+
+def test_fingerprints_of_before_hold_where_the_noise_is_the_same():
+    """Without `normalize` "rx" was of another N0 once: those counts are not continued."""
+    scenario = load_scenario("cdl-c-8x4-qam16")
+    rx = {"snr": {"definition": "rx"}}
+    noisy = {"csi": {"type": "noisy", "error_snr_db": 20.0}}
+    unnormalized = {"channel": {"normalize": False}}
+    for changes, before, same in (
+        ({}, "bfa81d49f30f5c1f", True),
+        (rx, "a04b489908f03c87", True),
+        (unnormalized, "f19aff30f9d0dd08", True),
+        ({**unnormalized, **rx}, "40f4a30d4c7e0dff", False),
+        ({**unnormalized, **noisy}, "01d3a449fefc16c7", False),
+    ):
+        assert (scenario.replace(**changes).fingerprint() == before) == same
+
+
 def test_numbers_of_numpy_become_pythons():
     scenario = scenario_from_dict(
         {
@@ -190,8 +239,6 @@ def test_what_was_meant_is_suggested():
 
 
 def test_the_length_of_a_codeword_is_that_of_the_link():
-    from linksim.link.link import Link
-
     for name in ("cdl-c-8x4-qam16", "cdl-c-4x4-qam16-ls", "rayleigh-2x2-qam64"):
         scenario = load_scenario(name)
         assert scenario.num_coded_bits == Link(scenario).code.num_coded_bits

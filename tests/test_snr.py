@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sionna.phy.ofdm import ResourceGrid
 from sionna.phy.utils import ebnodb2no
 
 from linksim.errors import InvalidInput
@@ -19,10 +20,39 @@ def test_formulas_of_the_papers():
 
 
 @pytest.mark.parametrize("m", [2, 4, 6])
-def test_ebno_is_that_of_sionna(m):
-    budget = LinkBudget(1, 1, m, coderate=0.5)
+def test_without_a_grid_both_ebno_are_that_of_sionna(m):
+    budget = LinkBudget(4, 3, m, coderate=0.5)
     expected = ebnodb2no(5.0, m, 0.5)
-    assert snr_db_to_no("ebno", 5.0, budget) == pytest.approx(float(expected), rel=1e-5)
+    for name in ("ebno", "ebno_grid"):
+        assert snr_db_to_no(name, 5.0, budget) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("users, streams", [(1, 4), (2, 4), (4, 4), (1, 1)])
+@pytest.mark.parametrize("pilots", [[2, 11], []])
+def test_ebno_grid_is_that_of_sionna_with_a_grid(users, streams, pilots):
+    """A notebook's `ebnodb2no(ebno_db, m, coderate, resource_grid)` at the same axis."""
+    scenario = load_scenario("cdl-c-8x4-qam16").replace(
+        system={"num_streams": streams},
+        channel={"num_users": users},
+        ofdm={"cyclic_prefix_ratio": 0.25, "pilot_symbols": pilots},
+        code={"num_info_bits": 0, "rate": 0.4},
+    )
+    link = Link(scenario)
+    grid = ResourceGrid(
+        num_ofdm_symbols=14,
+        fft_size=12,
+        subcarrier_spacing=30e3,
+        num_tx=users,
+        num_streams_per_tx=streams // users,
+        cyclic_prefix_length=3,
+        pilot_pattern="kronecker" if pilots else "empty",
+        pilot_ofdm_symbol_indices=pilots or None,
+    )
+    expected = float(ebnodb2no(5.0, 4, link.code.coderate, grid))
+    assert snr_db_to_no("ebno_grid", 5.0, link.budget) == pytest.approx(expected, rel=1e-5)
+    # The other convention has every stream's power
+    other = snr_db_to_no("ebno", 5.0, link.budget)
+    assert other == pytest.approx(expected * (streams // users), rel=1e-5)
 
 
 def test_detnet_noise_is_that_of_its_real_system(rng):

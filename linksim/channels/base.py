@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from linksim.errors import check_int
@@ -66,7 +67,8 @@ class Channel:
 
     Attributes:
         num_rx, num_streams: the arguments.
-        power: mean energy of a coefficient, E|h_ij|^2.
+        power: mean energy of a coefficient, E|h_ij|^2, over all that the channel could
+            draw. SNR definitions and `csi.error_snr_db` refer to it.
         is_real: whether the imaginary part of every coefficient is zero.
         is_correlated: whether antennas are correlated by a coefficient that
             `with_correlation` can replace.
@@ -87,6 +89,26 @@ class Channel:
         check_int("num_streams", num_streams)
         self.num_rx = num_rx
         self.num_streams = num_streams
+
+    @property
+    def drawn_power(self) -> float:
+        """E|h_ij|^2 of the draws of this channel.
+
+        It differs from `power` where something random is drawn once and then stays: by its
+        luck in that draw, every SNR that refers to `power` is off by the same factor.
+        """
+        return self.power
+
+    def describe(self) -> list[str]:
+        """Lines of text about the channel's statistics, for people to read."""
+        lines = [f"E|h|^2: {self.power:.4g}"]
+        if self.drawn_power != self.power:
+            off = 10 * math.log10(self.drawn_power / self.power)
+            lines.append(
+                f"E|h|^2 of what was drawn once: {self.drawn_power:.4g}, so a measured SNR "
+                f"is {off:+.2f} dB off a definition with E|h|^2"
+            )
+        return lines
 
     @property
     def mean_energy(self) -> float:

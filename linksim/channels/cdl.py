@@ -1,30 +1,40 @@
 """Clustered delay line (CDL) channels of 3GPP [TR38901], through Sionna."""
 
+import functools
+
+import numpy as np
 import tensorflow as tf
 from sionna.phy import config
 from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
 from sionna.phy.channel.tr38901 import CDL, AntennaArray
 
 from linksim.channels.base import Channel
+from linksim.channels.profile import End, profile_of
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
 CDL_MODELS = ("A", "B", "C", "D", "E")
 POLARIZATIONS = ("single", "dual")
+PATTERNS = ("38.901", "omni")
 
 
 class CDLChannel(Channel):
     """Frequency responses of uplink CDL channels [TR38901].
 
     Each user has `num_streams / num_users` antennas and sends one stream from each. The
-    channels of users are independent. Arrays are uniform, with one row of antennas half
-    a wavelength apart; with "dual" polarization antennas come in cross-polarized pairs.
-    The receiver's antennas have the 38.901 pattern, those of users are omnidirectional.
+    channels of users are independent. Arrays are uniform rectangles of elements, which with
+    "dual" polarization are cross-polarized pairs of antennas; a row has as many elements as
+    the number of rows leaves. By default the arrays are single rows at half a wavelength,
+    the receiver's elements have the pattern of [TR38901], Table 7.3-1, and those of users
+    are omnidirectional.
+
+    The receiver's elements attenuate what arrives from the side. The delay spread that they
+    leave is therefore another than `delay_spread_ns`, see `profile`.
 
     Args:
         num_rx: receive antennas M.
         num_streams: streams K of all users together.
         model: "A" to "E".
-        delay_spread_ns: RMS delay spread in ns.
+        delay_spread_ns: RMS delay spread in ns, of all clusters at their nominal power.
         carrier_frequency_ghz: carrier frequency in GHz.
         subcarrier_spacing_khz: subcarrier spacing in kHz.
         speed: speed of the users in m/s.
@@ -32,12 +42,20 @@ class CDLChannel(Channel):
         rx_polarization, tx_polarization: "single" or "dual".
         normalize: scale every block to a mean coefficient energy of exactly `power`.
         power: E|h_ij|^2. Without `normalize` it is a factor on top of the antennas' gains.
+        rx_pattern, tx_pattern: pattern of the elements, "38.901" or "omni".
+        rx_rows, tx_rows: rows of elements of the receiver and of each user.
+        rx_row_spacing, tx_row_spacing: distance of the rows in wavelengths.
+        rx_column_spacing, tx_column_spacing: distance of elements of a row in wavelengths.
+        rx_orientation_deg, tx_orientation_deg: bearing, downtilt and slant of the arrays in
+            degrees. At (0, 0, 0) an array faces the azimuth 0, from where the line of sight
+            of the models "D" and "E" arrives.
 
     Attributes:
         subcarrier_spacing: subcarrier spacing in Hz.
+        power: E|h_ij|^2, without `normalize` with the antennas' gains.
 
     Raises:
-        InvalidInput: a value out of range, or "dual" with an odd number of antennas.
+        InvalidInput: a value out of range, or antennas that do not fill the rows.
     """
 
     def __init__(
@@ -54,6 +72,16 @@ class CDLChannel(Channel):
         tx_polarization="single",
         normalize=True,
         power=1.0,
+        rx_pattern="38.901",
+        tx_pattern="omni",
+        rx_rows=1,
+        tx_rows=1,
+        rx_row_spacing=0.5,
+        tx_row_spacing=0.5,
+        rx_column_spacing=0.5,
+        tx_column_spacing=0.5,
+        rx_orientation_deg=(0.0, 0.0, 0.0),
+        tx_orientation_deg=(180.0, 0.0, 0.0),
     ):
         super().__init__(num_rx, num_streams)
         check_choice("channel.model", model, CDL_MODELS)
@@ -65,8 +93,6 @@ class CDLChannel(Channel):
         check_real("channel.speed", speed, low=0)
         check_int("channel.num_users", num_users)
         check_real("channel.power", power, low=0, open_low=True)
-        check_choice("channel.rx_polarization", rx_polarization, POLARIZATIONS)
-        check_choice("channel.tx_polarization", tx_polarization, POLARIZATIONS)
         if not isinstance(normalize, bool):
             raise InvalidInput(f"channel.normalize: got {normalize!r}, expected true or false")
         if num_streams % num_users:
@@ -78,18 +104,78 @@ class CDLChannel(Channel):
         self.subcarrier_spacing = subcarrier_spacing_khz * 1e3
         self.num_users = num_users
         self.normalize = normalize
-        self.power = power
+        self.delay_spread_ns = delay_spread_ns
+        self._power = power
+        rx_spacings = rx_row_spacing, rx_column_spacing
+        tx_spacings = tx_row_spacing, tx_column_spacing
+        rx = "rx", rx_polarization, rx_pattern, rx_rows, rx_spacings
+        tx = "tx", tx_polarization, tx_pattern, tx_rows, tx_spacings
+        self._ends = [
+            (rx_pattern, rx_polarization, _orientation("rx", rx_orientation_deg)),
+            (tx_pattern, tx_polarization, _orientation("tx", tx_orientation_deg)),
+        ]
         self._cdl = CDL(
             model,
             delay_spread_ns * 1e-9,
             carrier,
-            ut_array=_array(num_streams // num_users, tx_polarization, carrier, "tx"),
-            bs_array=_array(num_rx, rx_polarization, carrier, "rx"),
+            ut_array=_array(num_streams // num_users, carrier, *tx),
+            bs_array=_array(num_rx, carrier, *rx),
             direction="uplink",
+            bs_orientation=tf.constant(self._ends[0][2], config.tf_rdtype),
+            ut_orientation=tf.constant(self._ends[1][2], config.tf_rdtype),
             min_speed=float(speed),
             max_speed=float(speed),
         )
         self._rng = config.tf_rng  # created outside of any graph
+
+    @property
+    def power(self):
+        """E|h_ij|^2."""
+        return self._power if self.normalize else self._power * self.profile.gain
+
+    @functools.cached_property
+    def profile(self):
+        """What the antennas leave of the clusters, a `linksim.channels.profile.Profile`.
+
+        Its gain, delay spread and angular spreads follow from the tables of the model, the
+        patterns, the polarizations and the orientations.
+        """
+        cdl = self._cdl  # Sionna keeps the angles of the uplink to itself
+
+        def end(azimuth, zenith, los, pattern, polarization, orientation):
+            slants = (-np.pi / 4, np.pi / 4) if polarization == "dual" else (0.0,)
+            angles = [np.asarray(x[0, 0, 0], np.float64) for x in (azimuth, zenith)]
+            los = tuple(float(x[0, 0, 0]) for x in los) if cdl.los else None
+            return End(*angles, los, pattern, slants, orientation)
+
+        los = cdl._los_aoa, cdl._los_zoa
+        arrival = end(cdl._aoa, cdl._zoa, los, *self._ends[0])
+        los = cdl._los_aod, cdl._los_zod
+        departure = end(cdl._aod, cdl._zod, los, *self._ends[1])
+        return profile_of(
+            np.asarray(cdl.delays, np.float64),
+            np.asarray(cdl._powers[0, 0, 0], np.float64),
+            float(cdl._k_factor[0, 0, 0]) if cdl.los else 0.0,
+            float(cdl._xpr[0, 0, 0, 0, 0]),
+            arrival,
+            departure,
+        )
+
+    def describe(self):
+        """Lines about the channel, see `Channel.describe`."""
+        lines = super().describe()
+        if not self.normalize:
+            gain = 10 * np.log10(self.profile.gain)
+            lines.append(f"antennas' gain: {gain:.2f} dB, which is part of E|h|^2")
+        lines.append(
+            f"RMS delay spread: {1e9 * self.profile.delay_spread:.1f} ns at the receiver's "
+            f"antennas, {self.delay_spread_ns:g} ns of the model"
+        )
+        lines += [
+            f"RMS spread of the {name}: {spread:.1f} degrees"
+            for name, spread in self.profile.spreads_deg.items()
+        ]
+        return lines
 
     def sample(self, key, num_blocks, num_uses, first_block=0):
         """Draw one OFDM symbol per block, with a channel use on each subcarrier.
@@ -127,7 +213,7 @@ class CDLChannel(Channel):
         self._rng.reset(before)
         h = tf.concat(users, axis=3)  # [b, 1, M, K, symbols, subcarriers]
         h = tf.transpose(h[:, 0], [0, 3, 4, 1, 2])
-        return h * tf.cast(self.power**0.5, h.dtype)
+        return h * tf.cast(self._power**0.5, h.dtype)
 
     def _user(self, num_blocks, num_symbols, symbol_rate, frequencies):
         a, tau = self._cdl(num_blocks, num_symbols, symbol_rate)
@@ -135,18 +221,40 @@ class CDLChannel(Channel):
         return h[:, :, :, 0]
 
 
-def _array(num_antennas, polarization, carrier, side):
+def _array(num_antennas, carrier, side, polarization, pattern, rows, spacings):
+    check_choice(f"channel.{side}_polarization", polarization, POLARIZATIONS)
+    check_choice(f"channel.{side}_pattern", pattern, PATTERNS)
+    check_int(f"channel.{side}_rows", rows)
+    for direction, spacing in zip(("row", "column"), spacings):
+        check_real(f"channel.{side}_{direction}_spacing", spacing, low=0, open_low=True)
     pair = 2 if polarization == "dual" else 1
     if num_antennas % pair:
         raise InvalidInput(
             f"channel.{side}_polarization: dual needs an even number of antennas, got "
             f"{num_antennas}"
         )
+    if num_antennas // pair % rows:
+        raise InvalidInput(
+            f"channel.{side}_rows: got {rows}, expected a divisor of the "
+            f"{num_antennas // pair} elements of an array"
+        )
     return AntennaArray(
-        num_rows=1,
-        num_cols=num_antennas // pair,
+        num_rows=rows,
+        num_cols=num_antennas // pair // rows,
         polarization=polarization,
         polarization_type="cross" if polarization == "dual" else "V",
-        antenna_pattern="omni" if side == "tx" else "38.901",
+        antenna_pattern=pattern,
         carrier_frequency=carrier,
+        vertical_spacing=spacings[0],
+        horizontal_spacing=spacings[1],
     )
+
+
+def _orientation(side, degrees):
+    """Bearing, downtilt and slant in radians, checked."""
+    name = f"channel.{side}_orientation_deg"
+    if not isinstance(degrees, (list, tuple)) or len(degrees) != 3:
+        raise InvalidInput(f"{name}: got {degrees!r}, expected [bearing, downtilt, slant]")
+    for angle in degrees:
+        check_real(name, angle, low=-360, high=360)
+    return tuple(float(np.deg2rad(angle)) for angle in degrees)

@@ -25,6 +25,7 @@ class FixedChannel(Channel):
 
     Attributes:
         channels: the matrices, complex64 [num_channels, M, K], NumPy.
+        power: E|h_ij|^2 of the other channel. The matrices have `drawn_power`.
 
     Raises:
         InvalidInput: a value out of range, or what the other channel refuses.
@@ -48,6 +49,11 @@ class FixedChannel(Channel):
         self.power, self.is_real = drawn.power, drawn.is_real
         key = stream_keys(1, realization_seed)[0]
         self.channels = ops.convert_to_numpy(drawn.fixed(key, num_channels))
+
+    @property
+    def drawn_power(self):
+        """E|h_ij|^2 of the matrices, which come equally often."""
+        return float(np.mean(np.abs(self.channels) ** 2))
 
     def fixed(self, key, num_channels):
         if num_channels != len(self.channels):

@@ -17,6 +17,11 @@ class GaussMarkovChannel(Channel):
     its channel uses are spread evenly. Coefficients have power 1/M, so the received SNR
     is K/(M N0), eq. 6.
 
+    That is a mean over the draws of H_0. A run has one H_0, with the energy that its seed
+    gave it, and with rho near 1 its sequences stay near it: their energy is `drawn_power`.
+    The default system of 4x2 has 1.1 dB more than 1/M on its sequences and 1.4 dB more at
+    H_0. With another `innovation_power` the energy changes from hop to hop, too.
+
     Args:
         num_rx: receive antennas M.
         num_streams: streams K.
@@ -67,6 +72,14 @@ class GaussMarkovChannel(Channel):
         left = symmetric_root(exponential_correlation(num_rx, rho_k))
         right = symmetric_root(exponential_correlation(num_streams, rho_k))
         self.h0 = (left @ (white[0] + 1j * white[1]) @ right).astype(np.complex64)
+
+    @property
+    def drawn_power(self):
+        """E|h_ij|^2 of sequences that start from this H_0, a mean over the hops in use."""
+        kept = self.rho ** (2 * np.arange(self.num_hops + 1))
+        first = float(np.mean(np.abs(self.h0) ** 2))
+        of_hops = kept * first + (1 - kept) * self.power * self.innovation_power
+        return float(of_hops[self.hop] if self.hop >= 0 else np.mean(of_hops))
 
     def hop_of_use(self, num_uses):
         """The hop, 0 to `num_hops`, of each channel use of a block: int [num_uses]."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DEFAULT_SCENARIO = "cdl-c-8x4-qam16"
+COUNTS = "counts.jsonl"
 
 
 def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
@@ -116,7 +117,13 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
     add(
         "--replay",
         metavar="DETECTOR:SNR:BLOCK",
-        help="re-create one block as a .npz file instead of a run",
+        help="re-create one block of a run as a .npz file, with the batches of that run; its "
+        "errors have to be those that were counted",
+    )
+    add(
+        "--describe",
+        action="store_true",
+        help="say what the scenario's code, SNR and channel amount to, and exit",
     )
     for what in ("scenarios", "detectors", "quantizers", "models"):
         add(f"--list-{what}", action="store_true", help=f"list the {what} and exit")
@@ -156,7 +163,12 @@ def chosen_scenario(args: argparse.Namespace) -> Scenario:
         info = 324 if args.code == "5g" else 0
         coded = 648 if args.code == "5g" and scenario.ofdm is None else 0
         scenario = scenario.replace(
-            code={"type": args.code, "num_info_bits": info, "num_coded_bits": coded}
+            code={
+                "type": args.code,
+                "num_info_bits": info,
+                "num_coded_bits": coded,
+                "rate": 0.0,
+            }
         )
     return scenario.replace(name=name)
 
@@ -191,14 +203,22 @@ def _run(args: argparse.Namespace) -> int:
     if args.seed:
         folder = folder.with_name(f"{folder.name}-seed{args.seed}")
     points = parse_snr(args.snr)
+    counts = folder / COUNTS
     replayed = parse_replay(args.replay) if args.replay else None
+    if replayed is not None and not counts.exists():
+        raise InvalidInput(f"--replay: there is no {counts}, expected the run of the block")
 
     # After everything that can be refused quickly
     start_keras()
+    if args.describe:
+        from linksim.link.describe import describe_link
+
+        console.print("\n".join(describe_link(scenario)), soft_wrap=True, markup=False)
+        return 0
+    if replayed is not None:
+        return _replay(args, scenario, counts, replayed, console)
     if args.memory is not None:
         scenario = _with_batches_for(args, scenario, detectors, console)
-    if replayed is not None:
-        return _replay(args, scenario, folder, replayed, console)
     return _simulate(args, scenario, detectors, points, folder, console)
 
 
@@ -251,17 +271,19 @@ def parse_replay(text: str) -> tuple[str, float, int]:
 def _replay(
     args: argparse.Namespace,
     scenario: Scenario,
-    folder: Path,
+    counts: Path,
     replayed: tuple[str, float, int],
     console: Console,
 ) -> int:
-    """Write one block of a run to a file."""
+    """Write one block of a run, whose raw counts are given, to a file beside them."""
     from linksim.montecarlo.replay import replay_block, save_replay
 
     name, snr_db, block = replayed
-    arrays = replay_block(scenario, name, snr_db, block, seed=args.seed, xla=args.xla)
+    arrays = replay_block(
+        scenario, name, snr_db, block, seed=args.seed, xla=args.xla, store_path=counts
+    )
     # Windows has no files with a colon in their names
-    path = folder / f"replay-{name.replace(':', '-')}-{snr_db:g}dB-{block}.npz"
+    path = counts.parent / f"replay-{name.replace(':', '-')}-{snr_db:g}dB-{block}.npz"
     save_replay(arrays, path)
     console.print(
         f"{arrays['bit_errors']} of {len(arrays['bits'])} bits wrong; {path}",
@@ -305,7 +327,7 @@ def _simulate(
             max_blocks=args.max_blocks,
             relative_width=args.relative_width,
             seed=args.seed,
-            store_path=folder / "counts.jsonl",
+            store_path=folder / COUNTS,
             fresh=args.fresh,
             xla=args.xla,
             reference=args.reference,

@@ -211,4 +211,5 @@ def create_code(code, num_bits_available):
     num_coded_bits = code.num_coded_bits or num_bits_available
     if not num_coded_bits:
         raise InvalidInput("code.num_coded_bits: missing, there is no grid to fill")
-    return NRLDPC(code.num_info_bits, num_coded_bits, code.num_iterations, code.cn_update)
+    num_info_bits = code.info_bits_of(num_coded_bits)
+    return NRLDPC(num_info_bits, num_coded_bits, code.num_iterations, code.cn_update)

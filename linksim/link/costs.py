@@ -26,7 +26,8 @@ def detector_costs(
     Args:
         scenario: the `Scenario`; learned detectors come with the weights that a run of it
             takes.
-        names: names of receivers, see `linksim.names`; quantizers are not counted.
+        names: names of receivers, see `linksim.names`. Of a quantizer the parameters count,
+            its operations and its time do not.
         inputs: `y [B, M]`, `h [B, M, K]` complex64 and `no [B]` float32 to time the
             detectors on, or None to leave the time out.
         repeats: calls of each detector, in turn.
@@ -48,7 +49,8 @@ def detector_costs(
         costs[name]["weights"] = receiver.weights
         try:
             counted = count_flops(receiver.detector, scenario.system.num_rx)
-            costs[name].update(flops=counted.flops, parameters=counted.parameters)
+            parameters = counted.parameters + _num_weights(receiver.quantizer)
+            costs[name].update(flops=counted.flops, parameters=parameters)
         except InvalidInput:  # a loop, for instance: a graph does not say how often it runs
             pass
         if inputs is not None:
@@ -57,3 +59,8 @@ def detector_costs(
         for name, seconds in interleaved_seconds(calls, repeats).items():
             costs[name]["us"] = 1e6 * float(np.median(seconds)) / len(inputs[0])
     return costs
+
+
+def _num_weights(layer):
+    """How many numbers the weights of a layer hold; 0 for None."""
+    return 0 if layer is None else int(sum(np.prod(w.shape) for w in layer.weights))

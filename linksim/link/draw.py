@@ -111,11 +111,12 @@ class Front:
     Attributes:
         channel: the `linksim.channels.Channel`.
         num_uses: channel uses of a block, or None where the sender decides.
-        resource_efficiency: see `linksim.snr.LinkBudget`.
+        resource_efficiency, streams_per_transmitter: see `linksim.snr.LinkBudget`.
     """
 
     num_uses = None
     resource_efficiency = 1.0
+    streams_per_transmitter = 1
 
     def __init__(self, channel):
         self.channel = channel
@@ -175,6 +176,7 @@ class NoisyCSI(Front):
         super().__init__(front.channel)
         self.num_uses = front.num_uses
         self.resource_efficiency = front.resource_efficiency
+        self.streams_per_transmitter = front.streams_per_transmitter
         self.front = front
         self._variance = front.channel.power * 10 ** (-error_snr_db / 10)
 

@@ -98,6 +98,7 @@ class Link:
             coderate=self.code.coderate,
             channel_power=self.channel.power,
             resource_efficiency=self.front.resource_efficiency,
+            streams_per_transmitter=self.front.streams_per_transmitter,
         )
 
     def _create_code(self):

@@ -40,6 +40,7 @@ class OFDMFront(Front):
         self.num_uses = len(self.data)
         resources = ofdm.num_symbols * ofdm.num_subcarriers
         self.resource_efficiency = self.num_uses / resources / (1.0 + ofdm.cyclic_prefix_ratio)
+        self.streams_per_transmitter = channel.num_streams // channel.num_users
         self._map = ResourceGridMapper(self.resource_grid)
 
     def transmit(self, x, keys, no, first_block=0):

@@ -49,8 +49,8 @@ class Code:
     """Channel code, decoder and interleaver.
 
     "802.11n" is the (648, 324) LDPC code. The "5g" code has `num_info_bits` information
-    bits, and is as long as `num_coded_bits` or the OFDM grid says. With "none" there is no
-    code, and a block is `uses_per_block` channel uses.
+    bits or the `rate`, and is as long as `num_coded_bits` or the OFDM grid says. With "none"
+    there is no code, and a block is `uses_per_block` channel uses.
     """
 
     type: str = "none"
@@ -60,6 +60,7 @@ class Code:
     cn_update: str = "boxplus"
     interleaver_seed: int = -1
     uses_per_block: int = 1
+    rate: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("code.type", self.type, CODES)
@@ -69,13 +70,30 @@ class Code:
         check_choice("code.cn_update", self.cn_update, CN_UPDATES)
         check_int("code.interleaver_seed", self.interleaver_seed, minimum=-1)
         check_int("code.uses_per_block", self.uses_per_block)
-        if self.type == "5g" and not self.num_info_bits:
-            raise InvalidInput("code.num_info_bits: missing, the 5g code needs it")
+        check_real("code.rate", self.rate, low=0, high=1)
+        if self.rate and self.type != "5g":
+            raise InvalidInput(
+                f'code.rate: got {self.rate} with code.type = "{self.type}", expected the 5g '
+                "code, whose rate can be chosen"
+            )
+        if self.rate and self.num_info_bits:
+            raise InvalidInput(
+                f"code: got num_info_bits = {self.num_info_bits} and rate = {self.rate}, "
+                "expected one of them; 0 takes a key back"
+            )
+        if self.type == "5g" and not (self.num_info_bits or self.rate):
+            raise InvalidInput(
+                "code.num_info_bits: missing, the 5g code needs it or code.rate"
+            )
         if self.type == "802.11n" and (self.num_info_bits or self.num_coded_bits):
             raise InvalidInput(
                 "code: num_info_bits and num_coded_bits belong to the 5g code; the "
                 "802.11n code is (648, 324)"
             )
+
+    def info_bits_of(self, num_coded_bits: int) -> int:
+        """Information bits of the 5g code; a `rate` is rounded to a whole number of them."""
+        return self.num_info_bits or round(self.rate * num_coded_bits)
 
 
 @dataclass(frozen=True)
@@ -195,6 +213,11 @@ class Scenario:
         check_choice("channel.type", self.channel["type"], list_channels())
         if self.ofdm is not None and self.channel["type"] != "cdl":
             raise InvalidInput("ofdm: an OFDM grid needs channel.type = cdl")
+        if self.ofdm is not None and SNR_DEFINITIONS[self.snr.definition].per_realization:
+            raise InvalidInput(
+                f'snr.definition: got "{self.snr.definition}", whose noise follows each '
+                "channel use, expected another one with an [ofdm] table"
+            )
         if self.csi.type == "ls":
             if self.ofdm is None:
                 raise InvalidInput('csi.type: "ls" needs an [ofdm] table with pilots')
@@ -210,7 +233,7 @@ class Scenario:
         elif self.code.type == "802.11n":
             parts.append("802.11n LDPC (648, 324)")
         else:
-            parts.append(f"5G LDPC ({self.num_coded_bits}, {self.code.num_info_bits})")
+            parts.append(f"5G LDPC ({self.num_coded_bits}, {self.num_info_bits})")
         if self.csi.type == "noisy":
             parts.append(f"CSI error {self.csi.error_snr_db:g} dB")
         elif self.csi.type == "ls":
@@ -230,11 +253,22 @@ class Scenario:
             uses = data_symbols * self.ofdm.num_subcarriers
         return uses * self.system.num_streams * self.system.num_bits_per_symbol
 
+    @property
+    def num_info_bits(self) -> int:
+        """Information bits of a block."""
+        if self.code.type == "none":
+            return self.num_coded_bits
+        if self.code.type == "802.11n":
+            return 324
+        return self.code.info_bits_of(self.num_coded_bits)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, as in the TOML file plus `name`."""
         tables = dataclasses.asdict(self)
         if self.ofdm is None:
             del tables["ofdm"]
+        if not self.code.rate:
+            del tables["code"]["rate"]
         return tables
 
     def replace(self, name: str | None = None, **tables: Any) -> Scenario:
@@ -262,6 +296,15 @@ class Scenario:
         data = self.to_dict()
         data["batch_size"] = self.run.batch_size
         data["snr_definition"] = self.snr.definition
+        if data["code"].pop("rate", 0):
+            data["code"]["num_info_bits"] = self.num_info_bits
+        tables = self.channel, self.channel.get("options")
+        unnormalized = any(isinstance(t, dict) and t.get("normalize") is False for t in tables)
+        if unnormalized and (
+            self.snr.definition in ("rx", "frobenius") or self.csi.type == "noisy"
+        ):
+            # Their power was taken for 1 once: counts of that time are of other noise
+            data["power"] = "with the antennas' gains"
         for key in ("name", "title", "run", "snr"):
             del data[key]
         text = json.dumps(data, sort_keys=True)

@@ -16,7 +16,7 @@ from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.jobs import run_job
 from linksim.montecarlo.remote import RemoteBatches
 from linksim.montecarlo.schedule import Schedule, StopRule
-from linksim.montecarlo.statistics import paired_gaps
+from linksim.montecarlo.statistics import bound_by_blocks, paired_gaps
 from linksim.montecarlo.store import CountStore
 from linksim.names import parse_receiver
 from linksim.provenance import provenance
@@ -206,10 +206,11 @@ def _store(simulator, seed, path, fresh):
 def _records(store, simulator):
     records = []
     for name in simulator.receivers:
+        curve = []
         for point in store.points(name):
             c = store.total(name, point)
             ber, bler, ser = c.ber_interval(), c.bler_interval(), c.ser_interval()
-            records.append(
+            curve.append(
                 {
                     "detector": name,
                     "snr_db": point,
@@ -232,6 +233,7 @@ def _records(store, simulator):
                     "seconds": round(c.seconds, 3),
                 }
             )
+        records += bound_by_blocks(curve)
     return records
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from linksim.errors import check_int, check_real
+from linksim.errors import InvalidInput, ResultFileError, check_int, check_real
 from linksim.link.simulator import LinkSimulator
+from linksim.montecarlo.store import read_counts
 
 
-def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
+def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto", store_path=None):
     """Draw, detect and decode one block again.
 
     Args:
@@ -18,9 +19,16 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
         block: number of the block at that point, from 0.
         seed: of the run.
         xla: "auto", "on" or "off".
+        store_path: the run's file of raw counts. It says how many blocks the run drew
+            together, on which every draw depends, and the errors of the block's batch are
+            compared with its counts. With None the batch size is that of the scenario, and
+            nothing is compared.
 
     Raises:
-        InvalidInput: an unknown name, or an SNR or block that no run has.
+        InvalidInput: an unknown name, an SNR or block that no run has, or that the run of
+            `store_path` does not have.
+        ResultFileError: the file is corrupted or of other draws, or what failed in its
+            batch is not what fails now.
 
     Returns:
         Dictionary of arrays: `bits` and `bits_hat` [k], `bit_errors`, `symbols` and
@@ -31,10 +39,19 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
     """
     check_int("block", block, minimum=0)
     check_real("snr_db", snr_db, low=-200, high=200)
+    if store_path is not None:
+        scenario, counts = _as_drawn(scenario, seed, store_path)
     simulator = LinkSimulator(scenario, xla)
-    name = simulator.add_detector(detector).name
+    receiver = simulator.add_detector(detector)
+    name = receiver.name
     batch, index = divmod(block, scenario.run.batch_size)
+    if store_path is not None:
+        stored = _stored(counts, receiver, float(snr_db), block, batch, store_path)
     draws = simulator.draw(seed, snr_db, batch)
+    if store_path is not None:
+        # By the compiled functions that the run counted with
+        errors, _, _ = simulator.errors(name, draws)
+        _compare(stored, errors, batch, index, store_path)
     llrs, symbols = simulator.detect(name, draws)
     link = simulator.link
     codeword = link.codeword_llrs(llrs)
@@ -56,6 +73,62 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto"):
     for name, value in link.code.decoder_state(codeword).items():
         arrays[name] = value[index]
     return arrays
+
+
+def _as_drawn(scenario, seed, path):
+    """The scenario with the batch size of the run, and what its file holds."""
+    identity, counts = read_counts(path)
+    size = identity.get("batch_size")
+    check_int(f"{path}: batch_size", size)
+    scenario = scenario.replace(run={"batch_size": size})
+    for key, value in (("seed", seed), ("fingerprint", scenario.fingerprint())):
+        if identity.get(key) != value:
+            raise ResultFileError(
+                f"{path}: made with {key} = {identity.get(key)!r}, this scenario has "
+                f"{value!r}, so its blocks cannot be made again"
+            )
+    return scenario, counts
+
+
+def _stored(counts, receiver, snr_db, block, batch, path):
+    """The `BatchResult` of the batch with a block."""
+    if (receiver.key, snr_db, batch) in counts:
+        return counts[receiver.key, snr_db, batch]
+    points = sorted({snr for key, snr, _ in counts if key == receiver.key})
+    if not points:
+        known = ", ".join(dict.fromkeys(key for key, _, _ in counts))
+        raise InvalidInput(
+            f"replay: got the detector {receiver.key!r}, expected one that {path} has: "
+            f"{known or 'there is none'}"
+        )
+    if snr_db not in points:
+        raise InvalidInput(
+            f"replay: got {snr_db:g} dB, expected a point at which {path} has "
+            f"{receiver.name}: {', '.join(f'{p:g}' for p in points)}"
+        )
+    held = sum(
+        result.counts.blocks
+        for (key, snr, _), result in counts.items()
+        if (key, snr) == (receiver.key, snr_db)
+    )
+    raise InvalidInput(
+        f"replay: got block {block}, expected less than {held}, the blocks of "
+        f"{receiver.name} at {snr_db:g} dB in {path}"
+    )
+
+
+def _compare(stored, errors, batch, index, path):
+    """Refuse a batch whose errors are not those that were counted."""
+    was, now = stored.counts.bit_errors, int(errors.sum())
+    if was == now and np.array_equal(stored.failed, errors > 0):
+        return
+    outcome = ("was decoded without an error", "failed")
+    raise ResultFileError(
+        f"{path}: batch {batch} had {was} bit errors in {stored.counts.block_errors} blocks, "
+        f"and block {index} of it {outcome[int(stored.failed[index])]}; now it has {now} in "
+        f"{np.count_nonzero(errors)}, and the block {outcome[int(errors[index] > 0)]}. The run "
+        "had other software, another kind of machine, or another --xla"
+    )
 
 
 def save_replay(arrays, path):

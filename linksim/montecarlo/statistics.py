@@ -100,6 +100,33 @@ def clustered_interval(
     return binomial_interval(rate * effective, effective, confidence)
 
 
+def bound_by_blocks(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records of one detector, with a better upper bound where a BER or SER is zero.
+
+    `clustered_interval` has to allow for blocks that are wrong in every bit, and its bound
+    may stand above the rate that was measured at an SNR before. That rate tells how many
+    bits, or symbols, a failed block holds, and at higher SNR it holds hardly more. The bound
+    is therefore the upper end of the BLER's interval times the share of wrong bits in the
+    failed blocks of the highest SNR below at which there are errors.
+
+    Args:
+        records: those of `linksim.simulate` for one detector, ascending in SNR.
+
+    Returns:
+        Records in the same order; those that change are copies.
+    """
+    bounded, share = [], {"ber": 1.0, "ser": 1.0}
+    for record in records:
+        for rate, known in share.items():
+            if record[rate] and record["block_errors"]:
+                share[rate] = min(record[rate] / record["bler"], 1.0)
+            elif not record[rate]:
+                high = min(record[f"{rate}_high"], record["bler_high"] * known)
+                record = {**record, f"{rate}_high": high}
+        bounded.append(record)
+    return bounded
+
+
 def crossing(
     snr_db: Sequence[float] | np.ndarray, rates: Sequence[float] | np.ndarray, target: float
 ) -> float | None:

@@ -196,6 +196,36 @@ class CountStore:
         self.close()
 
 
+def read_counts(path):
+    """What a file of counts holds, read while a run may be writing to it.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The identity of the draws, and {(detector, snr_db, batch): `BatchResult`}, with
+        detectors as the file names them.
+
+    Raises:
+        ResultFileError: the file is unreadable, corrupted or something else.
+    """
+    try:
+        lines = Path(path).read_bytes().split(b"\n")[:-1]  # the last one may still be growing
+    except OSError as error:
+        raise ResultFileError(f"{path}: cannot read ({error.strerror})") from None
+    results = {}
+    try:
+        identity = json.loads(lines[0]) if lines else None
+        if not isinstance(identity, dict) or identity.get("format") != FORMAT:
+            raise ResultFileError(f"{path}: not a result file of linksim")
+        for line in lines[1:]:
+            for detector, snr_db, batch, result in _parse(json.loads(line)):
+                results[detector, snr_db, batch] = result
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ResultFileError(f"{path}: corrupted ({error})") from None
+    return identity, results
+
+
 def _checksum(entry):
     return zlib.crc32(json.dumps(entry).encode())
 

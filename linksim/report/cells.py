@@ -152,7 +152,7 @@ def cost_cells(
     cells: dict[str, dict[str, Cell]] = {}
     for name in run.detectors:
         cost = costs.get(name, {})
-        detail = "without its quantizer" if "+" in name and "+latent" not in name else ""
+        quantized = "+" in name and "+latent" not in name
         cells[name] = {}
         for key in ("flops", "parameters", "us"):
             value = cost.get(key)
@@ -160,7 +160,9 @@ def cost_cells(
                 cells[name][key] = NOTHING
                 continue
             text = f"{value:.3g}" if key == "us" else f"{value:,}"
-            cells[name][key] = Cell(text, detail if value else "", value)
+            # Its parameters are counted, see `detector_costs`
+            detail = "without its quantizer" if quantized and key != "parameters" else ""
+            cells[name][key] = Cell(text, detail, value)
     return cells
 
 

@@ -12,6 +12,7 @@ from linksim.errors import InvalidInput, ResultFileError
 from linksim.files import load_json
 from linksim.link.scenario import Scenario, scenario_from_dict
 from linksim.montecarlo.output import RATES
+from linksim.montecarlo.statistics import bound_by_blocks
 from linksim.snr import SNR_DEFINITIONS, no_to_snr_db
 
 # {rate: (key of the number counted, key of the number of errors)}
@@ -56,7 +57,8 @@ class ReportRun:
     def records(self, detector: str) -> list[dict[str, Any]]:
         """The records of a detector, in ascending order of the SNR."""
         mine = [r for r in self.results["records"] if r["detector"] == detector]
-        return sorted(mine, key=lambda r: r["snr_db"])
+        # Files of before have wider bounds where there is no error
+        return bound_by_blocks(sorted(mine, key=lambda r: r["snr_db"]))
 
 
 def read_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
@@ -191,6 +193,8 @@ def _snr_axes(scenario, records):
             "these points."
         )
     for name, definition in SNR_DEFINITIONS.items():
+        if name == "ebno_grid" and link.budget.streams_per_transmitter == 1:
+            continue  # the axis of "ebno"
         if name != own and not definition.per_realization:
             axes[name] = {
                 snr: round(no_to_snr_db(name, no, link.budget), 6) for snr, no in points

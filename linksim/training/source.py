@@ -312,7 +312,7 @@ def _range(name, value, low, high):
 
 def _check_data(scenario, batch_size, seed, copies, num_channels, streams, rho):
     """Refuse arguments of a `VectorSource` that are wrong or exclude each other."""
-    if scenario.ofdm is not None or scenario.snr.definition == "ebno":
+    if scenario.ofdm is not None or scenario.snr.definition in ("ebno", "ebno_grid"):
         raise InvalidInput(
             f"scenario: {scenario.name} has an OFDM grid or Eb/N0; training draws "
             "single channel uses of an SNR per channel use"

@@ -1,0 +1,43 @@
+"""What a scenario amounts to, in lines of text."""
+
+from linksim.link.link import Link
+from linksim.snr import SNR_DEFINITIONS, no_to_snr_db, snr_db_to_no
+
+
+def describe_link(scenario):
+    """Lines about a scenario's sizes, code, SNR and channel, for people to read.
+
+    Args:
+        scenario: a `linksim.link.scenario.Scenario`.
+
+    Returns:
+        list of str.
+
+    Raises:
+        InvalidInput: the link cannot be built.
+    """
+    link, system = Link(scenario), scenario.system
+    lines = [
+        f"{scenario.name}: {scenario.description}",
+        f"{system.num_rx} receive antennas, {system.num_streams} streams, "
+        f"{system.num_bits_per_symbol} bits per symbol",
+        f"block: {link.num_uses} channel uses, {link.num_info_bits} information bits in "
+        f"{link.code.num_coded_bits} coded bits, rate {link.code.coderate:.4g}",
+    ]
+    own = SNR_DEFINITIONS[scenario.snr.definition]
+    no = snr_db_to_no(scenario.snr.definition, 0.0, link.budget)
+    lines.append(f"SNR: {scenario.snr.definition}, {own.source}")
+    others = [
+        f"{no_to_snr_db(name, no, link.budget):.2f} dB by {name}"
+        for name, definition in SNR_DEFINITIONS.items()
+        if name != scenario.snr.definition and not definition.per_realization
+    ]
+    mean = "a mean N0" if own.per_realization else "N0"
+    lines.append(f"0 dB are {mean} of {no:.4g}; {', '.join(others)}")
+    if scenario.csi.type == "noisy":
+        lines.append(
+            f"channel knowledge: E|h|^2 / E|error|^2 = {scenario.csi.error_snr_db:g} dB"
+        )
+    return lines + [
+        f"channel {scenario.channel['type']}: {t}" for t in link.channel.describe()
+    ]

@@ -26,6 +26,8 @@ class Entry:
         options: options of the target that the name stands for.
         learned: whether it has weights that are trained.
         own: whether a user registered it, as opposed to linksim itself.
+        revision: grows when the results of the name's default options change, so that
+            counts of before are not added to those of now.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Entry:
     options: Mapping[str, Any] = field(default_factory=dict)
     learned: bool = False
     own: bool = False
+    revision: int = 1
 
     def load(self) -> Callable[..., Any]:
         """The class or function behind the name."""

@@ -26,8 +26,9 @@ def _entry(
     summary: str,
     options: Mapping[str, Any] | None = None,
     learned: bool = False,
+    revision: int = 1,
 ) -> Entry:
-    return Entry(name, f"linksim.{target}", summary, options or {}, learned)
+    return Entry(name, f"linksim.{target}", summary, options or {}, learned, revision=revision)
 
 
 DETECTORS = Registry(
@@ -88,7 +89,7 @@ DETECTORS = Registry(
             "detectors.kbest:KBestDetector",
             "K-best: breadth-first tree search that keeps the k best paths",
         ),
-        _entry("ep", "detectors.ep:EPDetector", "Expectation propagation"),
+        _entry("ep", "detectors.ep:EPDetector", "Expectation propagation", revision=2),
         _entry(
             "pep",
             "detectors.pep:PairwiseEPDetector",

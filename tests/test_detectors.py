@@ -335,7 +335,7 @@ def test_ep_is_its_recursion(rng):
             precision = 0.1 * np.where(keep, precision, new) + 0.9 * precision
             shift = 0.1 * new_shift + 0.9 * shift
         expected.append(pam_llrs(z, cavity, m))
-    detector = make("ep", 4, m, num_iterations=5, demapping_method="app")
+    detector = make("ep", 4, m, num_iterations=5, damping=0.9)
     np.testing.assert_allclose(run(detector, y, h, no), expected, rtol=2e-2, atol=2e-2)
 
 

@@ -107,8 +107,14 @@ def _damped(new, old, damping):
 class EPDetector(Detector):
     """Expectation propagation (EP) [Cespedes14].
 
-    Moment matching refines a Gaussian factor for each real dimension. The variance floor
-    is that of Sionna's `EPDetector`, whose LLRs `num_iterations=10, damping=0.9` gives.
+    Moment matching refines a Gaussian factor for each real dimension. More iterations help
+    a little on channels with independent entries, and make LLRs far too sure where the
+    channel is ill-conditioned: with Sionna's ten iterations, a CDL-C link of 16 antennas
+    and 8 streams loses most of the information that LMMSE has. The default is never behind
+    LMMSE there, and loses least to the best setting of each of nine links; see
+    results/papers/pepnet. The options `num_iterations=10, damping=0.9,
+    demapping_method="maxlog"` give the LLRs of Sionna's `EPDetector`, whose variance floor
+    this has.
 
     Args:
         num_iterations: the number of cavities, the last of which gives the LLRs; one is
@@ -119,10 +125,8 @@ class EPDetector(Detector):
         InvalidInput: (a `ValueError`) an option is out of range.
     """
 
-    demapping_methods = ("maxlog", "app")
-
     def __init__(
-        self, *args: Any, num_iterations: int = 10, damping: float = 0.9, **kwargs: Any
+        self, *args: Any, num_iterations: int = 2, damping: float = 0.3, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         check_int("num_iterations", num_iterations)

@@ -33,7 +33,7 @@ class Receiver:
         weights: {"<model>/<configuration>": SHA-256} of all trained weights in use; of a
             layer that was passed, {its class: a hash of its options and weights}.
         key: what its counts are stored under: its name, and a hash of its weights where
-            it has any.
+            it has any, and of the revision of its detector where there was another.
     """
 
     name: str
@@ -104,7 +104,11 @@ def _of_spec(spec, scenario):
             raise InvalidInput(f"detector: {spec.detector} has no operating points")
         detector = detector.slim(**spec.operating_point)
     check_column_rank(detector, scenario.system.num_rx, spec.detector)
-    return Receiver(spec.text, detector, spec.detection, quantizer, weights)
+    content = "".join(sorted(weights.values()))
+    if entry.revision > 1:
+        content += f"revision {entry.revision}"
+    key = _key(spec.text, content.encode())
+    return Receiver(spec.text, detector, spec.detection, quantizer, weights, key)
 
 
 def create_quantizer_for(

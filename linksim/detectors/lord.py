@@ -89,6 +89,10 @@ def _paths(
 ) -> tuple[Tensor, Tensor]:
     """The candidates of all hypotheses, with the batch last.
 
+    Dimensions are decided in their order. Given a hypothesis about dimension i and the
+    decisions before p, the covariance of the rest is S - s_i s_i'/S_ii, where S is given the
+    decisions alone; so one S serves all hypotheses, and the work is that of N^3.
+
     Args:
         covariance: float32 [N, N, B].
         mean, precision, shift: float32 [N, B].
@@ -100,54 +104,48 @@ def _paths(
     """
     n = mean.shape[0]
     levels = ops.convert_to_tensor(points)[None, :, None]
-    # Row p has the p-th other dimension of each dimension
-    roots = np.arange(n)
-    others = np.array([[j for j in range(n) if j != i] for i in range(n)], int)
-    others = others.reshape(n, n - 1).T
-    flat = ops.reshape(covariance, (n * n, -1))
-
-    def entries(rows, columns):
-        rows, columns = np.broadcast_arrays(rows, columns)
-        taken = ops.take(flat, (rows * n + columns).reshape(-1), axis=0)
-        return ops.reshape(taken, (*rows.shape, -1))
-
-    def at_others(values):
-        return ops.reshape(ops.take(values, others.reshape(-1), axis=0), (n - 1, n, -1))
-
+    variance = ops.stack([covariance[i, i] for i in range(n)])
+    least = _LEAST * variance
+    # [dimension, dimension of the hypothesis, its level, B]
+    means = (covariance / variance)[:, :, None] * (levels - mean[:, None])
+    means = mean[:, None, None] + means
+    own = ops.broadcast_to(levels, (1, len(points), ops.shape(mean)[-1]))
+    none = ops.zeros_like(own)
     taken, left_out = [], 0.0
-    if n > 1:
-        # Mean and covariance of the others, given the dimension of the hypothesis
-        with_root = entries(others, roots)  # [N - 1, N, B]
-        gain = with_root / entries(roots, roots)
-        spread = entries(others[:, None], others[None]) - gain[:, None] * with_root[None]
-        mean_p = at_others(mean)[:, :, None] + gain[:, :, None] * (levels - mean[:, None])
-        precision_p, shift_p = at_others(precision), at_others(shift)
-        least = _LEAST * entries(others, others)
-    for p in range(n - 1):
-        s = ops.maximum(spread[0, 0], least[p])
-        cavity = ops.maximum(1.0 / s - precision_p[p], 1e-9 / s)[:, None]
-        centre = (mean_p[0] / s[:, None] - shift_p[p][:, None]) / cavity
+    for p in range(n):
+        # Dimensions p, p + 1, ... given those before; hypotheses about p itself know it,
+        # those before p are among the decisions, and those after p are still to be given
+        row, rest = covariance[0], covariance[:, 0]
+        later = (
+            row[1:]
+            / ops.maximum(
+                ops.stack([covariance[j, j] for j in range(1, n - p)]), least[p + 1 :]
+            )
+            if p < n - 1
+            else row[1:]
+        )
+        s_before = ops.maximum(row[:1], least[p])
+        s_later = ops.maximum(row[:1] - later * row[1:], least[p])
+        s = ops.concatenate([s_before] * p + [s_before, s_later], axis=0)  # [N, B]
+        cavity = ops.maximum(1.0 / s - precision[p], 1e-9 / s)[:, None]
+        centre = (means[0] / s[:, None] - shift[p]) / cavity
         x = nearest_pam(centre, points)
         # (l - centre)^2 - (x - centre)^2, without the rounding of a difference of squares
         excess = sum(
             ops.exp(-0.5 * cavity * ops.maximum((level - x) * (level + x - 2 * centre), 0.0))
             for level in points.tolist()
         )
-        left_out = left_out + ops.log(excess)
+        lost = ops.log(excess)
+        left_out = left_out + ops.concatenate([lost[:p], none, lost[p + 1 :]], axis=0)
+        x = ops.concatenate([x[:p], own, x[p + 1 :]], axis=0)
         taken.append(x)
-        gain = spread[1:, 0] / s
-        mean_p = mean_p[1:] + gain[:, :, None] * (x - mean_p[0])
-        spread = spread[1:, 1:] - gain[:, None] * spread[0, 1:]
-    own = ops.broadcast_to(levels, (1, len(points), ops.shape(mean)[-1]))
-    rows = []
-    for j in range(n):
-        # For hypotheses about dimensions before j it is the other number j - 1
-        parts = [taken[j - 1][:j]] if j else []
-        parts += [own] + ([taken[j][j + 1 :]] if j < n - 1 else [])
-        rows.append(ops.concatenate(parts, axis=0))
-    if n == 1:
-        left_out = ops.zeros_like(rows[0])
-    return ops.stack(rows), left_out
+        if p < n - 1:
+            before = (rest[1:] / s_before)[:, None]  # [rest, 1, B]
+            after = (rest[1:, None] - covariance[1:, 1:] * later) / s_later
+            gain = ops.concatenate([before] * p + [ops.zeros_like(before), after], axis=1)
+            means = means[1:] + gain[:, :, None] * (x - means[0])
+            covariance = covariance[1:, 1:] - rest[1:, None] * (row[1:] / s_before)
+    return ops.stack(taken), left_out
 
 
 @keras.saving.register_keras_serializable("linksim")
@@ -162,7 +160,7 @@ class LORDDetector(Detector):
     "maxlog" the LLRs compare the best candidates. With "app", the default, the likelihood of
     a hypothesis also has the levels that its path left out.
 
-    The work grows with N^4, so it is a detector for up to eight streams or so.
+    The work grows with N^3 L.
 
     Args:
         num_iterations: the number of updates of expectation propagation; 0 is LMMSE.

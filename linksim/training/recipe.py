@@ -221,7 +221,9 @@ def load_recipe(name_or_path):
 def recipe_text(recipe):
     """A recipe as TOML, without what has its default; the file's folder gives the name."""
     data = {key: value for key, value in recipe.to_dict().items() if key != "name"}
-    default = Recipe(recipe.name, recipe.title, recipe.task, recipe.data, recipe.steps)
+    default = Recipe(
+        recipe.name, recipe.title, recipe.task, recipe.data, recipe.steps, parts=recipe.parts
+    )
     tables = {k: v for k, v in data.items() if isinstance(v, dict)}
     parts = data.pop("parts")
     defaults = {**default.to_dict(), "data": {}, "steps": None, "title": None, "task": None}

@@ -1,0 +1,175 @@
+"""Weights that serve systems of every size: training on several kinds, and finding them."""
+
+import numpy as np
+import pytest
+
+import linksim
+from linksim import create_detector, load_scenario
+from linksim.errors import InvalidInput
+from linksim.models import find_model, list_models
+from linksim.registry import build_detector
+from linksim.training.build import build_task
+from linksim.training.loop import source_of
+from linksim.training.losses import mutual_information
+from linksim.training.recipe import load_recipe, recipe_from_dict
+from linksim.training.source import TRAINING, VALIDATION
+from tests.systems import needs_tensorflow
+from tests.trainings import check_resumption, published, trainer
+
+PARTS = [
+    {
+        "snr_db": [4, 14],
+        "system": {"num_rx": 4, "num_streams": 3, "num_bits_per_symbol": 2},
+        "channel": {"type": "rayleigh"},
+    },
+    {
+        "snr_db": [6, 20],
+        "system": {"num_rx": 3, "num_streams": 2, "num_bits_per_symbol": 4},
+        "channel": {"type": "kronecker", "rho_rx": 0.5, "rho_tx": 0.5},
+        "rho": [0.2, 0.9],
+        "csi": {"type": "noisy", "error_snr_db": 25.0},
+        "batch_size": 200,
+    },
+    {
+        "snr_db": [0, 8],
+        "system": {"num_rx": 3, "num_streams": 2, "num_bits_per_symbol": 1},
+        "channel": {"type": "rayleigh"},
+    },
+]
+
+
+def recipe(**changes):
+    plan = {
+        "name": "pepnet/test",
+        "title": "A test",
+        "task": "any-size-detector",
+        "steps": 60,
+        "validate_every": 30,
+        "validation_batches": 6,
+        "jit_compile": False,
+        "loss": {"cross-entropy": 1.0},
+        "optimizer": {"learning_rate": 1e-2, "schedule": "cosine"},
+        "model": {"width": 8, "pair_width": 8},
+        "data": {"scenario": "small-16x4-qam16", "snr_db": [0, 20], "batch_size": 300},
+        "parts": PARTS,
+    }
+    return recipe_from_dict({**plan, **changes})
+
+
+def test_batches_come_from_the_parts_in_turn():
+    plan = recipe()
+    source = source_of(plan, load_scenario(plan.data.scenario))
+    shapes = []
+    for part in source.parts:
+        batch = part.draw(part.keys(TRAINING, 0))
+        shapes.append((tuple(batch["y"].shape), tuple(batch["bits"].shape)))
+    wanted = [((300, 4), (300, 3, 2)), ((200, 3), (200, 2, 4)), ((300, 3), (300, 2, 1))]
+    assert shapes == wanted
+
+
+def test_the_prepared_loss_is_that_of_the_detector():
+    """The task shares its evidence, masks and bits with nothing in the layer."""
+    plan = recipe()
+    task, scenario = build_task(plan)
+    rng = np.random.default_rng(1)
+    for weight in task.product.weights:
+        weight.assign(rng.normal(size=weight.shape) * 0.3)
+    source = source_of(plan, scenario)
+    for part in source.parts:
+        batch = part.draw(part.keys(VALIDATION, 0))
+        measured = task.measures(task.prepare(batch))
+        detector = create_detector(
+            "pepnet",
+            num_streams=part.num_streams,
+            num_bits_per_symbol=part.num_bits_per_symbol,
+            **plan.model,
+        )
+        build_detector(detector, part.num_rx)
+        detector.set_weights(task.product.get_weights())
+        llr = detector(batch["y"], batch["h"], batch["no"])
+        wanted = mutual_information(llr, batch["bits"])
+        assert float(measured["mutual_information"]) == pytest.approx(float(wanted), abs=1e-4)
+
+
+@needs_tensorflow
+def test_a_short_training_is_ahead_of_expectation_propagation(models):
+    made = published(recipe())
+    card = list_models()["pepnet/test"]
+    rates = card["references"]
+    assert card["validation"]["mutual_information"] > rates["ep"] + 0.002
+    assert card["validation"]["mutual_information"] > rates["mmse"] + 0.01
+    assert card["any_system"] and "ml" not in rates
+    assert made.history[-1]["loss"] < made.history[0]["loss"]
+    # The weights fit whatever there is, and no line says that the channel is another
+    for name in ("rayleigh-2x2-qam64", "wesnet-20x10-bpsk", "cdl-c-16x8-qam16"):
+        scenario = load_scenario(name)
+        system = scenario.system
+        sizes = system.num_streams, system.num_bits_per_symbol
+        assert find_model("pepnet", *sizes, scenario=scenario)[0] == "pepnet/test"
+        detector = create_detector(
+            "pepnet",
+            num_streams=system.num_streams,
+            num_bits_per_symbol=system.num_bits_per_symbol,
+            pretrained=True,
+        )
+        for weight, trained in zip(detector.weights, made.task.product.weights):
+            np.testing.assert_allclose(weight, trained, atol=2e-3)
+    with pytest.raises(InvalidInput, match="no weights of pepnet called other"):
+        find_model("pepnet", 2, 4, configuration="other")
+    results = linksim.simulate("gauss-markov-4x2-qpsk", ["pepnet"], snr_db=[4], max_blocks=40)
+    assert results["records"][0]["blocks"] >= 40
+
+
+@needs_tensorflow
+def test_a_training_on_parts_resumes(tmp_path):
+    check_resumption(recipe(steps=8, validate_every=4), tmp_path, [3, 6], save_seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"parts": []}, "parts: got 0"),
+        ({"task": "detector"}, "parts: got 3, expected .* none"),
+        ({"parts": [{**PARTS[0], "sytem": {}}]}, r"\[parts\]: unknown key sytem"),
+        ({"parts": [{**PARTS[0], "snr_db": 3}]}, "parts.snr_db: got 3"),
+    ],
+)
+def test_parts_are_checked(changes, message):
+    with pytest.raises(InvalidInput, match=message):
+        recipe(**changes)
+
+
+@pytest.mark.parametrize(
+    "part, message",
+    [
+        ({"system": {"num_rx": 0, "num_streams": 1, "num_bits_per_symbol": 2}}, "num_rx"),
+        ({"channel": {"type": "rayleig"}}, "rayleigh"),
+        ({"rho": [0.1, 0.5]}, "rho"),
+    ],
+)
+def test_a_part_that_cannot_be_drawn_is_refused(part, message):
+    with pytest.raises(InvalidInput, match=message):
+        trainer(recipe(parts=[{**PARTS[0], **part}]))
+
+
+def test_the_shipped_recipe_repeats_no_scenario():
+    """Results on shipped scenarios show transfer: no part has a system and channel of one."""
+    parts = load_recipe("pepnet/any-size").parts
+    for name in linksim.list_scenarios():
+        scenario = load_scenario(name)
+        system = vars(scenario.system)
+        for part in parts:
+            same = part.system == system and part.channel["type"] == scenario.channel["type"]
+            if same:
+                assert part.channel != scenario.channel, name
+                assert part.csi["type"] == "noisy" or part.channel["type"] != "rayleigh", name
+
+
+def test_a_recipe_of_parts_is_written_and_read_again(tmp_path):
+    from linksim.training.recipe import recipe_text
+
+    plan = recipe()
+    file = tmp_path / "pepnet" / "test" / "recipe.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(recipe_text(plan), encoding="utf-8")
+    assert load_recipe(file) == plan

@@ -173,3 +173,23 @@ def test_a_recipe_of_parts_is_written_and_read_again(tmp_path):
     file.parent.mkdir(parents=True)
     file.write_text(recipe_text(plan), encoding="utf-8")
     assert load_recipe(file) == plan
+
+
+@needs_tensorflow
+def test_the_shipped_weights_are_ahead_on_other_draws():
+    """Of the kinds of systems that it was trained on, a few that are quick to draw."""
+    plan = load_recipe("pepnet/any-size")
+    source = source_of(plan, load_scenario(plan.data.scenario))
+    quick = [p for p in source.parts if type(p.channel).__name__ == "RayleighChannel"]
+    for part in [p for p in quick if p.num_streams in (2, 4, 7)][:4]:
+        sizes = {
+            "num_streams": part.num_streams,
+            "num_bits_per_symbol": part.num_bits_per_symbol,
+        }
+        batch = part.draw(part.keys(VALIDATION, 10**6))
+        rates = {}
+        for name in ("mmse", "ep", "pepnet"):
+            detector = create_detector(name, pretrained=name == "pepnet", **sizes)
+            llr = detector(batch["y"], batch["h"], batch["no"])
+            rates[name] = float(mutual_information(llr, batch["bits"]))
+        assert rates["pepnet"] > max(rates["mmse"], rates["ep"]), sizes

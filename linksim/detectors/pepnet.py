@@ -98,8 +98,8 @@ def _node_features(
     marginals, best, left_out = logs
     soft = log_probabilities(best + left_out)
     entropies = [_entropy(x) for x in (marginals, best, soft)]
-    apart = ops.log1p(_divergence(soft, marginals))
-    back = ops.log1p(_divergence(marginals, soft))
+    apart = ops.log(1.0 + _divergence(soft, marginals))
+    back = ops.log(1.0 + _divergence(marginals, soft))
     cavity_v, variance, precision, centre = (
         batch_last(x)
         for x in (
@@ -135,8 +135,8 @@ def _node_features(
         _log(inflation),
         _log(at_first),
         ops.max(rho2, axis=1),
-        ops.log1p(ops.sum(rho2, axis=1)),
-        ops.log1p(ops.sum(information, axis=1)),
+        ops.log(1.0 + ops.sum(rho2, axis=1)),
+        ops.log(1.0 + ops.sum(information, axis=1)),
         ops.clip(off_level, 0.0, 3.0),
         agree,
         mean(agree),
@@ -160,8 +160,8 @@ def _pair_features(terms, marginals, pairs, node, points):
             terms.rho2,
             ops.log(1.0 - terms.rho2) / 4,
             terms.information,
-            ops.log1p(ops.maximum(gained, 0.0)),
-            ops.log1p(ops.maximum(lost, 0.0)),
+            ops.log(1.0 + ops.maximum(gained, 0.0)),
+            ops.log(1.0 + ops.maximum(lost, 0.0)),
             entropy,
             # Entropies, cavity variance and agreement of the partner
             *(pairs.partners(node[i]) for i in (0, 2, 5, 13)),

@@ -57,7 +57,7 @@ def test_core_on_jax():
         ("test_detectors.py", "test_channels.py"),
         ("test_eqnet.py", "test_learned_detectors.py", "test_training.py"),
         ("test_detnet.py", "test_remimo.py", "test_source.py", "test_hypermimo.py"),
-        ("test_weight_scaling.py",),
+        ("test_weight_scaling.py", "test_pep.py"),
         ("test_detector_training.py",),
         ("test_quantization.py", "test_representations.py"),
     ],

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from linksim.backend import Float32Layer
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matched_inputs, matvec
@@ -199,7 +200,7 @@ class DetNetDetector(WeightScaled, Detector):
         }
 
 
-class _Layer(keras.layers.Layer):
+class _Layer(Float32Layer):
     """One unfolded layer: the hidden sublayer, the head and the auxiliary output.
 
     The last layer has no auxiliary output, because nothing would read it.
@@ -210,7 +211,9 @@ class _Layer(keras.layers.Layer):
 
         def dense(size, inputs, **options):
             initializer = keras.initializers.RandomNormal(stddev=0.01)
-            layer = keras.layers.Dense(size, kernel_initializer=initializer, **options)
+            layer = keras.layers.Dense(
+                size, kernel_initializer=initializer, dtype="float32", **options
+            )
             layer.build((None, inputs))
             return layer
 

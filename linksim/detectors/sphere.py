@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from linksim.constellation import nearest_pam
-from linksim.detectors.base import Detector
+from linksim.detectors.base import Detector, arranged_as
 from linksim.detectors.linear import mmse_estimate
 from linksim.detectors.real import matched_filter, matvec
 from linksim.errors import check_int, check_real
@@ -68,7 +68,7 @@ class SphereDetector(Detector):
             y, h, s: as in a call.
         """
         y, h, no, lead = self._to_real(y, h, s)
-        return ops.reshape(self.search(y, h, no)[1], lead)
+        return arranged_as(self.search(y, h, no)[1], lead)
 
     def search(self, y, h, no):
         """PAM logits [B, N, L] and visited nodes int32 [B].

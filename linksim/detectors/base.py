@@ -306,12 +306,12 @@ class Detector(Capabilities, Float32Layer):
         if h.shape[-1] != self.num_streams:
             h = self._with_absent_streams(h)
         y, h = complex_to_real_channel(y, h)
+        if self.is_real:
+            h = h[..., : self.num_streams]
         if covariance:
             y, h, no = self._whitened(y, h, s)
         else:
             no = ops.broadcast_to(s, ops.shape(y)[:1]) if s.shape[0] == 1 else s
-        if self.is_real:
-            h = h[..., : self.num_streams]
         self._check_values(y, h, no)
         return *into_range(y, h, no, self.num_streams), lead
 

@@ -37,7 +37,9 @@ class DetNetDetector(WeightScaled, Detector):
           [Mohammad20] and in the comparisons of [Pratik21], which use it for 16-QAM too.
           Train it with "detnet" [Mohammad20, eq. 20]. It has no posterior: soft output
           takes x to be the sent level in Gaussian noise, whose variance is one weight
-          per layer. "cross-entropy" trains these variances alone.
+          per layer. "cross-entropy" trains these variances alone: the logits that
+          training takes (`all_logits`) have no gradient with respect to anything else,
+          while those of a call have all gradients.
 
     Weights start at N(0, 0.01^2) and biases at zero. (Table III of [Mohammad20] names
     Xavier, which at 20x10 leaves twice the loss after 5000 steps.)
@@ -144,6 +146,9 @@ class DetNetDetector(WeightScaled, Detector):
 
     def all_logits(self, y, h, no, training=None):
         outputs = self._unfold(y, h, no)
+        if self.head == "soft-sign":
+            # So that "cross-entropy" trains the variances alone
+            outputs = [ops.stop_gradient(out) for out in outputs]
         return [self._head_logits(out, r) for r, out in enumerate(outputs)]
 
     def all_estimates(self, y, h, no):
@@ -182,7 +187,7 @@ class DetNetDetector(WeightScaled, Detector):
         if self.head == "one-hot":
             return self._by_level(out)
         variance = ops.exp(self.log_variances[r]) * ops.ones_like(out)
-        return pam_posterior(ops.stop_gradient(out), variance, self.points)[0]
+        return pam_posterior(out, variance, self.points)[0]
 
     def _by_level(self, out):
         return ops.reshape(out, (-1, self.num_dims, len(self.points)))

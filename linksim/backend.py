@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.errors import InvalidInput
+from linksim.errors import InvalidInput, refuse_precision
 
 #: A tensor of the running backend (TensorFlow, JAX or PyTorch), or what it converts.
 Tensor = Any
@@ -83,6 +83,7 @@ class Float32Layer(keras.layers.Layer):
 
     def __init__(self, dtype: Any = None, **kwargs: Any) -> None:
         check_floatx(type(self).__name__)
+        refuse_precision(type(self).__name__, kwargs)
         policy = keras.dtype_policies.get("float32" if dtype is None else dtype)
         if policy.name != "float32":
             raise InvalidInput(

@@ -28,11 +28,6 @@ from linksim.errors import InvalidInput, check_choice, check_int
 
 OUTPUTS = ("bit", "symbol")
 
-_NO_PRECISION = (
-    "detectors of linksim compute in single precision; leave it out, and cast complex128 and "
-    "float64 input to complex64 and float32"
-)
-
 
 class Detector(Capabilities, Float32Layer):
     """Base class of all detectors of `y = H x + n`.
@@ -93,8 +88,6 @@ class Detector(Capabilities, Float32Layer):
         demapping_method: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if "precision" in kwargs:
-            raise InvalidInput(f"{type(self).__name__}: precision: {_NO_PRECISION}")
         super().__init__(**kwargs)
         check_int("num_streams", num_streams)
         self._num_pam_bits = pam_num_bits(num_bits_per_symbol)

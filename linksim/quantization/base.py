@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import Float32Layer, Tensor, concrete
+from linksim.backend import Float32Layer, Tensor, check_floatx, concrete
 from linksim.constellation import pam_num_bits
 from linksim.eqnet.codebook import ScalarCodebook
 from linksim.errors import InvalidInput, ResultFileError, check_int
@@ -415,6 +415,7 @@ class LLRQuantizer(Float32Layer):
             raise self._error(name, "NaN or inf", "finite numbers")
 
     def _check_llr_spec(self, llrs):
+        check_floatx(type(self).__name__)
         dtype = keras.backend.standardize_dtype(llrs.dtype)
         if dtype != "float32":
             raise self._error("llrs", f"dtype {dtype}", "float32")

@@ -201,9 +201,7 @@ def test_kbest_without_a_bound_on_llrs(system):
             make("kbest", llr_clip=wrong)
 
 
-@pytest.mark.parametrize(
-    "name", ["mf", "mmse", "ml", "amp", "oamp", "wesnet-hf", "detnet"]
-)
+@pytest.mark.parametrize("name", ["mf", "mmse", "ml", "amp", "oamp", "wesnet-hf", "detnet"])
 def test_gradients_with_respect_to_y_and_h(rng, name):
     """Against differences, in one random direction and up to the rounding of float32.
 

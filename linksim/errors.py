@@ -21,6 +21,15 @@ class WorkerError(RuntimeError):
     """A worker process differs from the one that started it, or dies again and again."""
 
 
+def refuse_precision(who: str, options: Collection[str]) -> None:
+    """Raise `InvalidInput` for the option `precision`, which Sionna's blocks have."""
+    if "precision" in options:
+        raise InvalidInput(
+            f"{who}: precision: linksim computes in single precision; leave it out, and cast "
+            "complex128 and float64 input to complex64 and float32"
+        )
+
+
 def check_choice(name: str, value: object, choices: Collection[Any], also: str = "") -> None:
     """Raise `InvalidInput` unless `value` is one of `choices`.
 

@@ -110,6 +110,7 @@ DETECTORS = Registry(
             "amp",
             "detectors.amp:AMPDetector",
             "Approximate message passing, for independent channel entries",
+            revision=2,
         ),
         _entry(
             "oamp",

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import keras
 from keras import ops
 
-from linksim.backend import Tensor
+from linksim.backend import Float32Layer, Tensor
 from linksim.errors import check_int
 
 
@@ -20,7 +21,7 @@ def default_latent_dim(num_streams: int) -> int:
     return 3 * num_streams
 
 
-class _LLRNetwork(keras.layers.Layer):
+class _LLRNetwork(Float32Layer):
     """What the encoder and the decoder have in common: their sizes."""
 
     def __init__(
@@ -81,7 +82,7 @@ class LatentEncoder(_LLRNetwork):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        dense = keras.layers.Dense
+        dense = functools.partial(keras.layers.Dense, dtype="float32")
         hidden = [dense(self.width, activation="relu") for _ in range(self.num_hidden)]
         self.dense = [*hidden, dense(self.latent_dim, activation="tanh")]
 

@@ -8,6 +8,7 @@ therefore independent trials.
 
 import numpy as np
 import tensorflow as tf
+from sionna.phy import config
 from sionna.phy.mapping import Constellation
 
 from linksim.channels import channel_of
@@ -72,10 +73,17 @@ class Link:
         budget: the `LinkBudget` that SNR definitions refer to.
 
     Raises:
-        InvalidInput: a channel or code that the scenario's sizes do not allow.
+        InvalidInput: a channel or code that the scenario's sizes do not allow, or Sionna is
+            set to double precision.
     """
 
     def __init__(self, scenario):
+        if config.precision != "single":
+            raise InvalidInput(
+                f"sionna.phy.config.precision: got {config.precision!r}, expected 'single', in "
+                "which linksim simulates; set it back, and give double precision to blocks "
+                "of your own by their precision="
+            )
         self.scenario = scenario
         system = scenario.system
         self.num_streams = system.num_streams

@@ -148,11 +148,6 @@ def _of_layer(name, layer, scenario):
         from linksim.link.sionna_detectors import as_detector
 
         layer = as_detector(layer, *_system(scenario))
-    elif layer.compute_dtype != "float32":
-        raise InvalidInput(
-            f"detectors: {layer.name} has the dtype policy {layer.dtype_policy.name}; "
-            "simulations take layers with float32 only"
-        )
     name = layer.name if name is None else name
     if name is None:
         raise InvalidInput(f"detectors: {layer!r} has no name; pass it as (name, layer)")

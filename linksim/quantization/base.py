@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import Tensor, concrete
+from linksim.backend import Float32Layer, Tensor, check_floatx, concrete
 from linksim.constellation import pam_num_bits
 from linksim.eqnet.codebook import ScalarCodebook
 from linksim.errors import InvalidInput, ResultFileError, check_int
@@ -50,7 +50,7 @@ def register(cls: _Class) -> _Class:
     return keras.saving.register_keras_serializable("linksim")(cls)
 
 
-class LLRQuantizer(keras.layers.Layer):
+class LLRQuantizer(Float32Layer):
     """Base class of all LLR quantizers.
 
     Args:
@@ -415,6 +415,7 @@ class LLRQuantizer(keras.layers.Layer):
             raise self._error(name, "NaN or inf", "finite numbers")
 
     def _check_llr_spec(self, llrs):
+        check_floatx(type(self).__name__)
         dtype = keras.backend.standardize_dtype(llrs.dtype)
         if dtype != "float32":
             raise self._error("llrs", f"dtype {dtype}", "float32")
@@ -466,7 +467,7 @@ class LLRQuantizer(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("linksim")
-class Unquantized(keras.layers.Layer):
+class Unquantized(Float32Layer):
     """The transform of a quantizer and its inverse, without quantization in between.
 
     It is called with LLRs, as the quantizer is.

@@ -63,6 +63,44 @@ def json_hash(data: Any) -> str:
     return _KIND + hashlib.sha256(text.encode()).hexdigest()
 
 
+def differences(before: dict[str, Any], now: dict[str, Any], most: int = 6) -> str:
+    """Which keys of two nested dictionaries differ and how, for a message.
+
+    Args:
+        before, now: what a file says, and what this run has.
+        most: the keys to name at most.
+
+    Example:
+        >>> before = {"code": {"type": "5g", "num_info_bits": 960}, "seed": 0}
+        >>> differences(before, {"code": {"type": "5g", "num_info_bits": 480}})
+        'code.num_info_bits 960, now 480; seed 0, now missing'
+    """
+    old, new = _flat(before), _flat(now)
+    texts = [
+        f"{key} {_shown(old, key)}, now {_shown(new, key)}"
+        for key in dict.fromkeys([*old, *new])
+        if key not in old or key not in new or old[key] != new[key]
+    ]
+    if len(texts) > most:
+        texts = [*texts[:most], f"and {len(texts) - most} more"]
+    return "; ".join(texts)
+
+
+def _flat(data, prefix=""):
+    """{"a.b": value} of {"a": {"b": value}}."""
+    flat = {}
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _shown(flat, key):
+    return json.dumps(flat[key], default=str, ensure_ascii=False) if key in flat else "missing"
+
+
 def save_json(path: str | Path, data: dict[str, Any]) -> None:
     """Write a dictionary to a JSON file in one step, together with its checksum.
 

@@ -58,14 +58,20 @@ def test_a_run_leaves_state_history_and_logs(main, recipe, tmp_path, capsys):
     assert (folder / "history.csv").read_text().count("\n") == 4  # header, 0, 5, 10
     assert list((folder / "tensorboard").glob("events*"))
     first = capsys.readouterr().out
-    assert "step 10" in first and "best validation loss" in first
+    assert (
+        "step 10" in first
+        and "nan" not in first
+        and "continuing" not in first
+        and "best validation loss" in first
+    )
     # A finished run has nothing left to do; a fresh one sets it aside
     assert main(arguments) == 0
-    assert "train_loss" not in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "train_loss" not in told and "continuing at step 10 of 10" in told
     assert main([*arguments, "--fresh", "--no-tensorboard"]) == 0
     assert (tmp_path / "out" / "eqnet" / "tiny.1.old" / "state.npz").exists()
     assert main([*arguments[:2], "0.02", *arguments[3:]]) == 2
-    assert "another steps" in capsys.readouterr().err
+    assert "steps 10, now 20" in capsys.readouterr().err
 
 
 def test_list_and_bad_arguments(main, recipe, capsys):

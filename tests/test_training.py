@@ -1,11 +1,15 @@
 """Training: losses, recipes, resuming and publishing."""
 
+import copy
+import csv
+import itertools
 import json
 
 import keras
 import numpy as np
 import pytest
 
+import linksim.training.loop
 from linksim.constellation import pam_points, qam_points
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.quantization.registry import create_quantizer
@@ -152,10 +156,57 @@ def test_unknown_loss_terms_are_refused():
 )
 def test_resumed_training_is_the_uninterrupted_one(tmp_path, optimizer):
     plan = recipe(optimizer=optimizer)
-    resumed = check_resumption(plan, tmp_path, stop_at=5)
-    assert [e["step"] for e in resumed] == [0, 3, 6]
+    resumed, continued = check_resumption(plan, tmp_path, stop_at=5)
+    assert [e["step"] for e in resumed] == [0, 3, 6] and continued == [3]
     # A finished training does nothing more
     assert trainer(plan, tmp_path).run() == resumed
+
+
+def test_a_training_is_saved_between_validations(tmp_path, monkeypatch):
+    """Two kills between validations end as no kill at all, the means of losses included."""
+    # By this clock nothing takes time, so a state is due after every step
+    monkeypatch.setattr(linksim.training.loop.time, "perf_counter", lambda: 0.0)
+    resumed, continued = check_resumption(recipe(), tmp_path, [2, 5], save_seconds=0)
+    assert continued == [2, 5]
+    assert [e["step"] for e in resumed] == [0, 3, 6]
+
+
+def test_saving_keeps_to_half_a_minute_and_to_a_tenth_of_the_time(tmp_path, monkeypatch):
+    """By a clock on which every look takes ten seconds."""
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(linksim.training.loop.time, "perf_counter", lambda: next(clock))
+    plan = recipe(steps=40, validate_every=40)
+    saved = []
+    made = trainer(plan, tmp_path, on_step=lambda step, *_: saved.append(made._save_at))
+    made.run()
+    changes = [step for step, (a, b) in enumerate(zip(saved, saved[1:]), 2) if a != b]
+    # Two looks a step: 30 seconds pass at step 2; saving takes 10, so 90 pass before the next
+    assert changes[0] == 2 and 90 <= 20 * (changes[1] - changes[0]) <= 120
+    assert len(changes) > 5
+
+
+def test_an_interrupt_between_steps_loses_no_step(tmp_path):
+    def stop(step, steps, loss):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(recipe(), tmp_path, on_step=stop).run()
+    continued = []
+    trainer(recipe(), tmp_path, on_resume=lambda *at: continued.append(at)).run()
+    assert continued == [(4, 6)]
+
+
+def test_histories_have_no_nan(tmp_path):
+    made = trainer(recipe(), tmp_path)
+    history = copy.deepcopy(made.run())
+    assert all(np.isfinite(v) for entry in history for v in entry.values())
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert rows[0]["train_loss"] == "" and float(rows[1]["train_loss"]) > 0
+    # States of earlier versions begin with one
+    made.history[0]["train_loss"] = float("nan")
+    made.save()
+    assert trainer(recipe(), tmp_path).run() == history
 
 
 @pytest.mark.parametrize("best_by, step", [("loss", 0), ("mutual_information", 3)])
@@ -191,10 +242,18 @@ def test_a_measure_that_a_task_does_not_have_is_refused():
 
 def test_another_training_is_not_resumed(tmp_path):
     trainer(recipe(), tmp_path).run()
-    with pytest.raises(ResultFileError, match="recipe"):
-        trainer(recipe(loss={"weighted-squared-error": 1.0}), tmp_path).run()
-    with pytest.raises(ResultFileError, match="steps"):
-        trainer(recipe(), tmp_path, budget=0.5).run()
+    for changes, options, message in (
+        ({"data": {**recipe().to_dict()["data"], "batch_size": 32}}, {},
+         "recipe.data.batch_size 64, now 32; use --fresh"),
+        ({"loss": {"weighted-squared-error": 1.0}}, {},
+         "recipe.loss.divergence 1.0, now missing; "
+         "recipe.loss.weighted-squared-error missing, now 1.0"),
+        ({"best_by": "mutual_information"}, {},
+         'recipe.best_by missing, now "mutual_information"'),
+        ({}, {"budget": 0.5}, "steps 6, now 3"),
+    ):  # fmt: skip
+        with pytest.raises(ResultFileError, match=message):
+            trainer(recipe(**changes), tmp_path, **options).run()
 
 
 def test_a_damaged_state_is_refused(tmp_path):

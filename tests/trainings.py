@@ -21,22 +21,33 @@ class Kill(Exception):
     pass
 
 
-def check_resumption(plan, folder, stop_at):
+def check_resumption(plan, folder, stop_at, **options):
     """Assert that a training killed at a step ends as one that was not.
 
+    Args:
+        plan: the recipe.
+        folder: of the state.
+        stop_at: the step that it is killed after, or a list: it is killed again and again.
+        options: of the `Trainer`.
+
     Returns:
-        The history.
+        The history, and the steps at which it was continued.
     """
     whole = trainer(plan)
     history = whole.run()
 
+    continued, stops = [], []
+
     def kill(step, steps, loss):
-        if step == stop_at:
+        if step == stops[-1]:
             raise Kill
 
-    with pytest.raises(Kill):
-        trainer(plan, folder, on_step=kill).run()
-    again = trainer(plan, folder)
+    options["on_resume"] = lambda step, steps: continued.append(step)
+    for stop in np.atleast_1d(stop_at):
+        stops.append(stop)
+        with pytest.raises(Kill):
+            trainer(plan, folder, on_step=kill, **options).run()
+    again = trainer(plan, folder, **options)
     resumed = again.run()
     assert len(history) == len(resumed)
     for a, b in zip(history, resumed):
@@ -44,7 +55,7 @@ def check_resumption(plan, folder, stop_at):
         np.testing.assert_equal(a, b)
     for a, b in zip(whole.task.product.weights, again.task.product.weights):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    return resumed
+    return resumed, continued
 
 
 def published(plan):

@@ -21,6 +21,7 @@ from linksim.cli.common import (
     run_command,
     start_keras,
 )
+from linksim.cli.stop import GracefulStop
 from linksim.errors import InvalidInput
 from linksim.link.scenario import CODES, Scenario, list_scenarios, load_scenario
 from linksim.names import parse_receiver, split_names
@@ -279,7 +280,7 @@ def _simulate(
     console: Console,
 ) -> int:
     """Simulate, and write and print the results; after Ctrl-C those that are there."""
-    from linksim.cli.live import GracefulStop, LiveView
+    from linksim.cli.live import LiveView
     from linksim.montecarlo.engine import run_points, simulate
     from linksim.montecarlo.output import gap_table, rate_tables, shown_rates, write_results
     from linksim.report import write_report
@@ -295,7 +296,7 @@ def _simulate(
         view.batch(*state)
         stop.check()
 
-    with view, GracefulStop() as stop:
+    with view, GracefulStop("batch") as stop:
         results = simulate(
             scenario,
             detectors,

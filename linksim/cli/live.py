@@ -1,11 +1,8 @@
-"""What the main job shows while it runs, and how it stops."""
+"""What the main job shows while it runs."""
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 from rich.console import Console, Group
@@ -15,34 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from linksim.montecarlo.output import rate_text, shown_rates
-
-
-class GracefulStop:
-    """Ctrl-C ends the run after the batch in hand; a second one ends it at once.
-
-    An exception raised wherever the signal happens to arrive could be swallowed
-    inside TensorFlow; this one is raised where the engine expects it.
-    """
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def __enter__(self) -> GracefulStop:
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
-        os.write(2, b"\nstopping after this batch; Ctrl-C again stops at once\n")
-        signal.signal(signal.SIGINT, self._before)
-
-    def check(self) -> None:
-        """Raise `KeyboardInterrupt` if Ctrl-C was pressed."""
-        if self._asked:
-            raise KeyboardInterrupt
 
 
 class LiveView:

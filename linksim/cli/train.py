@@ -24,6 +24,7 @@ from linksim.cli.common import (
     run_command,
     start_keras,
 )
+from linksim.cli.stop import GracefulStop
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
 from linksim.files import set_aside
 from linksim.models import add_model_folder, model_folders, weights_file
@@ -228,6 +229,11 @@ def train_here(
 
     def on_step(step: int, steps: int, loss: float) -> None:
         bar.update(row, description=f"loss {loss:.3e}", completed=step, total=steps)
+        stop.check()
+
+    def on_resume(step: int, steps: int) -> None:
+        bar.update(row, completed=step, total=steps)
+        console.print(f"continuing at step {step} of {steps}")
 
     def on_validation(entry: dict[str, float]) -> None:
         shown = "  ".join(
@@ -235,7 +241,12 @@ def train_here(
         )
         console.print(f"{entry['seconds']:7.0f} s  {shown}", soft_wrap=True)
 
-    with bar:
+    with bar, GracefulStop("step") as stop:
         return train_recipe(
-            recipe, output, on_step=on_step, on_validation=on_validation, **options
+            recipe,
+            output,
+            on_step=on_step,
+            on_validation=on_validation,
+            on_resume=on_resume,
+            **options,
         )

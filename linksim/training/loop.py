@@ -12,7 +12,7 @@ from keras import ops
 
 from linksim.backend import compiled
 from linksim.errors import InvalidInput, ResultFileError, check_real
-from linksim.files import load_arrays, save_arrays, write_atomically
+from linksim.files import differences, load_arrays, save_arrays, write_atomically
 from linksim.training.source import TRAINING, VALIDATION, VectorSource
 
 
@@ -38,7 +38,7 @@ class Trainer:
     """Trains a task on the data of a recipe.
 
     The state after step n depends on the recipe and n alone. It is saved at every
-    validation, and a later `run` continues from there.
+    validation and every half minute between them, and a later `run` continues from there.
 
     Args:
         recipe: the `Recipe`.
@@ -46,9 +46,14 @@ class Trainer:
         scenario: the `Scenario` that data are drawn from.
         folder: folder for the checkpoint, history and logs. None writes nothing.
         budget: fraction of the recipe's steps to run.
-        on_step: called as `f(step, steps, loss)` after every step.
+        on_step: called as `f(step, steps, loss)` after every step. A `KeyboardInterrupt`
+            that it raises ends the training with its state saved.
         on_validation: called as `f(entry)` with every new entry of the history.
+        on_resume: called as `f(step, steps)` if an earlier run is continued after a step.
         tensorboard: write TensorBoard logs to `folder`/tensorboard.
+        save_seconds: a state is saved at the latest this many seconds after the one
+            before. Where saving is slow, it waits longer: it takes a tenth of the time at
+            most.
 
     Raises:
         InvalidInput: a value out of range, or data that the layer cannot be trained on.
@@ -65,14 +70,19 @@ class Trainer:
         budget=1.0,
         on_step=None,
         on_validation=None,
+        on_resume=None,
         tensorboard=False,
+        save_seconds=30.0,
     ):
         check_real("budget", budget, low=0, open_low=True)
+        check_real("save_seconds", save_seconds, low=0)
         self.recipe, self.task = recipe, task
         self.steps = max(1, round(recipe.steps * budget))
         self.folder = None if folder is None else Path(folder)
         self._on_step = on_step
         self._on_validation = on_validation
+        self._on_resume = on_resume
+        self._save_seconds, self._save_at = save_seconds, 0.0
         self._tensorboard = tensorboard and self.folder is not None
         self._writer = None  # of TensorBoard
         data = recipe.data
@@ -87,6 +97,7 @@ class Trainer:
         self.best = None  # (loss, step, weights)
         self._rate = recipe.optimizer.learning_rate
         self._stale = 0  # validations since the last improvement
+        self._losses = []  # of the steps since the last validation
         self._validation = [
             self._draw(self._source.keys(VALIDATION, i))
             for i in range(recipe.validation_batches)
@@ -111,13 +122,14 @@ class Trainer:
     # --- running ------------------------------------------------------------------
 
     def run(self):
-        """Train to the end of the budget, from the last validation if there was one.
+        """Train to the end of the budget, from the state that was saved last if there is one.
 
         The task then holds the best weights that a validation has seen.
 
         Returns:
             The history, a list of {step, seconds, learning_rate, train_loss, and the
-            validation measures of the task}.
+            validation measures of the task}. At step 0 there is no train_loss, which is
+            the mean over the steps since the entry before.
 
         Raises:
             FloatingPointError: the loss is not finite.
@@ -125,28 +137,39 @@ class Trainer:
         """
         self._resume()
         started = time.perf_counter() - self.seconds
+        self._save_at = time.perf_counter() + self._save_seconds
         if self.step == 0:
-            self._validate(float("nan"))
-        losses = []
+            self._validate()
         while self.step < self.steps:
             self._set_rate()
             batch = self._draw(self._source.keys(TRAINING, self.step))
             self.task.reset_metrics()
-            losses.append(float(self.task.train_on_batch(batch)))
+            loss = float(self.task.train_on_batch(batch))
+            self._losses.append(loss)
             self.step += 1
             self.seconds = time.perf_counter() - started
-            if not np.isfinite(losses[-1]):
+            if not np.isfinite(loss):
                 raise FloatingPointError(
-                    f"{self.recipe.name}: the loss is {losses[-1]} at step {self.step}"
+                    f"{self.recipe.name}: the loss is {loss} at step {self.step}"
                 )
-            if self._on_step is not None:
-                self._on_step(self.step, self.steps, losses[-1])
             if self.step == self.steps or self.step % self.recipe.validate_every == 0:
-                self._validate(float(np.mean(losses)))
-                losses = []
+                self._validate(train_loss=float(np.mean(self._losses)))
+                self._losses = []
                 self.save()
+            elif time.perf_counter() >= self._save_at:
+                self.save()
+            if self._on_step is not None:
+                self._report_step(loss)
         self._load_weights(self.best[2])
         return self.history
+
+    def _report_step(self, loss):
+        try:
+            self._on_step(self.step, self.steps, loss)
+        except KeyboardInterrupt:
+            # Between two steps; anywhere else a state could be half of one step's
+            self.save()
+            raise
 
     def _set_rate(self):
         settings = self.recipe.optimizer
@@ -156,7 +179,7 @@ class Trainer:
             self._rate = settings.final_rate + span * (1 + np.cos(np.pi * progress)) / 2
         self._optimizer.learning_rate.assign(self._rate)
 
-    def _validate(self, train_loss):
+    def _validate(self, **measured):
         rows = [self._measures(batch) for batch in self._validation]
         values = {
             name: float(np.mean([float(ops.convert_to_numpy(row[name])) for row in rows]))
@@ -166,7 +189,7 @@ class Trainer:
             "step": self.step,
             "seconds": round(self.seconds, 1),
             "learning_rate": float(self._rate),
-            "train_loss": train_loss,
+            **measured,
             **values,
         }
         improved = self.best is None or self._rank(entry) < self._rank(self.best_entry)
@@ -215,6 +238,7 @@ class Trainer:
         """Write the state, so that `run` can continue from here."""
         if self.folder is None:
             return
+        began = time.perf_counter()
         arrays = {f"task_{i}": w for i, w in enumerate(self._weights())}
         arrays.update({f"best_{i}": w for i, w in enumerate(self.best[2])})
         for i, variable in enumerate(self._optimizer.variables):
@@ -225,22 +249,25 @@ class Trainer:
             "seconds": self.seconds,
             "rate": self._rate,
             "stale": self._stale,
+            "losses": self._losses,
             "best": self.best[:2],
             "history": self.history,
         }
         save_arrays(self._state_file, arrays, header)
         write_atomically(self.folder / "history.csv", self.history_csv())
+        ended = time.perf_counter()
+        self._save_at = ended + max(self._save_seconds, 9 * (ended - began))
 
     def _resume(self):
         if self.folder is None or not self._state_file.exists():
             return
         arrays, header, _ = load_arrays(self._state_file)
-        for key, value in self._identity.items():
-            if header.get(key) != value:
-                raise ResultFileError(
-                    f"{self._state_file}: belongs to a training with another {key}; "
-                    "choose another output folder, or start anew"
-                )
+        before = {key: header.get(key) for key in self._identity}
+        if before != self._identity:
+            raise ResultFileError(
+                f"{self._state_file}: belongs to another training: "
+                f"{differences(before, self._identity)}; use --fresh or another output folder"
+            )
         self._check_state(arrays)
         count = len(self.task.variables)
         self._load_weights([arrays[f"task_{i}"] for i in range(count)])
@@ -249,8 +276,14 @@ class Trainer:
             variable.assign(arrays[f"optimizer_{i}"])
         self.step, self.seconds = header["step"], header["seconds"]
         self._rate, self._stale = header["rate"], header["stale"]
+        # Earlier versions saved at validations only, and began histories with a nan
+        self._losses = header.get("losses", [])
         self.best = (*header["best"], best)
         self.history = header["history"]
+        if np.isnan(self.history[0].get("train_loss", 0.0)):
+            del self.history[0]["train_loss"]
+        if self._on_resume is not None:
+            self._on_resume(self.step, self.steps)
 
     def _check_state(self, arrays):
         """Refuse a state with other arrays than this training has."""
@@ -274,7 +307,8 @@ class Trainer:
     def history_csv(self):
         """The history as CSV text."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.history[0]), lineterminator="\n")
+        # The first entry has no train_loss
+        writer = csv.DictWriter(text, list(self.history[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.history)
         return text.getvalue()

@@ -60,7 +60,7 @@ def train_recipe(recipe, output, *, budget=1.0, publish=False, tensorboard=True,
         publish: True to write the result to `models/`, or the path of another folder of
             models. A codebook is always written.
         tensorboard: write TensorBoard logs.
-        callbacks: `on_step` and `on_validation` of `Trainer`.
+        callbacks: `on_step`, `on_validation` and `on_resume` of `Trainer`.
 
     Returns:
         A `Trained`.
@@ -136,7 +136,7 @@ def _needs(recipe):
 class SweepPool(Pool):
     """The executor of a sweep on Ray: every training has a process of its own.
 
-    If that process dies, another one continues from the last validation.
+    If that process dies, another one continues from the state that it saved last.
 
     Args:
         recipes: of the sweep.

@@ -128,12 +128,15 @@ def gaps_to_mmse(results, arguments):
 
 
 def training_histories(path):
-    """A trained model's history as a list of {column: float}, or None if it has none."""
+    """A trained model's history as a list of {column: float}, or None if it has none.
+
+    A column that has no value in a row is left out.
+    """
     file = model_folder() / path / "history.csv"
     if not file.exists():
         return None
     rows = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))
-    return [{k: float(v) for k, v in row.items()} for row in rows]
+    return [{k: float(v) for k, v in row.items() if v} for row in rows]
 
 
 def figure3(name, args, console):

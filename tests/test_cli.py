@@ -5,6 +5,7 @@ import csv
 import importlib.metadata
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,6 +62,40 @@ def test_results_of_a_run(tmp_path):
     assert (folder / "counts.jsonl").read_bytes() == before
     replay = run(*FAST, "--replay", "zf:0:3", "--output", tmp_path)
     assert replay.returncode == 0 and (folder / "replay-zf-0dB-3.npz").exists()
+
+
+def test_results_show_all_counts_of_the_folder(tmp_path, capsys):
+    """Those of earlier commands too, unless less is asked for."""
+    script = load_script(SCRIPT)
+    base = ["--scenario", "gauss-markov-4x2-qpsk", "--max-blocks", "500"]
+    base += ["--output", str(tmp_path), "--detectors"]
+    folder = tmp_path / "gauss-markov-4x2-qpsk"
+
+    def shown(*args):
+        assert script.main([*base, *args]) == 0
+        results = json.loads((folder / "results.json").read_text())
+        records = {(r["detector"], r["snr_db"]) for r in results["records"]}
+        rows = csv.DictReader((folder / "results.csv").open())
+        assert {(r["detector"], float(r["snr_db"])) for r in rows} == records
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        assert {d for d, _ in records} == set(re.findall('<tr data-detector="(.*?)">', page))
+        return records
+
+    assert shown("mmse,kbest(k=2)", "--snr", "0,4") == {
+        (d, p) for d in ("mmse", "kbest(k=2)") for p in (0, 4)
+    }
+    capsys.readouterr()
+    both = shown("zf", "--snr", "4,8")
+    assert both == {
+        *((d, p) for d in ("mmse", "kbest(k=2)") for p in (0, 4)),
+        ("zf", 4),
+        ("zf", 8),
+    }
+    out = capsys.readouterr().out
+    # The line of a point has what was simulated now, the table has everything
+    assert "4 dB  SER  zf" in out and "kbest(k=2)" in out
+    assert shown("zf", "--snr", "4,8", "--only-these") == {("zf", 4), ("zf", 8)}
+    assert shown("zf", "--snr", "4") == both
 
 
 def test_control_c_leaves_a_valid_result(tmp_path):

@@ -95,6 +95,12 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
         metavar="NAME",
         help="the detector that gaps are measured against (default: the scenario's, or the first one)",
     )
+    add(
+        "--only-these",
+        action="store_true",
+        help="results show the detectors of this command alone (default: all that the "
+        "folder has counts of)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="seed of all random draws")
     add("--output", default="results/runs", metavar="DIR", help="folder of the results")
     add("--xla", choices=("auto", "on", "off"), default="auto", help="compile with XLA")
@@ -309,6 +315,7 @@ def _simulate(
             fresh=args.fresh,
             xla=args.xla,
             reference=args.reference,
+            everything=not args.only_these,
             workers=args.workers,
             ray_address=args.ray,
             on_progress=on_progress,

@@ -26,6 +26,7 @@ class LiveView:
         self._console = console
         self._points = list(points)
         self._snr_db: float | None = None  # of the batch that came last
+        self._names: tuple[str, ...] = ()  # the detectors of this run
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -49,7 +50,7 @@ class LiveView:
 
     def batch(self, snr_db: float, counts: dict[str, Any], active: Sequence[str]) -> None:
         """Show the rates after a batch; the arguments are those of `on_progress`."""
-        self._snr_db = snr_db
+        self._snr_db, self._names = snr_db, tuple(counts)
         if not self._console.is_terminal:
             return
         table = Table(box=None, padding=(0, 2))
@@ -77,9 +78,10 @@ class LiveView:
 
     def point(self, results: dict[str, Any]) -> None:
         """Print one line for a finished point, also where there is no terminal."""
-        # A resumed run also has records of later points
+        # A resumed run also has records of later points and of other detectors
         snr = self._snr_db
         rows = [r for r in results["records"] if r["snr_db"] == snr]
+        rows = [r for r in rows if r["detector"] in self._names]
         rate = shown_rates(results)[0]
         rates = "  ".join(f"{r['detector']} {rate_text(r[rate])}" for r in rows)
         self._console.print(

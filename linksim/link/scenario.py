@@ -256,15 +256,19 @@ class Scenario:
         data["name"] = name or self.name
         return scenario_from_dict(data)
 
-    def fingerprint(self) -> str:
-        """A hash of everything that changes a batch of draws. The run's targets, points,
-        detectors and title do not."""
+    def drawn(self) -> dict[str, Any]:
+        """Everything that changes a batch of draws. The run's targets, points, detectors
+        and title do not."""
         data = self.to_dict()
         data["batch_size"] = self.run.batch_size
         data["snr_definition"] = self.snr.definition
         for key in ("name", "title", "run", "snr"):
             del data[key]
-        text = json.dumps(data, sort_keys=True)
+        return data
+
+    def fingerprint(self) -> str:
+        """A hash of what is `drawn`."""
+        text = json.dumps(self.drawn(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

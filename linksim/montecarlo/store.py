@@ -1,6 +1,7 @@
 """Raw counts on disk: one JSON line per batch of a point, only ever appended.
 
-The first line says which draws the counts belong to. Each line is written by one `write`
+The first line says which draws the counts belong to; files of earlier versions have only a
+fingerprint of them. Each line is written by one `write`
 call and flushed to disk, so a kill leaves at most an incomplete last line, which the next
 start drops. Nothing in the file is ever rewritten. Each line ends with a checksum of
 itself, so that a number that was changed on disk is noticed.
@@ -8,6 +9,7 @@ itself, so that a number that was changed on disk is noticed.
 
 import json
 import os
+import re
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from linksim.errors import ResultFileError
-from linksim.files import set_aside
+from linksim.files import differences, set_aside
 from linksim.montecarlo.statistics import Counts
 
 FORMAT = "linksim-counts-1"
@@ -37,6 +39,7 @@ class CountStore:
             in memory only.
         identity: dictionary that says which draws these are (fingerprint, seed,
             batch size); an existing file must carry the same.
+        drawn: what the fingerprint is of, for the message that says what differs.
         fresh: set an existing file aside, under a new name, and start anew.
         keys: {detector: its name in the file}, for detectors whose results depend on more
             than their name, such as trained weights.
@@ -46,9 +49,11 @@ class CountStore:
             left as it is.
     """
 
-    def __init__(self, path, identity, fresh=False, keys=None):
+    def __init__(self, path, identity, fresh=False, keys=None, drawn=None):
         self._path = None if path is None else Path(path)
         self._identity = {"format": FORMAT, **identity}
+        # As JSON has it, which knows no tuples
+        self._drawn = json.loads(json.dumps(drawn))
         self._names = {key: name for name, key in (keys or {}).items()}
         self._keys = keys or {}
         # {detector: {snr_db: {batch: BatchResult}}}
@@ -69,7 +74,7 @@ class CountStore:
             if os.fstat(self._descriptor).st_size:
                 self._load()
             if os.fstat(self._descriptor).st_size == 0:
-                self._write(self._identity)
+                self._write({**self._identity, **({"drawn": drawn} if drawn else {})})
         except BaseException:
             self.close()
             raise
@@ -121,13 +126,17 @@ class CountStore:
                 f"{self._path}: not a result file of linksim (or of another version); "
                 "kept as it is"
             )
-        for key, value in self._identity.items():
-            if entry.get(key) != value:
-                raise ResultFileError(
-                    f"{self._path}: made with {key} = {entry.get(key)!r}, this run has "
-                    f"{value!r}; the file is kept as it is, use --fresh or another "
-                    "output folder"
-                )
+        before = {key: entry.get(key) for key in self._identity}
+        if before != self._identity:
+            now, drawn = dict(self._identity), entry.get("drawn")
+            if isinstance(drawn, dict) and self._drawn and drawn != self._drawn:
+                # These say what the fingerprints only hint at, and hold the batch size
+                before, now = ({**i, **d} for i, d in ((before, drawn), (now, self._drawn)))
+                del before["fingerprint"], now["fingerprint"]
+            raise ResultFileError(
+                f"{self._path}: holds counts of other draws: {differences(before, now)}; the "
+                "file is kept as it is, use --fresh or another output folder"
+            )
 
     def _insert(self, detector, snr_db, batch, result):
         point = self._results.setdefault(detector, {}).setdefault(snr_db, {})
@@ -182,6 +191,22 @@ class CountStore:
     def points(self, detector):
         """SNR points in dB that hold counts, ascending."""
         return sorted(p for p, b in self._results.get(detector, {}).items() if b)
+
+    def earlier(self):
+        """Detectors that have counts and are not of this run, in the order of the file.
+
+        Where the weights of a detector changed, the latest ones count; and a detector of
+        this run is never among them.
+
+        Returns:
+            {detector: what it is called in the file}; the other methods take the latter.
+        """
+        found = {}
+        for key in self._results:
+            name = re.sub("@[0-9a-f]{12}$", "", key)
+            if key not in self._keys and name not in self._keys:
+                found[name] = key
+        return found
 
     def close(self):
         """Close the file."""

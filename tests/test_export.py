@@ -102,6 +102,11 @@ def test_onnx_takes_any_batch_and_equals_the_layer(rng, tmp_path):
     found = target("zf-sic")
     card = export(found, "onnx", tmp_path / "out")
     assert card["signatures"]["real"]["inputs"][0]["shape"] == ["B", 4]
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    axes = {t.name: t.shape for t in (*session.get_inputs(), *session.get_outputs())}
+    (card_of,) = card["signatures"].values()
+    assert axes == {t["name"]: t["shape"] for ts in card_of.values() for t in ts}
+    assert {shape[0] for shape in axes.values()} == {"B"}
     signature = found.signatures["serving_default"]
     for size in (1, 5, 64):
         part = {k: a[:size] for k, a in found.arrays.items()}
@@ -203,7 +208,7 @@ def test_test_vectors_are_not_a_matter_of_rounding():
         _steady_arrays(found)
 
 
-def test_folders(tmp_path):
+def test_folders(tmp_path, caplog):
     found = target("mf")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
@@ -213,6 +218,8 @@ def test_folders(tmp_path):
     export(found, "onnx", tmp_path / "out")
     aside = json.loads((tmp_path / "out.1.old" / "card.json").read_text())
     assert aside == json.loads(json.dumps(first))
+    out = tmp_path / "out"
+    assert f"{out} was there already and is {out}.1.old now" in caplog.text
 
 
 def test_quantizer_as_onnx(tmp_path):

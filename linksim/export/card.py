@@ -88,10 +88,7 @@ def _notes(target, format):
 
 
 def _described(tensor):
-    # The first axis is the batch; any other one of unknown size is the number of users
-    unknown = ["B", *(len(tensor.shape) - 1) * ["K"]]
-    shape = [name if size is None else size for name, size in zip(unknown, tensor.shape)]
-    return {**tensor._asdict(), "shape": shape}
+    return {**tensor._asdict(), "shape": tensor.named_shape}
 
 
 def write_export_card(card: dict[str, Any], folder: Path) -> None:

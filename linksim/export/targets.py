@@ -36,6 +36,15 @@ class NamedTensor(NamedTuple):
     meaning: str
 
     @property
+    def named_shape(self) -> list[int | str]:
+        """The shape with a name for each axis of unknown size: B, the batch, comes first; any
+        other one is K, the number of users."""
+        return [
+            ("K" if axis else "B") if size is None else size
+            for axis, size in enumerate(self.shape)
+        ]
+
+    @property
     def spec(self) -> tf.TensorSpec:
         """The same for TensorFlow."""
         return tf.TensorSpec(self.shape, self.dtype, name=self.name)

@@ -268,6 +268,7 @@ def _write_onnx(target, signatures, path):
             f"format: {target.name} has no ONNX form: ONNX cannot express {', '.join(foreign)}"
         )
     _match_loop_inputs(model.graph, onnx)
+    _name_axes(model.graph, signature, onnx)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
@@ -289,6 +290,17 @@ def _match_loop_inputs(graph, onnx):
                 node.input[i] = name
     for cast in casts:
         graph.node.insert(0, cast)
+
+
+def _name_axes(graph, signature, onnx):
+    """Give the axes of unknown size the names on the card, equal in all inputs and outputs.
+
+    tf2onnx calls them unk__7, unk__8 and so on, as if they could differ.
+    """
+    tensors = {t.name: t for t in (*signature.inputs, *signature.outputs)}
+    for value in (*graph.input, *graph.output):
+        kind, shape = value.type.tensor_type.elem_type, tensors[value.name].named_shape
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
 
 
 def _unknown_operations(graph, onnx):

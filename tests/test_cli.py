@@ -1,5 +1,6 @@
 """The main job as a user runs it."""
 
+import builtins
 import configparser
 import csv
 import importlib.metadata
@@ -130,6 +131,52 @@ def test_control_c_leaves_a_valid_result(tmp_path):
     results = json.loads((counts.parent / "results.json").read_text())
     assert not results["provenance"]["complete"]
     assert results["records"][0]["blocks"] >= 500
+
+
+SWALLOWED = """
+import sys, types
+sys.modules["keras"] = types.SimpleNamespace(backend=types.SimpleNamespace(backend=str))
+sys.path.insert(0, sys.argv[1])
+from linksim.cli.common import run_command, start_keras
+def command():
+    start_keras("swallowing")
+    print("went on")
+    return 0
+sys.exit(run_command("prog", command, "interrupted here"))
+"""
+
+
+def test_control_c_during_an_import_ends_the_program(tmp_path):
+    """Some imports swallow the exception that Ctrl-C raises, and the run went on."""
+    (tmp_path / "swallowing.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(1)\n"
+        "except KeyboardInterrupt:\n"
+        "    pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, tmp_path], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "prog: interrupted here\n")
+
+
+@pytest.mark.parametrize("name", ["coded_ber", "train", "export", "report"])
+def test_control_c_while_a_script_starts(name, monkeypatch):
+    monkeypatch.setattr("builtins.__import__", _raising(name, builtins.__import__))
+    with pytest.raises(SystemExit) as end:
+        load_script(ROOT / "simulations" / f"{name}.py")
+    assert end.value.code == 130
+
+
+def _raising(name, real):
+    def import_(module, *args, **kwargs):
+        if module == f"linksim.cli.{name}":
+            raise KeyboardInterrupt
+        return real(module, *args, **kwargs)
+
+    return import_
 
 
 def test_snr_points_may_be_negative():

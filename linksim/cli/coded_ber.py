@@ -8,12 +8,14 @@ the raw counts that a later run resumes and extends.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linksim.cli.common import (
+    interrupted_line,
     load_user_code,
     make_console,
     make_parser,
@@ -21,7 +23,7 @@ from linksim.cli.common import (
     run_command,
     start_keras,
 )
-from linksim.cli.stop import GracefulStop
+from linksim.cli.stop import GracefulStop, exit_at_once
 from linksim.errors import InvalidInput
 from linksim.link.scenario import CODES, Scenario, list_scenarios, load_scenario
 from linksim.names import parse_receiver, split_names
@@ -182,8 +184,11 @@ def chosen_detectors(args: argparse.Namespace, scenario: Scenario) -> list[str]:
 
 def main(argv: Sequence[str] | None = None, prog: str = "coded_ber.py") -> int:
     """Run the command line and return the exit code."""
-    args = parse_arguments(argv, prog)
-    return run_command(prog, lambda: _run(args), "interrupted; the same command continues")
+    return run_command(
+        prog,
+        lambda: _run(parse_arguments(argv, prog)),
+        "interrupted; the same command continues",
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -200,7 +205,7 @@ def _run(args: argparse.Namespace) -> int:
     replayed = parse_replay(args.replay) if args.replay else None
 
     # After everything that can be refused quickly
-    start_keras()
+    start_keras("linksim.montecarlo.engine", "linksim.report", "linksim.figures")
     if args.memory is not None:
         scenario = _with_batches_for(args, scenario, detectors, console)
     if replayed is not None:
@@ -302,7 +307,10 @@ def _simulate(
         view.batch(*state)
         stop.check()
 
-    with view, GracefulStop("batch") as stop:
+    # Workers are to be stopped in order
+    local = args.workers is None and args.ray is None
+    second = exit_at_once(interrupted_line()) if local else contextlib.nullcontext()
+    with second, view, GracefulStop("batch") as stop:
         results = simulate(
             scenario,
             detectors,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from linksim.cli.stop import exit_at_once
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
 
 if TYPE_CHECKING:
@@ -137,6 +139,7 @@ def run_command(
         if isinstance(stream, io.TextIOWrapper):
             # A title that the terminal has no characters for is no reason to end
             stream.reconfigure(errors="backslashreplace")
+    _interrupted.append(f"{prog}: {interrupted}")
     try:
         return command()
     except mendable as error:
@@ -145,6 +148,17 @@ def run_command(
     except KeyboardInterrupt:
         complain(prog, interrupted)
         return 130
+    finally:
+        _interrupted.pop()
+
+
+# What the commands in hand print after Ctrl-C
+_interrupted: list[str] = []
+
+
+def interrupted_line() -> str:
+    """What the command in hand prints after Ctrl-C."""
+    return _interrupted[-1] if _interrupted else "interrupted"
 
 
 def complain(prog: str, message: object) -> None:
@@ -166,12 +180,19 @@ def _quiet_start() -> Iterator[None]:
         os.close(null)
 
 
-def start_keras() -> None:
-    """Import Keras and its backend without the notes that TensorFlow prints at its start."""
-    with _quiet_start():
+def start_keras(*modules: str) -> None:
+    """Import Keras and its backend without the notes that TensorFlow prints at its start.
+
+    Args:
+        modules: to import too. What takes long to import is to be named here, where Ctrl-C
+            ends the process at once.
+    """
+    with exit_at_once(interrupted_line()), _quiet_start():
         import keras
 
         if keras.backend.backend() == "tensorflow":
             from linksim.link.devices import find_devices
 
             find_devices()
+        for module in modules:
+            importlib.import_module(module)

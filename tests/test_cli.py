@@ -4,6 +4,7 @@ import builtins
 import configparser
 import csv
 import importlib.metadata
+import io
 import json
 import os
 import re
@@ -25,8 +26,10 @@ from linksim.cli.coded_ber import (
     parse_snr,
 )
 from linksim.cli.common import make_parser, print_entry
+from linksim.cli.live import LiveView
 from linksim.cli.main import COMMANDS, main
 from linksim.errors import InvalidInput
+from linksim.montecarlo.statistics import Counts
 from linksim.provenance import package_versions
 from tests.conftest import load_script
 
@@ -95,6 +98,8 @@ def test_results_show_all_counts_of_the_folder(tmp_path, capsys):
     out = capsys.readouterr().out
     # The line of a point has what was simulated now, the table has everything
     assert "4 dB  SER  zf" in out and "kbest(k=2)" in out
+    assert "Symbol error rate, 95 %" in out and "Bit error rate, 95 %" in out
+    assert "Block error rate" not in out
     assert shown("zf", "--snr", "4,8", "--only-these") == {("zf", 4), ("zf", 8)}
     assert shown("zf", "--snr", "4") == both
 
@@ -131,6 +136,17 @@ def test_control_c_leaves_a_valid_result(tmp_path):
     results = json.loads((counts.parent / "results.json").read_text())
     assert not results["provenance"]["complete"]
     assert results["records"][0]["blocks"] >= 500
+
+
+@pytest.mark.parametrize("rate, unit", [("ser", "symbols"), ("bler", "blocks")])
+def test_the_live_view_shows_the_rate_that_says_something(rate, unit):
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=20)
+    with LiveView(console, [4.0], rate) as view:
+        c = Counts(10, 9, 1000, 80, 640, 500, 40, 320, 0.1)
+        view.batch(4.0, {"mmse": c, "zf": Counts()}, ["mmse"])
+    shown = console.file.getvalue()
+    value, total = {"ser": ("0.080 ", " 500 "), "bler": ("0.90 ", " 10 ")}[rate]
+    assert rate.upper() in shown and unit in shown and value in shown and total in shown
 
 
 SWALLOWED = """

@@ -293,11 +293,18 @@ def _simulate(
     """Simulate, and write and print the results; after Ctrl-C those that are there."""
     from linksim.cli.live import LiveView
     from linksim.montecarlo.engine import run_points, simulate
-    from linksim.montecarlo.output import gap_table, rate_tables, shown_rates, write_results
+    from linksim.montecarlo.output import (
+        gap_table,
+        is_uncoded,
+        rate_tables,
+        shown_rates,
+        write_results,
+    )
     from linksim.report import write_report
 
     print_entry(console, f"{scenario.name}:", scenario.description)
-    view = LiveView(console, run_points(scenario, points))
+    rate = "ser" if scenario.code.type == "none" else "bler"
+    view = LiveView(console, run_points(scenario, points), rate)
 
     def on_point(results: dict[str, Any]) -> None:
         view.point(results)
@@ -330,8 +337,10 @@ def _simulate(
             on_point=on_point,
         )
     write_results(results, folder, shown_rates(results))
-    for table in rate_tables(results, shown_rates(results)[0], width=console.width):
-        console.print(table)
+    rates = shown_rates(results)
+    for rate in rates if is_uncoded(results) else rates[:1]:
+        for table in rate_tables(results, rate, width=console.width):
+            console.print(table)
     gaps = gap_table(results)
     if gaps is not None:
         console.print(gaps)

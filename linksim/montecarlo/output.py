@@ -126,8 +126,12 @@ def shown_rates(results: dict[str, Any]) -> tuple[str, ...]:
 
     Without a code a block is a packet of symbols, so its error rate says little.
     """
-    uncoded = results["scenario"]["code"]["type"] == "none"
-    return ("ser", "ber") if uncoded else ("bler", "ber")
+    return ("ser", "ber") if is_uncoded(results) else ("bler", "ber")
+
+
+def is_uncoded(results: dict[str, Any]) -> bool:
+    """Whether a run has no code."""
+    return results["scenario"]["code"]["type"] == "none"
 
 
 def gap_table(results: dict[str, Any]) -> Table | None:

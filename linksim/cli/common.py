@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import io
-import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from linksim.cli.stop import exit_at_once
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
+from linksim.notices import muted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -166,20 +165,6 @@ def complain(prog: str, message: object) -> None:
     print(f"{prog}: {message}", file=sys.stderr)
 
 
-@contextlib.contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Keep what libraries write below Python off the terminal."""
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
-
-
 def start_keras(*modules: str) -> None:
     """Import Keras and its backend without the notes that TensorFlow prints at its start.
 
@@ -187,7 +172,7 @@ def start_keras(*modules: str) -> None:
         modules: to import too. What takes long to import is to be named here, where Ctrl-C
             ends the process at once.
     """
-    with exit_at_once(interrupted_line()), _quiet_start():
+    with exit_at_once(interrupted_line()), muted():
         import keras
 
         if keras.backend.backend() == "tensorflow":

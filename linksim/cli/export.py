@@ -39,7 +39,7 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
     add("--output", required=True, metavar="DIR", help="the folder that is written")
     add(
         "--format",
-        choices=("savedmodel", "keras", "onnx"),
+        choices=("savedmodel", "keras", "onnx", "tflite"),
         default="savedmodel",
         help="the file format",
     )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from linksim.errors import InvalidInput, ResultFileError
+from linksim.notices import announce
 
 _HEADER = "header.json"
 _CHECKSUM = "checksum"
@@ -49,11 +50,13 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a file or folder to `<name>.<number>.old`, so that nothing is lost."""
+    """Rename a file or folder to `<name>.<number>.old`, so that nothing is lost, and say
+    so."""
     number = 1
     while (target := path.with_name(f"{path.name}.{number}.old")).exists():
         number += 1
     os.replace(path, target)
+    announce(f"{path} was there already and is {target} now")
 
 
 def json_hash(data: Any) -> str:

@@ -1,12 +1,15 @@
 """The script that compares error rates with costs, and shows how costs grow."""
 
 import importlib
+import itertools
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from linksim.registry import list_detectors
 
 FOLDER = Path(__file__).resolve().parents[1] / "simulations"
 
@@ -42,6 +45,26 @@ def test_slopes_are_those_of_power_laws(cost):
         for value in values
     ]
     assert cost.slopes(rows)["a"] == pytest.approx(dict.fromkeys(cost.GROWTH, 1.5))
+
+
+def test_growth_has_a_row_for_each_family(cost):
+    names = list_detectors()
+    found = cost.families(names)
+    assert sorted(itertools.chain(*found.values())) == sorted(names)
+    assert cost.OTHERS not in found
+    # More curves than colours could not be told apart
+    assert all(len(members) <= 10 for members in found.values())
+
+
+def test_figures_are_redrawn_from_the_numbers(cost, tmp_path):
+    for name in ("pareto", "growth"):
+        text = (FOLDER.parent / f"results/cost/{name}.json").read_text()
+        (tmp_path / f"{name}.json").write_text(text)
+    assert cost.main(["--redraw", "--output", str(tmp_path)]) == 0
+    for name in ("pareto", "growth"):
+        assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        text = (FOLDER.parent / f"results/cost/{name}.json").read_text()
+        assert (tmp_path / f"{name}.json").read_text() == text
 
 
 @pytest.mark.slow

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import importlib
 import io
-import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from linksim.cli.stop import exit_at_once
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
+from linksim.notices import muted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,6 +138,7 @@ def run_command(
         if isinstance(stream, io.TextIOWrapper):
             # A title that the terminal has no characters for is no reason to end
             stream.reconfigure(errors="backslashreplace")
+    _interrupted.append(f"{prog}: {interrupted}")
     try:
         return command()
     except mendable as error:
@@ -145,6 +147,17 @@ def run_command(
     except KeyboardInterrupt:
         complain(prog, interrupted)
         return 130
+    finally:
+        _interrupted.pop()
+
+
+# What the commands in hand print after Ctrl-C
+_interrupted: list[str] = []
+
+
+def interrupted_line() -> str:
+    """What the command in hand prints after Ctrl-C."""
+    return _interrupted[-1] if _interrupted else "interrupted"
 
 
 def complain(prog: str, message: object) -> None:
@@ -152,26 +165,19 @@ def complain(prog: str, message: object) -> None:
     print(f"{prog}: {message}", file=sys.stderr)
 
 
-@contextlib.contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Keep what libraries write below Python off the terminal."""
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+def start_keras(*modules: str) -> None:
+    """Import Keras and its backend without the notes that TensorFlow prints at its start.
 
-
-def start_keras() -> None:
-    """Import Keras and its backend without the notes that TensorFlow prints at its start."""
-    with _quiet_start():
+    Args:
+        modules: to import too. What takes long to import is to be named here, where Ctrl-C
+            ends the process at once.
+    """
+    with exit_at_once(interrupted_line()), muted():
         import keras
 
         if keras.backend.backend() == "tensorflow":
             from linksim.link.devices import find_devices
 
             find_devices()
+        for module in modules:
+            importlib.import_module(module)

@@ -39,7 +39,7 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
     add("--output", required=True, metavar="DIR", help="the folder that is written")
     add(
         "--format",
-        choices=("savedmodel", "keras", "onnx"),
+        choices=("savedmodel", "keras", "onnx", "tflite"),
         default="savedmodel",
         help="the file format",
     )
@@ -53,9 +53,10 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
 
 def main(argv: Sequence[str] | None = None, prog: str = "export.py") -> int:
     """Run the command line and return the exit code."""
-    args = parse_arguments(argv, prog)
     # The comparison of the export with the detector fails with a RuntimeError
-    return run_command(prog, lambda: _run(args), mendable=(InvalidInput, RuntimeError))
+    return run_command(
+        prog, lambda: _run(parse_arguments(argv, prog)), mendable=(InvalidInput, RuntimeError)
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -63,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
     scenario = load_scenario(args.scenario)
     if not names_quantizer(args.name):
         parse_receiver(args.name, "NAME")
-    start_keras()
+    start_keras("linksim.export")
     from linksim.export import export, target_of
 
     card = export(target_of(args.name, scenario, args.receiver), args.format, args.output)

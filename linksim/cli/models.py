@@ -37,8 +37,7 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
 
 def main(argv: Sequence[str] | None = None, prog: str = "linksim models") -> int:
     """Run the command line and return the exit code."""
-    args = parse_arguments(argv, prog)
-    return run_command(prog, lambda: _run(args))
+    return run_command(prog, lambda: _run(parse_arguments(argv, prog)))
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -36,13 +36,12 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
 
 def main(argv: Sequence[str] | None = None, prog: str = "report.py") -> int:
     """Run the command line and return the exit code."""
-    args = parse_arguments(argv, prog)
-    return run_command(prog, lambda: _run(args))
+    return run_command(prog, lambda: _run(parse_arguments(argv, prog)))
 
 
 def _run(args: argparse.Namespace) -> int:
     load_user_code(args)
-    start_keras()
+    start_keras("linksim.report")
     from linksim.report import write_report
 
     write_report(args.results, args.output, rate=args.rate, repeats=args.latency)

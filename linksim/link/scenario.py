@@ -226,14 +226,14 @@ class Scenario:
 
     @property
     def description(self) -> str:
-        """Title, code and CSI in one line."""
+        """Title, code, its rate, and CSI in one line."""
         parts = [self.title or self.name]
         if self.code.type == "none":
             parts.append("uncoded")
-        elif self.code.type == "802.11n":
-            parts.append("802.11n LDPC (648, 324)")
         else:
-            parts.append(f"5G LDPC ({self.num_coded_bits}, {self.num_info_bits})")
+            name, n, k = self.code.type, self.num_coded_bits, self.num_info_bits
+            name = {"5g": "5G"}.get(name, name)
+            parts += [f"{name} LDPC ({n}, {k})", f"rate {k / n:.3g}"]
         if self.csi.type == "noisy":
             parts.append(f"CSI error {self.csi.error_snr_db:g} dB")
         elif self.csi.type == "ls":
@@ -290,9 +290,9 @@ class Scenario:
         data["name"] = name or self.name
         return scenario_from_dict(data)
 
-    def fingerprint(self) -> str:
-        """A hash of everything that changes a batch of draws. The run's targets, points,
-        detectors and title do not."""
+    def drawn(self) -> dict[str, Any]:
+        """Everything that changes a batch of draws. The run's targets, points, detectors
+        and title do not."""
         data = self.to_dict()
         data["batch_size"] = self.run.batch_size
         data["snr_definition"] = self.snr.definition
@@ -307,7 +307,11 @@ class Scenario:
             data["power"] = "with the antennas' gains"
         for key in ("name", "title", "run", "snr"):
             del data[key]
-        text = json.dumps(data, sort_keys=True)
+        return data
+
+    def fingerprint(self) -> str:
+        """A hash of what is `drawn`."""
+        text = json.dumps(self.drawn(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

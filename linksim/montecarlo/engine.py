@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
+from linksim.link.receiver import is_outdated
 from linksim.link.scenario import Scenario, load_scenario
 from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.jobs import run_job
@@ -36,6 +38,7 @@ def simulate(
     fresh: bool = False,
     xla: str = "auto",
     reference: str | None = None,
+    everything: bool = False,
     workers: int | None = None,
     ray_address: str | None = None,
     on_progress: Callable[..., None] | None = None,
@@ -57,6 +60,7 @@ def simulate(
         fresh: set an existing file aside instead of resuming it.
         xla: "auto", "on" or "off".
         reference: name of the detector that gaps are measured against.
+        everything: whether the result also has the other detectors that `store_path` holds.
         workers: number of processes that compute batches, on Ray; counts do not depend on
             it. None computes in this process, or, with `ray_address`, on all CPUs (all
             GPUs, if there are any) of the cluster.
@@ -102,13 +106,18 @@ def simulate(
     else:
         executor = InPlace(lambda job: run_job(simulator, seed, job))
     with contextlib.closing(executor), _store(simulator, seed, store_path, fresh) as store:
+        earlier = {}
+        if everything:
+            earlier = store.earlier(functools.partial(is_outdated, chosen))
+        keys = {name: name for name in simulator.receivers} | earlier
 
         def results(complete: bool = True) -> dict[str, Any]:
+            made = provenance(simulator, seed, started, complete, executor.workers)
             return {
                 "scenario": chosen.to_dict(),
-                "provenance": provenance(simulator, seed, started, complete, executor.workers),
-                "records": _records(store, simulator),
-                "gaps": _gaps(store, simulator, reference),
+                "provenance": {**made, "earlier": earlier},
+                "records": _records(store, keys, simulator),
+                "gaps": _gaps(store, keys, simulator, reference),
             }
 
         schedule = Schedule(
@@ -200,15 +209,16 @@ def _store(simulator, seed, path, fresh):
         "batch_size": simulator.scenario.run.batch_size,
     }
     keys = {name: receiver.key for name, receiver in simulator.receivers.items()}
-    return CountStore(path, identity, fresh=fresh, keys=keys)
+    drawn = simulator.scenario.drawn()
+    return CountStore(path, identity, fresh=fresh, keys=keys, drawn=drawn)
 
 
-def _records(store, simulator):
+def _records(store, keys, simulator):
     records = []
-    for name in simulator.receivers:
+    for name, key in keys.items():
         curve = []
-        for point in store.points(name):
-            c = store.total(name, point)
+        for point in store.points(key):
+            c = store.total(key, point)
             ber, bler, ser = c.ber_interval(), c.bler_interval(), c.ser_interval()
             curve.append(
                 {
@@ -237,11 +247,11 @@ def _records(store, simulator):
     return records
 
 
-def _gaps(store, simulator, reference):
+def _gaps(store, keys, simulator, reference):
     target = simulator.scenario.run.gap_bler
     failed = {
-        name: {point: store.failed(name, point) for point in store.points(name)}
-        for name in simulator.receivers
+        name: {point: store.failed(key, point) for point in store.points(key)}
+        for name, key in keys.items()
     }
     return [
         {"detector": name, "reference": reference, "target_bler": target, **gap}

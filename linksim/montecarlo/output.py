@@ -126,8 +126,12 @@ def shown_rates(results: dict[str, Any]) -> tuple[str, ...]:
 
     Without a code a block is a packet of symbols, so its error rate says little.
     """
-    uncoded = results["scenario"]["code"]["type"] == "none"
-    return ("ser", "ber") if uncoded else ("bler", "ber")
+    return ("ser", "ber") if is_uncoded(results) else ("bler", "ber")
+
+
+def is_uncoded(results: dict[str, Any]) -> bool:
+    """Whether a run has no code."""
+    return results["scenario"]["code"]["type"] == "none"
 
 
 def gap_table(results: dict[str, Any]) -> Table | None:
@@ -157,7 +161,7 @@ def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
     """Write a PNG file with the curves of one rate and their intervals, on a log axis."""
     from matplotlib.ticker import MaxNLocator
 
-    from linksim.figures import new_figure, save_figure
+    from linksim.figures import new_figure, ordered_legend, save_figure
 
     scenario, records = results["scenario"], results["records"]
     figure, axes = new_figure(8.0, 5.6)
@@ -190,7 +194,8 @@ def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
     # Centred on the whole figure: beside a long legend the axes are too narrow for it
     figure.suptitle(scenario_from_dict(scenario).description, fontsize=11)
     if axes.containers:  # there is a point above zero
-        figure.legend(loc="outside right center", fontsize=9, frameon=False)
+        legend = ordered_legend(axes)
+        figure.legend(*legend, loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)
 
 
@@ -217,17 +222,25 @@ _COLOURS = (
     "#e69f00",
     "#000000",
     "#8c564b",
+    "#7b3fb5",
+    "#8f9a1c",
 )
-_MARKERS = "osD^vP*X<>"
+_MARKERS = "osD^vP*X<"
 _LINES = ("-", "--", ":", "-.")
 
 
 def curve_style(index: int) -> dict[str, str]:
-    """The "color", "marker" and "linestyle" of curve number `index`, as Matplotlib's."""
-    # They repeat after different numbers of curves, so curves that share one of them
-    # differ in another, also in print without colours
+    """The look of curve number `index`, as Matplotlib's keywords: "color", "marker",
+    "markerfacecolor" and "linestyle".
+
+    Curves that share a colour differ in marker and line, and those after the first ten have
+    hollow markers.
+    """
+    # Colours and markers repeat after different numbers of curves
+    turn, colour = index // len(_COLOURS), _COLOURS[index % len(_COLOURS)]
     return {
-        "color": _COLOURS[index % len(_COLOURS)],
+        "color": colour,
         "marker": _MARKERS[index % len(_MARKERS)],
-        "linestyle": _LINES[index // len(_COLOURS) % len(_LINES)],
+        "markerfacecolor": "white" if turn % 2 else colour,
+        "linestyle": _LINES[turn % len(_LINES)],
     }

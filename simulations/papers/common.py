@@ -205,7 +205,7 @@ def simulate_sweep(name, scenarios, detectors, snr_db, args, console, *, label):
 
 
 def _plot_sweep(data, rate, title, path):
-    from linksim.figures import new_figure, save_figure
+    from linksim.figures import new_figure, ordered_legend, save_figure
     from linksim.montecarlo.output import curve_style
 
     figure, axes = new_figure(7.5, 4.5)
@@ -222,7 +222,8 @@ def _plot_sweep(data, rate, title, path):
     axes.set_ylabel({"ser": "Symbol error rate", "bler": "Block error rate"}[rate])
     figure.suptitle(title, fontsize=11)
     if axes.containers:
-        figure.legend(loc="outside right center", fontsize=9, frameon=False)
+        legend = ordered_legend(axes)
+        figure.legend(*legend, loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)
 
 

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from linksim.errors import InvalidInput
+
 #: A tensor of the running backend (TensorFlow, JAX or PyTorch), or what it converts.
 Tensor = Any
 
@@ -54,6 +56,20 @@ def compiled(
 
         return lambda *args: pure([v.value for v in variables], *args)
     return function
+
+
+def require_tensorflow(what: str) -> None:
+    """Raise `InvalidInput` if Keras runs on another backend than TensorFlow.
+
+    Args:
+        what: needs TensorFlow, as in "the simulator".
+    """
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise InvalidInput(
+            f"KERAS_BACKEND: Keras runs on {backend!r} in this process, but {what} needs "
+            "TensorFlow; set KERAS_BACKEND=tensorflow before Python starts"
+        )
 
 
 def is_eager_tensorflow() -> bool:

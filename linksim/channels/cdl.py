@@ -5,7 +5,7 @@ from sionna.phy import config
 from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
 from sionna.phy.channel.tr38901 import CDL, AntennaArray
 
-from linksim.channels.base import Channel
+from linksim.channels.base import Channel, check_power
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
 CDL_MODELS = ("A", "B", "C", "D", "E")
@@ -24,10 +24,10 @@ class CDLChannel(Channel):
         num_rx: receive antennas M.
         num_streams: streams K of all users together.
         model: "A" to "E".
-        delay_spread_ns: RMS delay spread in ns.
-        carrier_frequency_ghz: carrier frequency in GHz.
-        subcarrier_spacing_khz: subcarrier spacing in kHz.
-        speed: speed of the users in m/s.
+        delay_spread_ns: RMS delay spread in ns, from 1 to 10000.
+        carrier_frequency_ghz: carrier frequency in GHz, from 0.5 to 100.
+        subcarrier_spacing_khz: subcarrier spacing in kHz, from 1 to 5000.
+        speed: speed of the users in m/s, up to 1000.
         num_users: number of users, a divisor of `num_streams`.
         rx_polarization, tx_polarization: "single" or "dual".
         normalize: scale every block to a mean coefficient energy of exactly `power`.
@@ -57,14 +57,16 @@ class CDLChannel(Channel):
     ):
         super().__init__(num_rx, num_streams)
         check_choice("channel.model", model, CDL_MODELS)
-        check_real("channel.delay_spread_ns", delay_spread_ns, low=0, open_low=True)
-        check_real("channel.carrier_frequency_ghz", carrier_frequency_ghz, low=0.5, high=100)
+        check_real("channel.delay_spread_ns", delay_spread_ns, low=1, high=10000, unit="ns")
         check_real(
-            "channel.subcarrier_spacing_khz", subcarrier_spacing_khz, low=0, open_low=True
+            "channel.carrier_frequency_ghz", carrier_frequency_ghz, 0.5, 100, unit="GHz"
         )
-        check_real("channel.speed", speed, low=0)
+        check_real(
+            "channel.subcarrier_spacing_khz", subcarrier_spacing_khz, 1, 5000, unit="kHz"
+        )
+        check_real("channel.speed", speed, low=0, high=1000, unit="m/s")
         check_int("channel.num_users", num_users)
-        check_real("channel.power", power, low=0, open_low=True)
+        check_power(power)
         check_choice("channel.rx_polarization", rx_polarization, POLARIZATIONS)
         check_choice("channel.tx_polarization", tx_polarization, POLARIZATIONS)
         if not isinstance(normalize, bool):

@@ -22,6 +22,7 @@ from linksim.cli.common import (
     start_keras,
 )
 from linksim.errors import InvalidInput
+from linksim.files import check_folder
 from linksim.link.scenario import CODES, Scenario, list_scenarios, load_scenario
 from linksim.names import parse_receiver, split_names
 from linksim.quantization.registry import describe_quantizer, list_quantizers
@@ -191,6 +192,7 @@ def _run(args: argparse.Namespace) -> int:
         folder = folder.with_name(f"{folder.name}-seed{args.seed}")
     points = parse_snr(args.snr)
     replayed = parse_replay(args.replay) if args.replay else None
+    check_folder(folder, "--output")
 
     # After everything that can be refused quickly
     start_keras()

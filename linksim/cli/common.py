@@ -99,10 +99,11 @@ def load_user_code(args: argparse.Namespace) -> None:
 
 
 def make_console() -> Console:
-    """A console that prints text as it is, without rich's highlighting of numbers."""
+    """A console without rich's highlighting of numbers and its names of pictures, as in a
+    path with ":100:"."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)
 
 
 def print_entry(console: Console, name: str, text: str, width: int = 0) -> None:
@@ -120,7 +121,12 @@ def run_command(
     prog: str,
     command: Callable[[], int],
     interrupted: str = "interrupted",
-    mendable: tuple[type[Exception], ...] = (InvalidInput, ResultFileError, WorkerError),
+    mendable: tuple[type[Exception], ...] = (
+        InvalidInput,
+        ResultFileError,
+        WorkerError,
+        OSError,
+    ),
 ) -> int:
     """Run a command and return its exit code.
 
@@ -139,6 +145,9 @@ def run_command(
             stream.reconfigure(errors="backslashreplace")
     try:
         return command()
+    except BrokenPipeError:  # who read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except mendable as error:
         complain(prog, error)
         return 2
@@ -169,7 +178,14 @@ def _quiet_start() -> Iterator[None]:
 def start_keras() -> None:
     """Import Keras and its backend without the notes that TensorFlow prints at its start."""
     with _quiet_start():
-        import keras
+        try:
+            import keras
+        except (ImportError, ValueError) as error:
+            chosen = os.environ.get("KERAS_BACKEND")
+            raise InvalidInput(
+                f"KERAS_BACKEND: Keras cannot start with {chosen!r} ({error}); the simulator "
+                "needs KERAS_BACKEND=tensorflow"
+            ) from None
 
         if keras.backend.backend() == "tensorflow":
             from linksim.link.devices import find_devices

@@ -10,12 +10,14 @@ import numpy as np
 import tensorflow as tf
 from sionna.phy.mapping import Constellation
 
+from linksim.backend import require_tensorflow
 from linksim.channels import channel_of
 from linksim.channels.random import random_bits, stream_keys
 from linksim.errors import InvalidInput, check_int
 from linksim.link.coding import create_code
 from linksim.link.draw import LinkBatch, draw, symbols_of_bits
 from linksim.link.fronts import create_front
+from linksim.link.scenario import naming_scenario
 from linksim.snr import LinkBudget, snr_db_to_no
 
 __all__ = ["CodedSender", "Link", "LinkBatch"]
@@ -72,11 +74,17 @@ class Link:
         budget: the `LinkBudget` that SNR definitions refer to.
 
     Raises:
-        InvalidInput: a channel or code that the scenario's sizes do not allow.
+        InvalidInput: a channel or code that the scenario's sizes do not allow, or Keras
+            runs on another backend than TensorFlow.
     """
 
     def __init__(self, scenario):
+        require_tensorflow("the simulator")
         self.scenario = scenario
+        with naming_scenario(scenario):
+            self._create_parts(scenario)
+
+    def _create_parts(self, scenario):
         system = scenario.system
         self.num_streams = system.num_streams
         self.num_rx = system.num_rx

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from linksim.errors import check_choice
-from linksim.files import save_json, write_atomically
+from linksim.files import make_folder, save_json, write_atomically
 from linksim.link.scenario import scenario_from_dict
 from linksim.snr import SNR_DEFINITIONS
 
@@ -40,7 +40,7 @@ def write_results(
     for rate in rates:
         check_choice("rates", rate, RATES)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     save_json(folder / "results.json", results)
     write_atomically(folder / "results.csv", to_csv(results["records"]))
     for rate in rates:

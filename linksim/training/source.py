@@ -17,6 +17,7 @@ from linksim.channels.random import StreamKey, stream_keys
 from linksim.errors import InvalidInput, check_int, check_real
 from linksim.link.draw import UniformSender, draw, symbols_of_bits
 from linksim.link.fronts import create_front
+from linksim.link.scenario import naming_scenario
 from linksim.registry import create_detector
 from linksim.snr import LinkBudget, snr_db_to_no
 
@@ -94,7 +95,8 @@ class VectorSource:
         self.num_streams = system.num_streams
         self.num_rx = system.num_rx
         self.num_bits_per_symbol = system.num_bits_per_symbol
-        self.channel = channel_of(scenario)
+        with naming_scenario(scenario):
+            self.channel = channel_of(scenario)
         self.sender = UniformSender(system.num_streams, system.num_bits_per_symbol)
         self._streams = self._check_streams(streams, streams_step)
         self._snr_db_per_stream = float(snr_db_per_stream)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from linksim.errors import InvalidInput
+from linksim.files import as_path
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -43,7 +44,7 @@ def import_file(path: str | Path) -> ModuleType:
     Raises:
         InvalidInput: there is no such file. What the file itself raises is passed on.
     """
-    path = Path(path).resolve()
+    path = as_path("import", path).resolve()
     if path.suffix != ".py" or not path.is_file():
         raise InvalidInput(f"import: got {str(path)!r}, expected an existing .py file")
     name = f"linksim_import_{path.stem}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import re
 import unicodedata
 from collections.abc import Collection
 from typing import Any
@@ -34,12 +35,25 @@ def check_choice(name: str, value: object, choices: Collection[Any], also: str =
     except (TypeError, ValueError):  # lists cannot be keys, arrays have no truth value
         found = False
     if not found:
-        known = [str(c) for c in choices]
-        near = difflib.get_close_matches(str(value).strip().lower(), known, n=1)
-        hint = f". Did you mean {near[0]!r}?" if near else ""
-        raise InvalidInput(
-            f"{name}: got {value!r}, expected {also}one of: {', '.join(known)}{hint}"
-        )
+        known = ", ".join(str(c) for c in choices)
+        hint = did_you_mean(value, choices)
+        # In front of a list that may be long
+        start = f"{hint} Expected" if hint else ", expected"
+        raise InvalidInput(f"{name}: got {value!r}{start} {also}one of: {known}")
+
+
+def did_you_mean(value: object, choices: Collection[Any]) -> str:
+    """ ". Did you mean 'kbest'?", or "" if no choice is near.
+
+    Capitals, spaces and punctuation count for nothing.
+    """
+    by_letters = {_letters(choice): choice for choice in reversed(list(choices))}
+    near = difflib.get_close_matches(_letters(value), by_letters, n=1)
+    return f". Did you mean {by_letters[near[0]]!r}?" if near else ""
+
+
+def _letters(value):
+    return re.sub("[^a-z0-9]", "", str(value).lower())
 
 
 def check_int(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> None:

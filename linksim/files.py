@@ -21,6 +21,18 @@ _CHECKSUM = "checksum"
 _KIND = "sha256:"
 
 
+def as_path(name: str, value: Any) -> Path:
+    """The path that an argument gives.
+
+    Raises:
+        InvalidInput: it is no text or path.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or "\0" in text:
+        raise InvalidInput(f"{name}: got {value!r}, expected a path")
+    return Path(text)
+
+
 def write_atomically(path: str | Path, data: str | bytes) -> None:
     """Write text or bytes to a file in one step, so that it is never half written.
 
@@ -58,9 +70,7 @@ def make_folder(path: str | Path) -> None:
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ResultFileError(
-            f"{path}: cannot be made a folder ({error.strerror})"
-        ) from None
+        raise ResultFileError(f"{path}: cannot be made a folder ({error.strerror})") from None
 
 
 def check_folder(path: str | Path, what: str) -> None:

@@ -18,6 +18,7 @@ from linksim.models import (
     read_weights,
 )
 from linksim.quantization.registry import LATENT, QUANTIZERS
+from linksim.tables import plain
 
 
 def _entry(
@@ -419,7 +420,7 @@ def create_detector(
     """
     entry = DETECTORS.entry(name)
     model = None
-    if pretrained:
+    if pretrained is not None and pretrained is not False:
         if not entry.learned:
             raise InvalidInput(f"pretrained: {name} is a classical detector, without weights")
         model = find_pretrained(name, num_streams, num_bits_per_symbol, pretrained)
@@ -447,7 +448,7 @@ def make_detector(
         InvalidInput: an unknown option, or one that the weights do not fit.
     """
     trained = {} if model is None else model[1]["options"]
-    options = {**entry.options, **trained, **options}
+    options = {**entry.options, **trained, **plain(dict(options))}
     factory = entry.load()
     check_options(entry.name, factory, options)
     layer = factory(

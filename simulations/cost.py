@@ -20,10 +20,10 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
 
 import numpy as np
 from benchmark import draw_vectors, timed_on
-from rich.console import Console
 
-from linksim.errors import InvalidInput, ResultFileError
-from linksim.files import load_json, save_json, write_atomically
+from linksim.cli.common import make_console, run_command
+from linksim.errors import InvalidInput
+from linksim.files import load_json, make_folder, save_json, write_atomically
 
 PARETO_RESULTS = Path("results/cdl-c-8x4-qam16/results.json")
 PARETO_BATCH = 1000
@@ -131,10 +131,10 @@ def pareto(args, console):
         "machine": timed_on(),
         "rows": rows,
     }
-    args.output.mkdir(parents=True, exist_ok=True)
+    make_folder(args.output)
     save_json(args.output / "pareto.json", data)
     _plot_pareto(data, scenario, args.output / "pareto.png")
-    console.print(f"{args.output}/pareto.png")
+    console.print(f"{args.output}/pareto.png", markup=False)
 
 
 def front(rows, cost):
@@ -148,7 +148,7 @@ def front(rows, cost):
 
 
 def _plot_pareto(data, scenario, path):
-    from linksim.figures import empty_figure, save_figure
+    from linksim.figures import empty_figure, literal, save_figure
 
     figure = empty_figure(11, 4.6)
     labels = {"us": "Microseconds per vector", "flops": "Floating-point operations per vector"}
@@ -171,7 +171,7 @@ def _plot_pareto(data, scenario, path):
                 row[cost], row["bler"], yerr=error, marker="o", color=color, capsize=2
             )
             axes.annotate(
-                row["detector"],
+                literal(row["detector"]),
                 (row[cost], row["bler"]),
                 xytext=(5, 4),
                 textcoords="offset points",
@@ -181,7 +181,8 @@ def _plot_pareto(data, scenario, path):
         axes.set_yscale("log")
         axes.set_xlabel(label)
         axes.set_ylabel(f"BLER at {data['snr_db']:g} dB, 95 % interval")
-    figure.suptitle(f"{scenario.title}; blue: no other beats it in both", fontsize=10)
+    title = literal(scenario.title or scenario.name)
+    figure.suptitle(f"{title}; blue: no other beats it in both", fontsize=10)
     save_figure(figure, path)
 
 
@@ -210,12 +211,12 @@ def growth(args, console):
                 rows.append(
                     {"detector": name, "axis": axis, "system": system, "seconds": seconds}
                 )
-        args.output.mkdir(parents=True, exist_ok=True)
+        make_folder(args.output)
         rows.sort(key=lambda r: order[r["detector"]])
         data = {"machine": timed_on(), "rows": rows, "slopes": slopes(rows)}
         save_json(args.output / "growth.json", data)
     _plot_growth(data, args.output / "growth.png")
-    console.print(f"{args.output}/growth.png")
+    console.print(f"{args.output}/growth.png", markup=False)
 
 
 def _known_rows(path, wanted):
@@ -323,6 +324,8 @@ def _plot_growth(data, path):
 
 def _plot_axis(axes, rows, axis, names):
     """Time against the values of one axis of `GROWTH`."""
+    from linksim.figures import literal
+
     axes.grid(True, which="major", color="0.85", linewidth=0.7)
     styles = ["-", "--", ":", "-."]
     for index, name in enumerate(names):
@@ -330,7 +333,9 @@ def _plot_axis(axes, rows, axis, names):
         x = [_size(axis, r["system"][axis]) for r in mine]
         y = [1e6 * r["seconds"] / r["system"]["batch"] for r in mine]
         style = styles[index // 10 % len(styles)]
-        axes.plot(x, y, style, marker=".", color=f"C{index % 10}", label=name, linewidth=1)
+        axes.plot(
+            x, y, style, marker=".", color=f"C{index % 10}", label=literal(name), linewidth=1
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
     sizes = [_size(axis, value) for value in GROWTH[axis]]
@@ -391,17 +396,14 @@ def _machine_text(facts):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    console = Console()
+    return run_command("cost.py", lambda: _run(args, make_console()))
+
+
+def _run(args, console):
     parts = {"pareto": pareto, "growth": growth}
-    name = "report"
-    try:
-        for name in args.only or parts:
-            parts[name](args, console)
-        name = "report"
-        write_atomically(args.output / "README.md", report(args.output))
-    except (InvalidInput, ResultFileError, OSError) as error:
-        console.print(f"error: {name}: {error}", soft_wrap=True)
-        return 2
+    for name in args.only or parts:
+        parts[name](args, console)
+    write_atomically(args.output / "README.md", report(args.output))
     return 0
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
 
@@ -28,12 +28,18 @@ class _HelpFormatter(argparse.HelpFormatter):
         return action.help
 
 
-class _Parser(argparse.ArgumentParser):
-    """Takes `--snr -4:4:2`, where argparse sees an option in a value with a minus sign."""
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, and takes `--snr -4:4:2`, where argparse sees an option
+    in a value with a minus sign."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with code 2."""
+        self.exit(2, f"{self.prog}: {message}; --help shows the options\n")
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
+        """As argparse's, after values with a minus sign were joined to their options."""
         joined: list[str] = []
         for text in sys.argv[1:] if args is None else args:
             option = joined[-1] if joined else ""
@@ -52,7 +58,7 @@ def make_parser(prog: str, doc: str, example: str) -> argparse.ArgumentParser:
         doc: the module's docstring; its first paragraph is the description.
         example: arguments of an example.
     """
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         description=doc.split("\n\n")[0],
         epilog=f"Example: {prog} {example}",

@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "export.py") -> int:
     """Run the command line and return the exit code."""
     args = parse_arguments(argv, prog)
     # The comparison of the export with the detector fails with a RuntimeError
-    return run_command(prog, lambda: _run(args), mendable=(InvalidInput, RuntimeError, OSError))
+    return run_command(
+        prog, lambda: _run(args), mendable=(InvalidInput, RuntimeError, OSError)
+    )
 
 
 def _run(args: argparse.Namespace) -> int:

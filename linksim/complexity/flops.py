@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from linksim.complexity.graphs import used_operations
 from linksim.backend import require_tensorflow
+from linksim.complexity.graphs import used_operations
 from linksim.errors import InvalidInput, check_int
 
 

@@ -23,6 +23,7 @@ from linksim.errors import (
     check_list,
     check_real,
 )
+from linksim.files import as_path
 from linksim.names import parse_receiver
 from linksim.snr import SNR_DEFINITIONS
 from linksim.tables import check_plain_table, dataclass_from_table, plain, read_toml
@@ -357,7 +358,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     Raises:
         InvalidInput: unknown name, unreadable file, unknown key, invalid value.
     """
-    path = Path(name_or_path)
+    path = as_path("scenario", name_or_path)
     if path.suffix != ".toml":
         check_choice("scenario", str(name_or_path), list_scenarios(), "a .toml file or ")
         path = scenario_folder() / f"{name_or_path}.toml"

@@ -26,7 +26,7 @@ from linksim.backend import Tensor, concrete
 from linksim.constellation import pam_num_bits
 from linksim.eqnet.codebook import ScalarCodebook
 from linksim.errors import InvalidInput, ResultFileError, check_int
-from linksim.files import load_arrays, save_arrays
+from linksim.files import as_path, load_arrays, save_arrays
 
 FILE_FORMAT = "linksim-quantizer-1"
 
@@ -397,7 +397,9 @@ class LLRQuantizer(keras.layers.Layer):
             "config": config,
             "digest": _sha256(name, config, arrays).hexdigest(),
         }
-        save_arrays(path, {f"weight_{i}": a for i, a in enumerate(arrays)}, header)
+        save_arrays(
+            as_path("path", path), {f"weight_{i}": a for i, a in enumerate(arrays)}, header
+        )
 
     # --- checks ---------------------------------------------------------------
 
@@ -506,7 +508,7 @@ def load_quantizer_file(path: str | Path) -> LLRQuantizer:
         InvalidInput: there is no such file.
         ResultFileError: the file is damaged, edited, or something else.
     """
-    path = Path(path)
+    path = as_path("path", path)
     if not path.is_file():
         raise InvalidInput(f"path: got {str(path)!r}, expected a file; there is none")
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from linksim.errors import InvalidInput, ResultFileError
-from linksim.files import load_json
+from linksim.files import as_path, load_json
 from linksim.link.scenario import Scenario, scenario_from_dict
 from linksim.montecarlo.output import RATES
 from linksim.snr import SNR_DEFINITIONS, no_to_snr_db
@@ -72,9 +72,16 @@ def read_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
         InvalidInput: there is no path, or a file is given twice.
         ResultFileError: a file is unreadable, damaged, edited or something else.
     """
-    files = [Path(p) / "results.json" if Path(p).is_dir() else Path(p) for p in paths]
-    if not files:
-        raise InvalidInput("results: empty, expected at least one results.json or its folder")
+    try:
+        listed = [] if isinstance(paths, (str, bytes)) else list(paths)
+    except TypeError:  # one path, for instance
+        listed = []
+    if not listed:
+        raise InvalidInput(
+            f"results: got {paths!r}, expected a list of results.json files or their folders"
+        )
+    given = [as_path("results", path) for path in listed]
+    files = [path / "results.json" if path.is_dir() else path for path in given]
     known = set()
     for file in files:
         if file.resolve() in known:

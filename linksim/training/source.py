@@ -17,7 +17,7 @@ from linksim.channels.random import StreamKey, stream_keys
 from linksim.errors import InvalidInput, check_int, check_real
 from linksim.link.draw import UniformSender, draw, symbols_of_bits
 from linksim.link.fronts import create_front
-from linksim.link.scenario import naming_scenario
+from linksim.link.scenario import Scenario, naming_scenario
 from linksim.registry import create_detector
 from linksim.snr import LinkBudget, snr_db_to_no
 
@@ -293,6 +293,8 @@ def _range(name, value, low, high):
 
 def _check_data(scenario, batch_size, seed, copies, num_channels, streams, rho):
     """Refuse arguments of a `VectorSource` that are wrong or exclude each other."""
+    if not isinstance(scenario, Scenario):
+        raise InvalidInput(f"scenario: got {scenario!r}, expected a Scenario")
     if scenario.ofdm is not None or scenario.snr.definition == "ebno":
         raise InvalidInput(
             f"scenario: {scenario.name} has an OFDM grid or Eb/N0; training draws "
@@ -307,7 +309,8 @@ def _check_data(scenario, batch_size, seed, copies, num_channels, streams, rho):
             raise InvalidInput(
                 f"{name}: got {value}, expected a divisor of batch_size = {batch_size}"
             )
-    if (streams or num_channels) and (copies > 1 or (streams and num_channels)):
+    chosen = [streams is not None, num_channels > 0, copies > 1]
+    if sum(chosen) > 1:
         raise InvalidInput("data: only one of copies, num_channels and streams can be chosen")
     if num_channels and (rho is not None or scenario.csi.type != "perfect"):
         raise InvalidInput(

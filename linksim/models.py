@@ -11,6 +11,7 @@ course of the training; and `weights.npz`. The card has a status:
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def add_model_folder(folder: str | Path) -> None:
         InvalidInput: there is no such folder.
     """
     folder = as_path("folder", folder).resolve()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InvalidInput(f"folder: got {str(folder)!r}, expected an existing folder")
     if folder not in model_folders():
         _OWN_FOLDERS.append(folder)

@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from linksim.errors import InvalidInput, ResultFileError
+from linksim.errors import (
+    InvalidInput,
+    ResultFileError,
+    check_bits_per_symbol,
+    check_int,
+)
 from linksim.factories import Entry, Registry, check_options, first_paragraph_of
 from linksim.models import (
     assign_weights,
@@ -451,6 +456,8 @@ def make_detector(
     options = {**entry.options, **trained, **plain(dict(options))}
     factory = entry.load()
     check_options(entry.name, factory, options)
+    check_int("num_streams", num_streams)
+    check_bits_per_symbol("num_bits_per_symbol", num_bits_per_symbol)
     layer = factory(
         num_streams=num_streams, num_bits_per_symbol=num_bits_per_symbol, **options
     )

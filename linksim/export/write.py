@@ -23,7 +23,7 @@ from linksim.backend import require_tensorflow
 from linksim.errors import InvalidInput, check_choice
 from linksim.export.card import make_export_card, write_export_card
 from linksim.export.targets import Target
-from linksim.files import check_folder, make_folder, set_aside, write_atomically
+from linksim.files import as_path, check_folder, make_folder, set_aside, write_atomically
 
 FORMATS = {"savedmodel": "savedmodel", "keras": "model.keras", "onnx": "model.onnx"}
 OPSET = 18
@@ -81,12 +81,10 @@ def export(target: Target, format: str, folder: str | Path) -> dict[str, Any]:
         raise InvalidInput(
             f"format: {target.name} has no {format} form: {target.refusals[format]}"
         )
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InvalidInput(f"output: {folder} is not a folder")
+    folder = as_path("output", folder)
+    check_folder(folder, "output")
     if folder.exists() and any(folder.iterdir()) and not (folder / "check.py").exists():
         raise InvalidInput(f"output: {folder} holds something else than an export")
-    check_folder(folder, "output")
     make_folder(folder.parent)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

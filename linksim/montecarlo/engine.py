@@ -254,6 +254,8 @@ def _gaps(store, simulator, reference):
         name: {point: store.failed(name, point) for point in store.points(name)}
         for name in simulator.receivers
     }
+    if not any(failed.values()):  # it was interrupted before its first batch
+        return []
     return [
         {"detector": name, "reference": reference, "target_bler": target, **gap}
         for name, gap in paired_gaps(failed, reference, target).items()

@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import json
 import math
+import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -509,7 +510,7 @@ def load_quantizer_file(path: str | Path) -> LLRQuantizer:
         ResultFileError: the file is damaged, edited, or something else.
     """
     path = as_path("path", path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InvalidInput(f"path: got {str(path)!r}, expected a file; there is none")
     try:
         named, header, _ = load_arrays(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def read_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
             f"results: got {paths!r}, expected a list of results.json files or their folders"
         )
     given = [as_path("results", path) for path in listed]
-    files = [path / "results.json" if path.is_dir() else path for path in given]
+    files = [path / "results.json" if os.path.isdir(path) else path for path in given]
     known = set()
     for file in files:
         if file.resolve() in known:

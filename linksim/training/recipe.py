@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 
 from linksim.errors import InvalidInput, check_choice, check_int, check_line, check_real
@@ -168,7 +169,7 @@ def load_recipe(name_or_path):
     path = as_path("recipe", name_or_path)
     if path.suffix != ".toml":
         files = [folder / name_or_path / "recipe.toml" for folder in model_folders()]
-        found = [file for file in files if file.exists()]
+        found = [file for file in files if os.path.isfile(file)]
         if not found:
             check_choice("recipe", str(name_or_path), list_recipes(), "a .toml file or ")
         path = found[0]

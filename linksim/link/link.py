@@ -6,8 +6,10 @@ a codeword is spread over all streams. Blocks have independent channels; block e
 therefore independent trials.
 """
 
+import keras
 import numpy as np
 import tensorflow as tf
+from sionna.phy import config
 from sionna.phy.mapping import Constellation
 
 from linksim.backend import require_tensorflow
@@ -74,12 +76,12 @@ class Link:
         budget: the `LinkBudget` that SNR definitions refer to.
 
     Raises:
-        InvalidInput: a channel or code that the scenario's sizes do not allow, or Keras
-            runs on another backend than TensorFlow.
+        InvalidInput: a channel or code that the scenario's sizes do not allow, or a global
+            setting of Keras or Sionna that the simulator cannot work with.
     """
 
     def __init__(self, scenario):
-        require_tensorflow("the simulator")
+        _check_settings()
         self.scenario = scenario
         with naming_scenario(scenario):
             self._create_parts(scenario)
@@ -186,6 +188,19 @@ class Link:
             tf.reduce_sum(tf.cast(wrong_bits, tf.int32), axis=-1),
             tf.reduce_sum(tf.cast(wrong_symbols, tf.int32), axis=[-2, -1]),
         )
+
+
+def _check_settings():
+    """Refuse global settings that would end in an error of TensorFlow's, by their names."""
+    require_tensorflow("the simulator")
+    for name, value, wanted in (
+        ("keras.config.floatx", keras.config.floatx(), "float32"),
+        ("sionna.phy.config.precision", config.precision, "single"),
+    ):
+        if value != wanted:
+            raise InvalidInput(
+                f"{name}: set to {value!r} in this process, but the simulator needs {wanted!r}"
+            )
 
 
 def _interleaver(n, seed):

@@ -74,13 +74,13 @@ def read_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
         ResultFileError: a file is unreadable, damaged, edited or something else.
     """
     try:
-        listed = [] if isinstance(paths, (str, bytes)) else list(paths)
+        listed = None if isinstance(paths, (str, bytes)) else list(paths)
     except TypeError:  # one path, for instance
-        listed = []
+        listed = None
+    if listed is None:
+        raise InvalidInput(f"results: got {paths!r}, expected a list of paths")
     if not listed:
-        raise InvalidInput(
-            f"results: got {paths!r}, expected a list of results.json files or their folders"
-        )
+        raise InvalidInput("results: empty, expected at least one results.json or its folder")
     given = [as_path("results", path) for path in listed]
     files = [path / "results.json" if os.path.isdir(path) else path for path in given]
     known = set()

@@ -58,6 +58,20 @@ def compiled(
     return function
 
 
+def require_tensorflow(what: str) -> None:
+    """Raise `InvalidInput` if Keras runs on another backend than TensorFlow.
+
+    Args:
+        what: needs TensorFlow, as in "the simulator".
+    """
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise InvalidInput(
+            f"KERAS_BACKEND: Keras runs on {backend!r} in this process, but {what} needs "
+            "TensorFlow; set KERAS_BACKEND=tensorflow before Python starts"
+        )
+
+
 def is_eager_tensorflow() -> bool:
     """Whether the backend is TensorFlow and no graph is being traced."""
     if keras.backend.backend() != "tensorflow":

@@ -18,6 +18,17 @@ from matplotlib.transforms import Bbox
 from linksim.files import write_atomically
 
 
+def literal(text: str) -> str:
+    """A user's text so that Matplotlib draws it as it is.
+
+    Two dollar signs would begin and end a formula, and a label that starts with an
+    underscore would not be in the legend.
+    """
+    text = text.replace("$", r"\$")
+    # The zero-width space cannot be seen
+    return f"\u200b{text}" if text.startswith("_") else text
+
+
 def empty_figure(width: float, height: float) -> Figure:
     """A figure without axes; its size is in inches."""
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained")

@@ -20,10 +20,10 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
 
 import numpy as np
 from benchmark import draw_vectors, timed_on
-from rich.console import Console
 
-from linksim.errors import InvalidInput, ResultFileError
-from linksim.files import load_json, save_json, write_atomically
+from linksim.cli.common import make_console, run_command
+from linksim.errors import InvalidInput
+from linksim.files import load_json, make_folder, save_json, write_atomically
 
 PARETO_RESULTS = Path("results/cdl-c-8x4-qam16/results.json")
 PARETO_BATCH = 1000
@@ -155,10 +155,10 @@ def pareto(args, console):
         "machine": timed_on(),
         "rows": rows,
     }
-    args.output.mkdir(parents=True, exist_ok=True)
+    make_folder(args.output)
     save_json(args.output / "pareto.json", data)
     _plot_pareto(data, scenario, args.output / "pareto.png")
-    console.print(f"{args.output}/pareto.png")
+    console.print(f"{args.output}/pareto.png", markup=False)
 
 
 def front(rows, cost):
@@ -172,7 +172,7 @@ def front(rows, cost):
 
 
 def _plot_pareto(data, scenario, path):
-    from linksim.figures import empty_figure, label_points, save_figure
+    from linksim.figures import empty_figure, label_points, literal, save_figure
 
     figure = empty_figure(11, 4.6)
     labels = {"us": "Microseconds per vector", "flops": "Floating-point operations per vector"}
@@ -204,7 +204,8 @@ def _plot_pareto(data, scenario, path):
         # Those of the front have the first choice of places
         rows = sorted(rows, key=lambda r: r not in best)
         drawn.append((axes, [tuple(r[k] for k in keys) for r in rows]))
-    figure.suptitle(f"{scenario.title}; blue: no other beats it in both", fontsize=10)
+    title = literal(scenario.title or scenario.name)
+    figure.suptitle(f"{title}; blue: no other beats it in both", fontsize=10)
     for axes, points in drawn:
         label_points(axes, points)
     save_figure(figure, path)
@@ -238,12 +239,12 @@ def growth(args, console):
                 rows.append(
                     {"detector": name, "axis": axis, "system": system, "seconds": seconds}
                 )
-        args.output.mkdir(parents=True, exist_ok=True)
+        make_folder(args.output)
         rows.sort(key=lambda r: order[r["detector"]])
         data = {"machine": timed_on(), "rows": rows, "slopes": slopes(rows)}
         save_json(args.output / "growth.json", data)
     _plot_growth(data, args.output / "growth.png")
-    console.print(f"{args.output}/growth.png")
+    console.print(f"{args.output}/growth.png", markup=False)
 
 
 def _known_rows(path, wanted):
@@ -362,6 +363,7 @@ def families(names):
 
 def _plot_axis(axes, rows, axis, names):
     """Time against the values of one axis of `GROWTH`."""
+    from linksim.figures import literal
     from linksim.montecarlo.output import curve_style
 
     axes.grid(True, which="major", color="0.85", linewidth=0.7)
@@ -370,7 +372,7 @@ def _plot_axis(axes, rows, axis, names):
         x = [_size(axis, r["system"][axis]) for r in mine]
         y = [1e6 * r["seconds"] / r["system"]["batch"] for r in mine]
         style = curve_style(index)
-        axes.plot(x, y, label=name, linewidth=1, markersize=4, **style)
+        axes.plot(x, y, label=literal(name), linewidth=1, markersize=4, **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
     sizes = [_size(axis, value) for value in GROWTH[axis]]
@@ -431,17 +433,14 @@ def _machine_text(facts):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    console = Console()
+    return run_command("cost.py", lambda: _run(args, make_console()))
+
+
+def _run(args, console):
     parts = {"pareto": pareto, "growth": growth}
-    name = "report"
-    try:
-        for name in args.only or parts:
-            parts[name](args, console)
-        name = "report"
-        write_atomically(args.output / "README.md", report(args.output))
-    except (InvalidInput, ResultFileError, OSError) as error:
-        console.print(f"error: {name}: {error}", soft_wrap=True)
-        return 2
+    for name in args.only or parts:
+        parts[name](args, console)
+    write_atomically(args.output / "README.md", report(args.output))
     return 0
 
 

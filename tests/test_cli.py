@@ -357,7 +357,7 @@ def test_a_shipped_model_is_not_published_under_the_same_name(tmp_path, monkeypa
     assert "copy its recipe.toml to" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main([*line[:-1], str(tmp_path / "file")]) == 2
-    assert "--publish: cannot make" in capsys.readouterr().err
+    assert "is a file, expected a folder" in capsys.readouterr().err
 
 
 def test_help_shows_defaults():

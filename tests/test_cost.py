@@ -89,7 +89,7 @@ def test_both_parts_of_a_small_run(cost, tmp_path, monkeypatch):
 
 def test_a_point_without_results_is_named(cost, tmp_path, capsys):
     assert cost.main(["--only", "pareto", "--snr-db", "99", "--output", str(tmp_path)]) == 2
-    assert "snr-db: got 99.0, all detectors have" in capsys.readouterr().out
+    assert "snr-db: got 99.0, all detectors have" in capsys.readouterr().err
 
 
 def test_times_of_other_detectors_stay_if_they_are_of_this_machine(

@@ -18,8 +18,9 @@ from linksim.link.scenario import load_scenario
 from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.engine import simulate
 from linksim.montecarlo.jobs import run_batch
+from linksim.montecarlo.output import write_results
 from linksim.montecarlo.replay import replay_block
-from linksim.montecarlo.schedule import StopRule
+from linksim.montecarlo.schedule import Schedule, StopRule
 from linksim.montecarlo.statistics import Counts
 from linksim.registry import DETECTORS, create_detector, is_learned, list_detectors
 from tests.small_runs import SMALL, counts, run
@@ -274,3 +275,15 @@ def test_replay_recreates_a_failing_block():
     assert replay_block(scenario, "mmse", 12.0, good, seed=3)["bit_errors"] == 0
     with pytest.raises(InvalidInput, match="snr_db: got nan"):
         replay_block(scenario, "mmse", float("nan"), 0)
+
+
+def test_a_run_that_is_interrupted_before_its_first_batch_has_a_result(monkeypatch, tmp_path):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Schedule, "run", interrupt)
+    results = run()
+    assert not results["provenance"]["complete"]
+    assert results["records"] == [] and results["gaps"] == []
+    write_results(results, tmp_path)
+    assert (tmp_path / "bler.png").exists()

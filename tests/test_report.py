@@ -44,7 +44,7 @@ def test_results_are_written_and_other_rates_refused(folder, results, tmp_path):
     }
     header, *rows = (folder / "results.csv").read_text().splitlines()
     assert "snr_db" in header and len(rows) == len(results["records"])
-    with pytest.raises(InvalidInput, match="rates: got 'fer', expected one of: bler"):
+    with pytest.raises(InvalidInput, match="rates: got 'fer'.* one of: bler"):
         write_results(results, tmp_path / "none", rates=("bler", "fer"))
     assert not (tmp_path / "none").exists()
 

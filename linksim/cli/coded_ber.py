@@ -24,7 +24,8 @@ from linksim.cli.common import (
     start_keras,
 )
 from linksim.cli.stop import GracefulStop, exit_at_once
-from linksim.errors import InvalidInput
+from linksim.errors import InvalidInput, check_real
+from linksim.files import check_folder
 from linksim.link.scenario import CODES, Scenario, list_scenarios, load_scenario
 from linksim.names import parse_receiver, split_names
 from linksim.quantization.registry import describe_quantizer, list_quantizers
@@ -187,8 +188,10 @@ def chosen_detectors(args: argparse.Namespace, scenario: Scenario) -> list[str]:
     Raises:
         InvalidInput: for an unknown name.
     """
-    names = list(split_names(args.detectors) if args.detectors else scenario.run.detectors)
-    if args.quantizer:
+    names = list(scenario.run.detectors)
+    if args.detectors is not None:
+        names = split_names(args.detectors)
+    if args.quantizer is not None:
         # A detector that names its own quantizer keeps it
         names = [n if parse_receiver(n).quantizer else f"{n}+{args.quantizer}" for n in names]
     return [parse_receiver(name).text for name in names]
@@ -215,9 +218,12 @@ def _run(args: argparse.Namespace) -> int:
         folder = folder.with_name(f"{folder.name}-seed{args.seed}")
     points = parse_snr(args.snr)
     counts = folder / COUNTS
-    replayed = parse_replay(args.replay) if args.replay else None
+    replayed = None if args.replay is None else parse_replay(args.replay)
     if replayed is not None and not counts.exists():
         raise InvalidInput(f"--replay: there is no {counts}, expected the run of the block")
+    if args.memory is not None:
+        check_real("--memory", args.memory, low=0.001, high=4096, unit="GiB")
+    check_folder(folder, "--output")
 
     # After everything that can be refused quickly
     start_keras("linksim.montecarlo.engine", "linksim.report", "linksim.figures")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from linksim.cli.stop import exit_at_once
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
@@ -29,12 +30,18 @@ class _HelpFormatter(argparse.HelpFormatter):
         return action.help
 
 
-class _Parser(argparse.ArgumentParser):
-    """Takes `--snr -4:4:2`, where argparse sees an option in a value with a minus sign."""
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, and takes `--snr -4:4:2`, where argparse sees an option
+    in a value with a minus sign."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with code 2."""
+        self.exit(2, f"{self.prog}: {message}; --help shows the options\n")
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
+        """As argparse's, after values with a minus sign were joined to their options."""
         joined: list[str] = []
         for text in sys.argv[1:] if args is None else args:
             option = joined[-1] if joined else ""
@@ -53,7 +60,7 @@ def make_parser(prog: str, doc: str, example: str) -> argparse.ArgumentParser:
         doc: the module's docstring; its first paragraph is the description.
         example: arguments of an example.
     """
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         description=doc.split("\n\n")[0],
         epilog=f"Example: {prog} {example}",
@@ -100,10 +107,11 @@ def load_user_code(args: argparse.Namespace) -> None:
 
 
 def make_console() -> Console:
-    """A console that prints text as it is, without rich's highlighting of numbers."""
+    """A console without rich's highlighting of numbers and its names of pictures, as in a
+    path with ":100:"."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)
 
 
 def print_entry(console: Console, name: str, text: str, width: int = 0) -> None:
@@ -121,7 +129,12 @@ def run_command(
     prog: str,
     command: Callable[[], int],
     interrupted: str = "interrupted",
-    mendable: tuple[type[Exception], ...] = (InvalidInput, ResultFileError, WorkerError),
+    mendable: tuple[type[Exception], ...] = (
+        InvalidInput,
+        ResultFileError,
+        WorkerError,
+        OSError,
+    ),
 ) -> int:
     """Run a command and return its exit code.
 
@@ -141,6 +154,9 @@ def run_command(
     _interrupted.append(f"{prog}: {interrupted}")
     try:
         return command()
+    except BrokenPipeError:  # who read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except mendable as error:
         complain(prog, error)
         return 2
@@ -171,9 +187,19 @@ def start_keras(*modules: str) -> None:
     Args:
         modules: to import too. What takes long to import is to be named here, where Ctrl-C
             ends the process at once.
+
+    Raises:
+        InvalidInput: there is no such backend, or it is not installed.
     """
     with exit_at_once(interrupted_line()), muted():
-        import keras
+        try:
+            import keras
+        except (ImportError, ValueError) as error:
+            chosen = os.environ.get("KERAS_BACKEND")
+            raise InvalidInput(
+                f"KERAS_BACKEND: Keras cannot start with {chosen!r} ({error}); the simulator "
+                "needs KERAS_BACKEND=tensorflow"
+            ) from None
 
         if keras.backend.backend() == "tensorflow":
             from linksim.link.devices import find_devices

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from linksim.cli.common import load_user_code, make_parser, run_command, start_keras
 from linksim.errors import InvalidInput
+from linksim.files import check_folder
 from linksim.link.scenario import load_scenario
 from linksim.names import names_quantizer, parse_receiver
 
@@ -55,7 +56,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "export.py") -> int:
     """Run the command line and return the exit code."""
     # The comparison of the export with the detector fails with a RuntimeError
     return run_command(
-        prog, lambda: _run(parse_arguments(argv, prog)), mendable=(InvalidInput, RuntimeError)
+        prog,
+        lambda: _run(parse_arguments(argv, prog)),
+        mendable=(InvalidInput, RuntimeError, OSError),
     )
 
 
@@ -64,6 +67,7 @@ def _run(args: argparse.Namespace) -> int:
     scenario = load_scenario(args.scenario)
     if not names_quantizer(args.name):
         parse_receiver(args.name, "NAME")
+    check_folder(args.output, "--output")
     start_keras("linksim.export")
     from linksim.export import export, target_of
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import linksim
+from linksim.cli.common import Parser
 
 # Each has a module of this package, which is imported when it is asked for
 COMMANDS = {
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 130
         return module.main(argv[1:], prog=f"linksim {name}")
     listed = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="linksim",
         usage="linksim [-h] [--version] COMMAND ...",
         description="Link-level simulation of MIMO detectors on Sionna and Keras.",

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from linksim.cli.common import load_user_code, make_parser, run_command, start_keras
+from linksim.files import check_folder
 
 
 def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
@@ -41,6 +43,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "report.py") -> int:
 
 def _run(args: argparse.Namespace) -> int:
     load_user_code(args)
+    check_folder(Path(args.output).parent, "--output")
     start_keras("linksim.report")
     from linksim.report import write_report
 

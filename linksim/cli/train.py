@@ -27,7 +27,7 @@ from linksim.cli.common import (
 )
 from linksim.cli.stop import GracefulStop, exit_at_once
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
-from linksim.files import set_aside
+from linksim.files import check_folder, make_folder, set_aside
 from linksim.models import add_model_folder, model_folders, weights_file
 from linksim.training.cards import write_cards
 from linksim.training.recipe import Recipe, list_recipes, load_recipe
@@ -117,22 +117,19 @@ def _run(args: argparse.Namespace) -> int:
                 "recipe before --publish"
             )
         # Recipes that start from others find what these published
-        try:
-            Path(args.publish).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidInput(
-                f"--publish: cannot make {args.publish}: {error.strerror}"
-            ) from None
+        check_folder(args.publish, "--publish")
+        make_folder(args.publish)
         add_model_folder(args.publish)
     recipes = chosen_recipes(args.recipe)
     if not recipes:
         raise InvalidInput("RECIPE: missing; --list shows what there is")
     if isinstance(args.publish, str):
-        check_folder(args.publish, recipes)
+        check_published(args.publish, recipes)
+    check_folder(args.output, "--output")
     return train_all(recipes, args, console)
 
 
-def check_folder(folder: str, recipes: Sequence[Recipe]) -> None:
+def check_published(folder: str, recipes: Sequence[Recipe]) -> None:
     """Check that recipes can be published to a folder of models.
 
     Raises:

@@ -34,15 +34,15 @@ class _LLRNetwork(Float32Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.num_streams = num_streams
-        self.num_bits_per_symbol = num_bits_per_symbol
-        self.num_llrs = num_streams * num_bits_per_symbol
-        self.latent_dim = latent_dim or default_latent_dim(num_streams)
-        self.width = width or 4 * self.num_llrs
-        self.num_hidden = num_hidden
-        for name in ("num_streams", "num_bits_per_symbol", "latent_dim", "width"):
-            check_int(name, getattr(self, name))
+        check_int("num_streams", num_streams)
+        check_int("num_bits_per_symbol", num_bits_per_symbol)
         check_int("num_hidden", num_hidden, minimum=0)
+        self.num_streams = int(num_streams)
+        self.num_bits_per_symbol = int(num_bits_per_symbol)
+        self.num_llrs = self.num_streams * self.num_bits_per_symbol
+        self.latent_dim = size_or("latent_dim", latent_dim, default_latent_dim(num_streams))
+        self.width = size_or("width", width, 4 * self.num_llrs)
+        self.num_hidden = int(num_hidden)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -53,6 +53,18 @@ class _LLRNetwork(Float32Layer):
             "width": self.width,
             "num_hidden": self.num_hidden,
         }
+
+
+def size_or(name: str, value: int | None, default: int) -> int:
+    """An optional size: `value`, or for None the default.
+
+    Raises:
+        InvalidInput: it is no positive integer.
+    """
+    if value is None:
+        return int(default)
+    check_int(name, value)
+    return int(value)
 
 
 @keras.saving.register_keras_serializable("linksim")

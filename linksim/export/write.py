@@ -20,11 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 import linksim
+from linksim.backend import require_tensorflow
 from linksim.errors import InvalidInput, check_choice
 from linksim.export.card import make_export_card, write_export_card
 from linksim.export.targets import Target
 from linksim.export.tflite_ops import portable_operations
-from linksim.files import set_aside, write_atomically
+from linksim.files import as_path, check_folder, make_folder, set_aside, write_atomically
 from linksim.notices import muted
 
 FORMATS = {
@@ -80,19 +81,20 @@ def export(target: Target, format: str, folder: str | Path) -> dict[str, Any]:
     Raises:
         InvalidInput: the target cannot be written in this format, the folder holds
             something else, or a package is missing.
+        ResultFileError: the folder cannot be written.
         RuntimeError: the outputs of the exported model differ.
     """
+    require_tensorflow("an export")
     check_choice("format", format, FORMATS)
     if format in target.refusals:
         raise InvalidInput(
             f"format: {target.name} has no {format} form: {target.refusals[format]}"
         )
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InvalidInput(f"output: {folder} is not a folder")
+    folder = as_path("output", folder)
+    check_folder(folder, "output")
     if folder.exists() and any(folder.iterdir()) and not (folder / "check.py").exists():
         raise InvalidInput(f"output: {folder} holds something else than an export")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         card = _write_all(target, format, work)

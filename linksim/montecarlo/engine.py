@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
+from linksim.files import as_path
 from linksim.link.receiver import is_outdated
 from linksim.link.scenario import Scenario, load_scenario
 from linksim.link.simulator import LinkSimulator
@@ -85,9 +86,12 @@ def simulate(
     """
     started = time.perf_counter()
     chosen = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-    if isinstance(detectors, str):
-        raise InvalidInput(f"detectors: got {detectors!r}, expected a list of names or layers")
-    detectors = list(chosen.run.detectors if detectors is None else detectors)
+    detectors = _listed(chosen.run.detectors if detectors is None else detectors)
+    if store_path is not None:
+        store_path = as_path("store_path", store_path)
+    for name, function in (("on_progress", on_progress), ("on_point", on_point)):
+        if function is not None and not callable(function):
+            raise InvalidInput(f"{name}: got {function!r}, expected a function")
     points = run_points(chosen, snr_db)
     rule = _stop_rule(chosen.run, target_block_errors, max_blocks, relative_width)
     check_int("seed", seed, minimum=0)
@@ -138,6 +142,15 @@ def simulate(
         return results()
 
 
+def _listed(detectors):
+    if not isinstance(detectors, (str, bytes, Mapping)):
+        try:
+            return list(detectors)
+        except TypeError:  # a layer alone, for instance
+            pass
+    raise InvalidInput(f"detectors: got {detectors!r}, expected a list of names or layers")
+
+
 def run_points(
     scenario: Scenario, snr_db: float | Sequence[float] | None
 ) -> tuple[float, ...]:
@@ -149,14 +162,14 @@ def run_points(
     if snr_db is None:
         return scenario.snr.points
     try:
-        points = sorted({float(p) for p in np.atleast_1d(snr_db)})
+        points = np.atleast_1d(snr_db).ravel().tolist()
     except (TypeError, ValueError):
         raise InvalidInput(f"snr_db: got {snr_db!r}, expected numbers in dB") from None
     if not points:
         raise InvalidInput("snr_db: empty, expected at least one point")
     for point in points:
-        check_real("snr_db", point, low=-200, high=200)
-    return tuple(points)
+        check_real("snr_db", point, low=-200, high=200, unit="dB")
+    return tuple(sorted({float(point) for point in points}))
 
 
 def _stop_rule(run, target_block_errors, max_blocks, relative_width):
@@ -196,7 +209,7 @@ def _reference(reference, scenario, names):
         given = scenario.run.reference
         given = parse_receiver(given).text if given else ""
         return given if given in names else names[0]
-    if reference not in names:
+    if not isinstance(reference, str) or reference not in names:
         reference = parse_receiver(reference, "reference").text
     check_choice("reference", reference, names)
     return reference
@@ -253,6 +266,8 @@ def _gaps(store, keys, simulator, reference):
         name: {point: store.failed(key, point) for point in store.points(key)}
         for name, key in keys.items()
     }
+    if not any(failed.values()):  # it was interrupted before its first batch
+        return []
     return [
         {"detector": name, "reference": reference, "target_bler": target, **gap}
         for name, gap in paired_gaps(failed, reference, target).items()

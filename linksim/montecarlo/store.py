@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from linksim.errors import ResultFileError
-from linksim.files import differences, set_aside
+from linksim.files import differences, make_folder, set_aside
+from linksim.locks import FileLock
 from linksim.montecarlo.statistics import Counts
 from linksim.notices import announce
 
@@ -46,8 +47,8 @@ class CountStore:
             than their name, such as trained weights.
 
     Raises:
-        ResultFileError: the file is corrupted, or belongs to other draws. It is
-            left as it is.
+        ResultFileError: the file is corrupted, belongs to other draws, is being written to
+            by another process, or cannot be written. It is left as it is.
     """
 
     def __init__(self, path, identity, fresh=False, keys=None, drawn=None):
@@ -59,18 +60,21 @@ class CountStore:
         # {detector as the file names it: {snr_db: {batch: BatchResult}}}
         self._results = {}
         self._totals = {}  # {(detector as the file names it, snr_db): Counts}
-        self._descriptor = None
+        self._descriptor = self._lock = None
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if fresh and self._path.exists():
-            set_aside(self._path)
+        make_folder(self._path.parent)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         flags |= getattr(os, "O_BINARY", 0)  # Windows would write other ends of lines
-        self._descriptor = os.open(self._path, flags, 0o644)
+        try:
+            if fresh and self._path.exists():
+                set_aside(self._path)
+            self._descriptor = os.open(self._path, flags, 0o644)
+        except OSError as error:
+            raise ResultFileError(f"{self._path}: cannot write ({error.strerror})") from None
         try:
             # Before reading, since another run's last line may still be growing
-            self._lock()
+            self._lock = FileLock(self._path, self._descriptor)
             if os.fstat(self._descriptor).st_size:
                 self._load()
             if os.fstat(self._descriptor).st_size == 0:
@@ -78,19 +82,6 @@ class CountStore:
         except BaseException:
             self.close()
             raise
-
-    def _lock(self):
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResultFileError(
-                f"{self._path}: another run is writing to this file; wait for it, or "
-                "choose another output folder"
-            ) from None
 
     def _load(self):
         data = self._path.read_bytes()
@@ -229,6 +220,9 @@ class CountStore:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def __enter__(self):
         return self

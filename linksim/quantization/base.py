@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import json
 import math
+import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from linksim.backend import Float32Layer, Tensor, check_floatx, concrete
 from linksim.constellation import pam_num_bits
 from linksim.eqnet.codebook import ScalarCodebook
 from linksim.errors import InvalidInput, ResultFileError, check_int
-from linksim.files import load_arrays, save_arrays
+from linksim.files import as_path, load_arrays, save_arrays
 
 FILE_FORMAT = "linksim-quantizer-1"
 
@@ -397,7 +398,9 @@ class LLRQuantizer(Float32Layer):
             "config": config,
             "digest": _sha256(name, config, arrays).hexdigest(),
         }
-        save_arrays(path, {f"weight_{i}": a for i, a in enumerate(arrays)}, header)
+        save_arrays(
+            as_path("path", path), {f"weight_{i}": a for i, a in enumerate(arrays)}, header
+        )
 
     # --- checks ---------------------------------------------------------------
 
@@ -507,8 +510,8 @@ def load_quantizer_file(path: str | Path) -> LLRQuantizer:
         InvalidInput: there is no such file.
         ResultFileError: the file is damaged, edited, or something else.
     """
-    path = Path(path)
-    if not path.is_file():
+    path = as_path("path", path)
+    if not os.path.isfile(path):
         raise InvalidInput(f"path: got {str(path)!r}, expected a file; there is none")
     try:
         named, header, _ = load_arrays(path)

@@ -105,14 +105,19 @@ def _x_values(run, records):
     return {key: [axis[r["snr_db"]] for r in records] for key, axis in run.snr_db.items()}
 
 
+def _literal(text):
+    """A user's text for Plotly, which reads HTML in it, and variables after a percent sign."""
+    return html.escape(text).replace("%", "&#37;")
+
+
 def _trace(where, meta, records, kind, style):
     detector, rate = meta["detector"], meta["rate"]
     common = {
-        "name": html.escape(detector),
+        "name": _literal(detector),
         "meta": meta,
         "text": [_hover(r, rate) for r in records],
         # Without Plotly's extra box, which a phone would cut off
-        "hovertemplate": f"<b>{html.escape(detector)}</b>{html.escape(where)}<br>"
+        "hovertemplate": f"<b>{_literal(detector)}</b>{_literal(where)}<br>"
         "%{x:.4~g} dB · %{text}<extra></extra>",
         "hoverlabel": {"bordercolor": style["color"]},
     }

@@ -25,7 +25,7 @@ from common import (
 from pages import full_verdicts
 
 from linksim.data import model_folder
-from linksim.files import save_json, write_atomically
+from linksim.files import make_folder, save_json, write_atomically
 from linksim.link.scenario import load_scenario
 from linksim.models import list_models
 
@@ -192,7 +192,7 @@ def figure10(name, args, console):
         )
         records += [{"csi_error_snr_db": error_db, **r} for r in results["records"]]
     folder = args.output / "fig10"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     data = {"provenance": results["provenance"], "records": records}
     save_json(folder / "results.json", data)
     figure, axes = new_figure(7.0, 4.5)

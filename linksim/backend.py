@@ -1,4 +1,4 @@
-"""What Keras does not offer for its backends: values of tensors, and compilation."""
+"""What Keras does not offer: values of tensors, compilation, and layers of one float type."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+
+from linksim.errors import InvalidInput, refuse_precision
 
 #: A tensor of the running backend (TensorFlow, JAX or PyTorch), or what it converts.
 Tensor = Any
@@ -56,6 +58,20 @@ def compiled(
     return function
 
 
+def require_tensorflow(what: str) -> None:
+    """Raise `InvalidInput` if Keras runs on another backend than TensorFlow.
+
+    Args:
+        what: needs TensorFlow, as in "the simulator".
+    """
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise InvalidInput(
+            f"KERAS_BACKEND: Keras runs on {backend!r} in this process, but {what} needs "
+            "TensorFlow; set KERAS_BACKEND=tensorflow before Python starts"
+        )
+
+
 def is_eager_tensorflow() -> bool:
     """Whether the backend is TensorFlow and no graph is being traced."""
     if keras.backend.backend() != "tensorflow":
@@ -63,3 +79,43 @@ def is_eager_tensorflow() -> bool:
     import tensorflow as tf
 
     return tf.executing_eagerly()
+
+
+class Float32Layer(keras.layers.Layer):
+    """A layer whose inputs, weights and results are float32.
+
+    Keras' global dtype policy, which may be "mixed_float16" for the other layers of a
+    model, does not apply to it.
+
+    Args:
+        dtype: "float32", or None, which is the same.
+
+    Raises:
+        InvalidInput: (a `ValueError`) another dtype, or Keras' global float type is
+            another.
+    """
+
+    def __init__(self, dtype: Any = None, **kwargs: Any) -> None:
+        check_floatx(type(self).__name__)
+        refuse_precision(type(self).__name__, kwargs)
+        policy = keras.dtype_policies.get("float32" if dtype is None else dtype)
+        if policy.name != "float32":
+            raise InvalidInput(
+                f"{type(self).__name__}: dtype: got {policy.name!r}, expected 'float32', in "
+                "which linksim's layers compute whatever the global dtype policy is"
+            )
+        super().__init__(dtype="float32", **kwargs)
+
+
+def check_floatx(who: str) -> None:
+    """Raise `InvalidInput` unless Keras makes new tensors as float32.
+
+    Args:
+        who: how the error begins.
+    """
+    if keras.config.floatx() != "float32":
+        raise InvalidInput(
+            f"{who}: keras.config.floatx() is {keras.config.floatx()!r}, but linksim computes "
+            "in float32; call keras.config.set_floatx('float32'), and set a dtype policy for "
+            "layers of another type"
+        )

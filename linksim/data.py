@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from linksim.errors import InvalidInput
+from linksim.files import as_path
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -43,8 +45,8 @@ def import_file(path: str | Path) -> ModuleType:
     Raises:
         InvalidInput: there is no such file. What the file itself raises is passed on.
     """
-    path = Path(path).resolve()
-    if path.suffix != ".py" or not path.is_file():
+    path = as_path("import", path).resolve()
+    if path.suffix != ".py" or not os.path.isfile(path):
         raise InvalidInput(f"import: got {str(path)!r}, expected an existing .py file")
     name = f"linksim_import_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

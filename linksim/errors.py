@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
+import re
+import unicodedata
 from collections.abc import Collection
 from typing import Any
 
@@ -21,6 +24,15 @@ class WorkerError(RuntimeError):
     """A worker process differs from the one that started it, or dies again and again."""
 
 
+def refuse_precision(who: str, options: Collection[str]) -> None:
+    """Raise `InvalidInput` for the option `precision`, which Sionna's blocks have."""
+    if "precision" in options:
+        raise InvalidInput(
+            f"{who}: precision: linksim computes in single precision; leave it out, and cast "
+            "complex128 and float64 input to complex64 and float32"
+        )
+
+
 def check_choice(name: str, value: object, choices: Collection[Any], also: str = "") -> None:
     """Raise `InvalidInput` unless `value` is one of `choices`.
 
@@ -32,18 +44,53 @@ def check_choice(name: str, value: object, choices: Collection[Any], also: str =
     except (TypeError, ValueError):  # lists cannot be keys, arrays have no truth value
         found = False
     if not found:
-        known = [str(c) for c in choices]
-        near = difflib.get_close_matches(str(value).strip().lower(), known, n=1)
-        hint = f". Did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(str(c) for c in choices)
+        hint = did_you_mean(value, choices)
+        # In front of a list that may be long
+        start = f"{hint} Expected" if hint else ", expected"
+        raise InvalidInput(f"{name}: got {value!r}{start} {also}one of: {known}")
+
+
+def did_you_mean(value: object, choices: Collection[Any]) -> str:
+    """ ". Did you mean 'kbest'?", or "" if no choice is near.
+
+    Capitals, spaces and punctuation count for nothing.
+    """
+    by_letters = {_letters(choice): choice for choice in reversed(list(choices))}
+    near = difflib.get_close_matches(_letters(value), by_letters, n=1)
+    return f". Did you mean {by_letters[near[0]]!r}?" if near else ""
+
+
+def _letters(value):
+    return re.sub("[^a-z0-9]", "", str(value).lower())
+
+
+def check_int(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> None:
+    """Raise `InvalidInput` unless `value` is an integer from `minimum` to `maximum`."""
+    ok = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not ok or value < minimum or (maximum is not None and value > maximum):
+        bounds = f" >= {minimum}" if maximum is None else f" from {minimum} to {maximum}"
+        raise InvalidInput(f"{name}: got {value!r}, expected an integer{bounds}")
+
+
+def check_list(name: str, value: Any, of: str) -> None:
+    """Raise `InvalidInput` unless `value` is a list or tuple; the message says `of` what."""
+    if not isinstance(value, (list, tuple)):
+        raise InvalidInput(f"{name}: got {value!r}, expected a list of {of}")
+
+
+def check_line(name: str, value: Any) -> None:
+    """Raise `InvalidInput` unless `value` is a text of one line that can be shown as it is.
+
+    Control characters would steer a terminal, and half characters, which names of files
+    can hold, cannot be written as UTF-8.
+    """
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name}: got {value!r}, expected a text")
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
         raise InvalidInput(
-            f"{name}: got {value!r}, expected {also}one of: {', '.join(known)}{hint}"
+            f"{name}: got {value!r}, expected one line without control characters"
         )
-
-
-def check_int(name: str, value: Any, minimum: int = 1) -> None:
-    """Raise `InvalidInput` unless `value` is an integer >= `minimum`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
-        raise InvalidInput(f"{name}: got {value!r}, expected an integer >= {minimum}")
 
 
 def check_bits_per_symbol(name: str, value: Any) -> None:
@@ -62,13 +109,18 @@ def check_real(
     low: float | None = None,
     high: float | None = None,
     open_low: bool = False,
+    unit: str = "",
 ) -> None:
     """Raise `InvalidInput` unless `value` is a finite number in `[low, high]`.
 
-    `open_low` excludes `low` itself.
+    `open_low` excludes `low` itself. The message names the `unit` of the number, such as
+    "ns", for who took another.
     """
     ok = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    ok = ok and value == value and abs(value) != float("inf")
+    try:
+        ok = ok and math.isfinite(float(value))
+    except OverflowError:  # an integer that no floating-point number is near
+        ok = False
     if ok and low is not None:
         ok = value > low if open_low else value >= low
     if ok and high is not None:
@@ -76,4 +128,5 @@ def check_real(
     if not ok:
         bounds = f" {'>' if open_low else '>='} {low}" if low is not None else ""
         bounds += f"{' and' if bounds else ''} <= {high}" if high is not None else ""
+        bounds += f" in {unit}" if unit else ""
         raise InvalidInput(f"{name}: got {value!r}, expected a finite number{bounds}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from linksim.errors import InvalidInput, check_choice
+from linksim.errors import InvalidInput, check_choice, refuse_precision
 
 # Keyword arguments that these packages' base classes take are not options of ours
 _FRAMEWORKS = ("keras", "tensorflow", "sionna")
@@ -110,6 +110,7 @@ def check_options(
     Raises:
         InvalidInput: it does not take some of them; the message lists those it takes.
     """
+    refuse_precision(what, set(options))
     allowed = keyword_names(factory) - set(apart_from)
     unknown = sorted(set(options) - allowed)
     if unknown:

@@ -14,11 +14,24 @@ from typing import Any
 import numpy as np
 
 from linksim.errors import InvalidInput, ResultFileError
+from linksim.notices import announce
 
 _HEADER = "header.json"
 _CHECKSUM = "checksum"
 # Marks a value as a checksum, so that it is recognised even if its key was edited
 _KIND = "sha256:"
+
+
+def as_path(name: str, value: Any) -> Path:
+    """The path that an argument gives.
+
+    Raises:
+        InvalidInput: it is no text or path.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or "\0" in text:
+        raise InvalidInput(f"{name}: got {value!r}, expected a path")
+    return Path(text)
 
 
 def write_atomically(path: str | Path, data: str | bytes) -> None:
@@ -30,7 +43,8 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
     """
     path = Path(path)
     if isinstance(data, str):
-        data = data.encode("utf-8")
+        # Names of files and arguments can hold bytes that are no text
+        data = data.encode("utf-8", errors="backslashreplace")
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -48,12 +62,48 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
         raise
 
 
+def make_folder(path: str | Path) -> None:
+    """Create a folder, and those above it, where they are missing.
+
+    Raises:
+        ResultFileError: there is a file in its place, or one may not write there.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultFileError(f"{path}: cannot be made a folder ({error.strerror})") from None
+
+
+def check_folder(path: str | Path, what: str) -> None:
+    """Check that files can be written into a folder, or that it can be made; nothing is.
+
+    Args:
+        path: of the folder.
+        what: the argument that errors name.
+
+    Raises:
+        ResultFileError: there is a file in its place, or one may not write there.
+    """
+    try:
+        above = Path(path).absolute()
+        while not above.exists():
+            above = above.parent
+        if not above.is_dir():
+            raise ResultFileError(f"{what}: {above} is a file, expected a folder")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise ResultFileError(f"{what}: cannot write into {above}")
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise ResultFileError(f"{what}: cannot write to {path} ({error.strerror})") from None
+
+
 def set_aside(path: Path) -> None:
-    """Rename a file or folder to `<name>.<number>.old`, so that nothing is lost."""
+    """Rename a file or folder to `<name>.<number>.old`, so that nothing is lost, and say
+    so."""
     number = 1
     while (target := path.with_name(f"{path.name}.{number}.old")).exists():
         number += 1
     os.replace(path, target)
+    announce(f"{path} was there already and is {target} now")
 
 
 def json_hash(data: Any) -> str:
@@ -165,7 +215,7 @@ def save_arrays(
         The SHA-256 of the arrays, which is also in the file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     digest = arrays_hash(arrays)
     stored = {"header": header, "sha256": digest, _CHECKSUM: json_hash(header)}
     text = json.dumps(stored)

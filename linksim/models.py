@@ -11,6 +11,7 @@ course of the training; and `weights.npz`. The card has a status:
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from linksim.data import model_folder
 from linksim.errors import InvalidInput, ResultFileError
-from linksim.files import load_arrays, load_json, save_arrays, save_json
+from linksim.files import as_path, load_arrays, load_json, save_arrays, save_json
 from linksim.notices import announce
 
 STATUSES = ("recommended", "study", "recipe")
@@ -47,8 +48,8 @@ def add_model_folder(folder: str | Path) -> None:
     Raises:
         InvalidInput: there is no such folder.
     """
-    folder = Path(folder).resolve()
-    if not folder.is_dir():
+    folder = as_path("folder", folder).resolve()
+    if not os.path.isdir(folder):
         raise InvalidInput(f"folder: got {str(folder)!r}, expected an existing folder")
     if folder not in model_folders():
         _OWN_FOLDERS.append(folder)
@@ -74,9 +75,12 @@ def list_cards(name: str | None = None) -> dict[str, dict[str, Any]]:
     so that your own folder can hold weights that are not shipped.
 
     Raises:
+        InvalidInput: `name` cannot be that of a detector or quantizer.
         ResultFileError: a card is damaged, describes another model, or two folders have
             different weights of the same name.
     """
+    if name is not None and (not isinstance(name, str) or "/" in name):
+        raise InvalidInput(f"name: got {name!r}, expected that of a detector or quantizer")
     cards: dict[str, dict[str, Any]] = {}
     weights: dict[str, Any] = {}
     pattern = f"{name or '*'}/*/card.json"
@@ -214,9 +218,13 @@ def find_pretrained(
         As `find_model`.
     """
     args = name, num_streams, num_bits_per_symbol
+    if pretrained is False or not isinstance(pretrained, (bool, str)):
+        raise InvalidInput(
+            f"pretrained: got {pretrained!r}, expected True, False or a configuration"
+        )
     if pretrained is True:
         return find_model(*args, status="recommended")
-    return find_model(*args, configuration=pretrained)
+    return find_model(*args, configuration=str(pretrained))
 
 
 def status_of(card: dict[str, Any]) -> str:

@@ -165,6 +165,8 @@ def parse_quantizer(text: str, names: tuple[str, ...] | None = None) -> Quantize
     Raises:
         InvalidInput: an unknown name, or bits that are not numbers.
     """
+    if not isinstance(text, str):
+        raise InvalidInput(f"quantizer: got {text!r}, expected a name")
     text = text.strip()
     name, _, bits = text.partition(":")
     name, at, model = name.partition("@")

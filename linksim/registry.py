@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from linksim.errors import InvalidInput, ResultFileError
+from linksim.errors import (
+    InvalidInput,
+    ResultFileError,
+    check_bits_per_symbol,
+    check_int,
+)
 from linksim.factories import Entry, Registry, check_options, first_paragraph_of
 from linksim.models import (
     assign_weights,
@@ -18,6 +23,7 @@ from linksim.models import (
     read_weights,
 )
 from linksim.quantization.registry import LATENT, QUANTIZERS
+from linksim.tables import plain
 
 
 def _entry(
@@ -110,6 +116,7 @@ DETECTORS = Registry(
             "amp",
             "detectors.amp:AMPDetector",
             "Approximate message passing, for independent channel entries",
+            revision=2,
         ),
         _entry(
             "oamp",
@@ -436,7 +443,7 @@ def create_detector(
     """
     entry = DETECTORS.entry(name)
     model = None
-    if pretrained:
+    if pretrained is not None and pretrained is not False:
         if not entry.learned:
             raise InvalidInput(f"pretrained: {name} is a classical detector, without weights")
         model = find_pretrained(name, num_streams, num_bits_per_symbol, pretrained)
@@ -464,9 +471,11 @@ def make_detector(
         InvalidInput: an unknown option, or one that the weights do not fit.
     """
     trained = {} if model is None else model[1]["options"]
-    options = {**entry.options, **trained, **options}
+    options = {**entry.options, **trained, **plain(dict(options))}
     factory = entry.load()
     check_options(entry.name, factory, options)
+    check_int("num_streams", num_streams)
+    check_bits_per_symbol("num_bits_per_symbol", num_bits_per_symbol)
     layer = factory(
         num_streams=num_streams, num_bits_per_symbol=num_bits_per_symbol, **options
     )

@@ -26,7 +26,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInput(f"{what}: cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of bytes that are no UTF-8, too
         raise InvalidInput(f"{what}: {path} is not valid TOML: {error}") from None
 
 
@@ -42,14 +42,40 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def check_table(name: str, values: Any) -> None:
+    """Raise `InvalidInput` unless `values` is a table, a dictionary whose keys are texts."""
+    if not isinstance(values, dict):
+        raise InvalidInput(f"{name}: got {values!r}, expected a table")
+    for key in values:
+        if not isinstance(key, str):
+            raise InvalidInput(f"{name}: got the key {key!r}, expected a text")
+
+
+def check_plain_table(name: str, values: Any) -> None:
+    """Raise `InvalidInput` unless `values` is a table that TOML and JSON can hold, also in
+    the tables and lists inside it; the numbers may be NumPy's."""
+    check_table(name, values)
+    for key, value in values.items():
+        _check_plain(f"{name}.{key}", plain(value))
+
+
+def _check_plain(name: str, value: Any) -> None:
+    if isinstance(value, dict):
+        check_plain_table(name, value)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_plain(name, item)
+    elif not isinstance(value, (str, bool, int, float)):
+        raise InvalidInput(f"{name}: got {value!r}, expected a number, text, list or table")
+
+
 def dataclass_from_table(name: str, kind: type[Any], values: Any) -> Any:
     """A dataclass from a dictionary of its fields.
 
     Raises:
         InvalidInput: not a table, an unknown key, or a missing one.
     """
-    if not isinstance(values, dict):
-        raise InvalidInput(f"{name}: got {values!r}, expected a table")
+    check_table(name, values)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     unknown = sorted(set(values) - set(fields))
     if unknown:

@@ -22,10 +22,10 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
-from linksim.errors import InvalidInput
+from linksim.cli.common import make_console, run_command
+from linksim.errors import InvalidInput, check_int
 from linksim.files import write_atomically
 
 # {how a function is compiled: `jit_compile`}
@@ -400,10 +400,11 @@ def markdown(rows, facts):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    console = Console()
-    if args.repeats < 1:
-        console.print(f"error: repeats: got {args.repeats}, expected at least 1")
-        return 2
+    return run_command("benchmark.py", lambda: _run(args, make_console()))
+
+
+def _run(args, console):
+    check_int("repeats", args.repeats)
     if args.quick:
         args.repeats = 3
     names = args.only or (QUICK if args.quick else ROWS)
@@ -417,11 +418,7 @@ def main(argv=None):
         elif name == RUN:
             make = run_row
         with console.status(name):
-            try:
-                rows.append(make(name, args))
-            except InvalidInput as error:
-                console.print(f"error: {name}: {error}", soft_wrap=True)
-                return 2
+            rows.append(make(name, args))
     table = Table(*HEADER)
     for row in rows:
         table.add_row(*cells(row))

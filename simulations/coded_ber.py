@@ -7,7 +7,10 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a script: prefer the checkout around it
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from linksim.cli.coded_ber import main
+try:
+    from linksim.cli.coded_ber import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,10 +20,10 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
 
 import numpy as np
 from benchmark import draw_vectors, timed_on
-from rich.console import Console
 
-from linksim.errors import InvalidInput, ResultFileError
-from linksim.files import load_json, save_json, write_atomically
+from linksim.cli.common import make_console, run_command
+from linksim.errors import InvalidInput
+from linksim.files import load_json, make_folder, save_json, write_atomically
 
 PARETO_RESULTS = Path("results/cdl-c-8x4-qam16/results.json")
 PARETO_BATCH = 1000
@@ -32,6 +32,9 @@ ASSUMPTIONS = {
     "ml": "few streams: the work grows with 2^(m (K - 1)); nothing else",
     "kbest": "M >= K; a list of 64 finds the other hypothesis of every bit",
     "ep": "N0 is known; channels may be correlated",
+    "pep": "N0 is known; channels may be correlated",
+    "lord": "N0 is known; channels may be correlated",
+    "pepnet": "N0 is known; its weights are for every K, M and m, and any channel",
     "eqnet-l-sic": "weights for these K and m, here those of i.i.d. 4x4 channels",
     "mmse": "N0 is known",
     "zf": "M >= K, and a well-conditioned channel",
@@ -49,6 +52,18 @@ GROWTH = {
     "num_bits_per_symbol": (2, 4, 6),
     "batch": (10, 100, 1000, 4000),
 }
+# The rows of the figure of growth: {title: files of linksim/detectors}
+FAMILIES = {
+    "Linear detection and interference cancellation": ("linear", "sic"),
+    "Search and relaxation": ("ml", "sphere", "kbest", "sdr"),
+    "Message passing": ("ep", "pep", "lord", "amp", "oamp"),
+    "Learned message passing": ("oampnet", "mmnet", "pepnet"),
+    "Learned gradient descent": ("detnet", "perchannel"),
+    "Learned LLRs": ("eqnet", "nndet"),
+    "Learned attention and hypernetworks": ("remimo", "hypermimo"),
+    "Sionna's": ("sionna_detectors",),
+}
+OTHERS = "Others"
 # A call that takes longer, or more memory, is left out, and so are larger sizes
 LONGEST_SECONDS = 5.0
 LARGEST_BYTES = 6 * 2**30
@@ -84,6 +99,11 @@ def parse_arguments(argv):
         help="for growth: time only these, and keep the others in DIR; by default all",
     )
     add("--repeats", type=int, default=5, metavar="N")
+    add(
+        "--redraw",
+        action="store_true",
+        help="measure nothing; draw the figures of the numbers in DIR again",
+    )
     add("--output", type=Path, default=Path("results/cost"), metavar="DIR")
     return parser.parse_args(argv)
 
@@ -92,10 +112,14 @@ def parse_arguments(argv):
 
 
 def pareto(args, console):
-    """Write pareto.json and pareto.png; return lines of Markdown."""
+    """Write pareto.json and pareto.png."""
     from linksim.link.costs import detector_costs
-    from linksim.link.scenario import scenario_from_dict
+    from linksim.link.scenario import load_scenario, scenario_from_dict
 
+    if args.redraw:
+        data = load_json(args.output / "pareto.json")
+        _plot_pareto(data, load_scenario(data["scenario"]), args.output / "pareto.png")
+        return
     results = load_json(args.results)
     # The points at which all detectors have errors: better ones drop out at a lower SNR
     by_detector = {r["detector"]: set() for r in results["records"]}
@@ -131,10 +155,10 @@ def pareto(args, console):
         "machine": timed_on(),
         "rows": rows,
     }
-    args.output.mkdir(parents=True, exist_ok=True)
+    make_folder(args.output)
     save_json(args.output / "pareto.json", data)
     _plot_pareto(data, scenario, args.output / "pareto.png")
-    console.print(f"{args.output}/pareto.png")
+    console.print(f"{args.output}/pareto.png", markup=False)
 
 
 def front(rows, cost):
@@ -148,10 +172,11 @@ def front(rows, cost):
 
 
 def _plot_pareto(data, scenario, path):
-    from linksim.figures import empty_figure, save_figure
+    from linksim.figures import empty_figure, label_points, literal, save_figure
 
     figure = empty_figure(11, 4.6)
     labels = {"us": "Microseconds per vector", "flops": "Floating-point operations per vector"}
+    drawn = []
     for number, (cost, label) in enumerate(labels.items(), start=1):
         axes = figure.add_subplot(1, 2, number)
         axes.grid(True, which="major", color="0.85", linewidth=0.7)
@@ -170,18 +195,19 @@ def _plot_pareto(data, scenario, path):
             axes.errorbar(
                 row[cost], row["bler"], yerr=error, marker="o", color=color, capsize=2
             )
-            axes.annotate(
-                row["detector"],
-                (row[cost], row["bler"]),
-                xytext=(5, 4),
-                textcoords="offset points",
-                fontsize=8,
-            )
+        axes.margins(x=0.1)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel(label)
         axes.set_ylabel(f"BLER at {data['snr_db']:g} dB, 95 % interval")
-    figure.suptitle(f"{scenario.title}; blue: no other beats it in both", fontsize=10)
+        keys = (cost, "bler", "bler_low", "bler_high", "detector")
+        # Those of the front have the first choice of places
+        rows = sorted(rows, key=lambda r: r not in best)
+        drawn.append((axes, [tuple(r[k] for k in keys) for r in rows]))
+    title = literal(scenario.title or scenario.name)
+    figure.suptitle(f"{title}; blue: no other beats it in both", fontsize=10)
+    for axes, points in drawn:
+        label_points(axes, points)
     save_figure(figure, path)
 
 
@@ -192,6 +218,9 @@ def growth(args, console):
     """Write growth.json and growth.png."""
     from linksim.registry import list_detectors
 
+    if args.redraw:
+        _plot_growth(load_json(args.output / "growth.json"), args.output / "growth.png")
+        return
     names = args.detectors or list_detectors()
     order = {name: number for number, name in enumerate(list_detectors())}
     rows = _known_rows(args.output / "growth.json", names)
@@ -210,12 +239,12 @@ def growth(args, console):
                 rows.append(
                     {"detector": name, "axis": axis, "system": system, "seconds": seconds}
                 )
-        args.output.mkdir(parents=True, exist_ok=True)
+        make_folder(args.output)
         rows.sort(key=lambda r: order[r["detector"]])
         data = {"machine": timed_on(), "rows": rows, "slopes": slopes(rows)}
         save_json(args.output / "growth.json", data)
     _plot_growth(data, args.output / "growth.png")
-    console.print(f"{args.output}/growth.png")
+    console.print(f"{args.output}/growth.png", markup=False)
 
 
 def _known_rows(path, wanted):
@@ -295,8 +324,7 @@ def _size(axis, value):
 
 
 def _plot_growth(data, path):
-    from linksim.figures import empty_figure, save_figure
-    from linksim.registry import is_learned
+    from linksim.figures import empty_figure, ordered_legend, save_figure
 
     labels = {
         "num_streams": "Streams",
@@ -304,33 +332,47 @@ def _plot_growth(data, path):
         "num_bits_per_symbol": "Constellation points",
         "batch": "Vectors of a call",
     }
-    groups = {"classical": [], "learned": [], "Sionna's": []}
-    for name in data["slopes"]:
-        group = "learned" if is_learned(name) else "classical"
-        groups["Sionna's" if name.startswith("sionna-") else group].append(name)
-    groups = {title: names for title, names in groups.items() if names}
-    figure = empty_figure(13, 4 * len(groups))
+    groups = families(data["slopes"])
+    figure = empty_figure(13, 2.7 * len(groups))
     rows = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
     for row, (title, names) in zip(rows, groups.items()):
-        row.suptitle(f"Detectors, {title}", fontsize=10)
+        row.suptitle(title, fontsize=10)
         for axes, axis in zip(row.subplots(1, len(GROWTH), sharey=True), GROWTH):
             _plot_axis(axes, data["rows"], axis, names)
             axes.set_xlabel(labels[axis])
         row.axes[0].set_ylabel("Microseconds per vector")
-        row.legend(*row.axes[0].get_legend_handles_labels(), loc="outside right", fontsize=8)
+        # Beside the last axes, in the order of the curves there
+        legend = ordered_legend(row.axes[-1])
+        row.legend(*legend, loc="outside right", fontsize=8, frameon=False)
     save_figure(figure, path)
+
+
+def families(names):
+    """{title: names of its detectors}, in the order of `FAMILIES`."""
+    from linksim.registry import DETECTORS
+
+    found = {title: [] for title in [*FAMILIES, OTHERS]}
+    for name in names:
+        target = DETECTORS.entry(name).target
+        module = target.split(":")[0] if isinstance(target, str) else target.__module__
+        file = module.split(".")[-1]
+        title = next((t for t, files in FAMILIES.items() if file in files), OTHERS)
+        found[title].append(name)
+    return {title: members for title, members in found.items() if members}
 
 
 def _plot_axis(axes, rows, axis, names):
     """Time against the values of one axis of `GROWTH`."""
+    from linksim.figures import literal
+    from linksim.montecarlo.output import curve_style
+
     axes.grid(True, which="major", color="0.85", linewidth=0.7)
-    styles = ["-", "--", ":", "-."]
     for index, name in enumerate(names):
         mine = [r for r in rows if r["detector"] == name and r["axis"] == axis]
         x = [_size(axis, r["system"][axis]) for r in mine]
         y = [1e6 * r["seconds"] / r["system"]["batch"] for r in mine]
-        style = styles[index // 10 % len(styles)]
-        axes.plot(x, y, style, marker=".", color=f"C{index % 10}", label=name, linewidth=1)
+        style = curve_style(index)
+        axes.plot(x, y, label=literal(name), linewidth=1, markersize=4, **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
     sizes = [_size(axis, value) for value in GROWTH[axis]]
@@ -391,17 +433,14 @@ def _machine_text(facts):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    console = Console()
+    return run_command("cost.py", lambda: _run(args, make_console()))
+
+
+def _run(args, console):
     parts = {"pareto": pareto, "growth": growth}
-    name = "report"
-    try:
-        for name in args.only or parts:
-            parts[name](args, console)
-        name = "report"
-        write_atomically(args.output / "README.md", report(args.output))
-    except (InvalidInput, ResultFileError, OSError) as error:
-        console.print(f"error: {name}: {error}", soft_wrap=True)
-        return 2
+    for name in args.only or parts:
+        parts[name](args, console)
+    write_atomically(args.output / "README.md", report(args.output))
     return 0
 
 

@@ -27,10 +27,9 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
 
 import numpy as np
 from benchmark import timed_on
-from rich.console import Console
 
-from linksim.errors import InvalidInput, WorkerError
-from linksim.files import load_json, save_json, write_atomically
+from linksim.cli.common import make_console, run_command
+from linksim.files import load_json, make_folder, save_json, write_atomically
 from linksim.montecarlo.schedule import Job, Schedule, StopRule
 from linksim.montecarlo.statistics import Counts
 from linksim.montecarlo.store import BatchResult, CountStore
@@ -384,25 +383,24 @@ def table(header, rows):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    console = Console()
-    args.output.mkdir(parents=True, exist_ok=True)
+    return run_command("scaling.py", lambda: _run(args, make_console()))
+
+
+def _run(args, console):
+    make_folder(args.output)
     file = args.output / "scaling.json"
-    try:
-        # Parts that are not measured this time stay as they are
-        data = load_json(file) if file.exists() and args.only else {}
-        data["machine"] = timed_on()
-        for part, measure in zip(PARTS, (time_workers, time_driver, virtual)):
-            if part in (args.only or PARTS):
-                data[part] = measure(args, console)
-                if part == "workers":
-                    data["settings"] = {
-                        "batches": args.batches,
-                        "batch_size": args.batch_size,
-                        "ray": args.ray,
-                    }
-    except (InvalidInput, WorkerError) as error:
-        print(f"scaling.py: {error}", file=sys.stderr)
-        return 2
+    # Parts that are not measured this time stay as they are
+    data = load_json(file) if file.exists() and args.only else {}
+    data["machine"] = timed_on()
+    for part, measure in zip(PARTS, (time_workers, time_driver, virtual)):
+        if part in (args.only or PARTS):
+            data[part] = measure(args, console)
+            if part == "workers":
+                data["settings"] = {
+                    "batches": args.batches,
+                    "batch_size": args.batch_size,
+                    "ray": args.ray,
+                }
     save_json(file, data)
     page = markdown(data)
     write_atomically(args.output / "README.md", page)

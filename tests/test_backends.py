@@ -64,3 +64,35 @@ def test_core_on_jax():
 )
 def test_all_layer_tests_on_jax(files):
     run_on_jax(*files)
+
+
+SIMULATE = """
+import sys, linksim
+from linksim.cli.main import main
+run = "coded-ber --scenario gauss-markov-4x2-qpsk --detectors mmse --snr 3 --output".split()
+assert main([*run, sys.argv[1]]) == 2
+try:
+    linksim.simulate("gauss-markov-4x2-qpsk", ["mmse"], snr_db=3, max_blocks=10)
+except linksim.InvalidInput as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "nosuch"])
+def test_the_simulator_says_which_backend_it_needs(backend, tmp_path):
+    script = SIMULATE if backend == "jax" else SIMULATE.split("try:")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path],
+        env={**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"},
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("linksim coded-ber")]
+    if backend == "jax":
+        lines.append(done.stdout.splitlines()[-1])
+    for line in lines:
+        assert f"'{backend}'" in line and "KERAS_BACKEND=tensorflow" in line
+    assert len(lines) == 1 + (backend == "jax") and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

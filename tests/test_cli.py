@@ -1,10 +1,13 @@
 """The main job as a user runs it."""
 
+import builtins
 import configparser
 import csv
 import importlib.metadata
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,8 +26,10 @@ from linksim.cli.coded_ber import (
     parse_snr,
 )
 from linksim.cli.common import make_parser, print_entry
+from linksim.cli.live import LiveView
 from linksim.cli.main import COMMANDS, main
 from linksim.errors import InvalidInput
+from linksim.montecarlo.statistics import Counts
 from linksim.provenance import package_versions
 from tests.conftest import load_script
 
@@ -63,6 +68,42 @@ def test_results_of_a_run(tmp_path):
     assert replay.returncode == 0 and (folder / "replay-zf-0dB-3.npz").exists()
 
 
+def test_results_show_all_counts_of_the_folder(tmp_path, capsys):
+    """Those of earlier commands too, unless less is asked for."""
+    script = load_script(SCRIPT)
+    base = ["--scenario", "gauss-markov-4x2-qpsk", "--max-blocks", "500"]
+    base += ["--output", str(tmp_path), "--detectors"]
+    folder = tmp_path / "gauss-markov-4x2-qpsk"
+
+    def shown(*args):
+        assert script.main([*base, *args]) == 0
+        results = json.loads((folder / "results.json").read_text())
+        records = {(r["detector"], r["snr_db"]) for r in results["records"]}
+        rows = csv.DictReader((folder / "results.csv").open())
+        assert {(r["detector"], float(r["snr_db"])) for r in rows} == records
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        assert {d for d, _ in records} == set(re.findall('<tr data-detector="(.*?)">', page))
+        return records
+
+    assert shown("mmse,kbest(k=2)", "--snr", "0,4") == {
+        (d, p) for d in ("mmse", "kbest(k=2)") for p in (0, 4)
+    }
+    capsys.readouterr()
+    both = shown("zf", "--snr", "4,8")
+    assert both == {
+        *((d, p) for d in ("mmse", "kbest(k=2)") for p in (0, 4)),
+        ("zf", 4),
+        ("zf", 8),
+    }
+    out = capsys.readouterr().out
+    # The line of a point has what was simulated now, the table has everything
+    assert "4 dB  SER  zf" in out and "kbest(k=2)" in out
+    assert "Symbol error rate, 95 %" in out and "Bit error rate, 95 %" in out
+    assert "Block error rate" not in out
+    assert shown("zf", "--snr", "4,8", "--only-these") == {("zf", 4), ("zf", 8)}
+    assert shown("zf", "--snr", "4") == both
+
+
 def test_control_c_leaves_a_valid_result(tmp_path):
     process = subprocess.Popen(
         [
@@ -95,6 +136,63 @@ def test_control_c_leaves_a_valid_result(tmp_path):
     results = json.loads((counts.parent / "results.json").read_text())
     assert not results["provenance"]["complete"]
     assert results["records"][0]["blocks"] >= 500
+
+
+@pytest.mark.parametrize("rate, unit", [("ser", "symbols"), ("bler", "blocks")])
+def test_the_live_view_shows_the_rate_that_says_something(rate, unit):
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=20)
+    with LiveView(console, [4.0], rate) as view:
+        c = Counts(10, 9, 1000, 80, 640, 500, 40, 320, 0.1)
+        view.batch(4.0, {"mmse": c, "zf": Counts()}, ["mmse"])
+    shown = console.file.getvalue()
+    value, total = {"ser": ("0.080 ", " 500 "), "bler": ("0.90 ", " 10 ")}[rate]
+    assert rate.upper() in shown and unit in shown and value in shown and total in shown
+
+
+SWALLOWED = """
+import sys, types
+sys.modules["keras"] = types.SimpleNamespace(backend=types.SimpleNamespace(backend=str))
+sys.path.insert(0, sys.argv[1])
+from linksim.cli.common import run_command, start_keras
+def command():
+    start_keras("swallowing")
+    print("went on")
+    return 0
+sys.exit(run_command("prog", command, "interrupted here"))
+"""
+
+
+def test_control_c_during_an_import_ends_the_program(tmp_path):
+    """Some imports swallow the exception that Ctrl-C raises, and the run went on."""
+    (tmp_path / "swallowing.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(1)\n"
+        "except KeyboardInterrupt:\n"
+        "    pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, tmp_path], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "prog: interrupted here\n")
+
+
+@pytest.mark.parametrize("name", ["coded_ber", "train", "export", "report"])
+def test_control_c_while_a_script_starts(name, monkeypatch):
+    monkeypatch.setattr("builtins.__import__", _raising(name, builtins.__import__))
+    with pytest.raises(SystemExit) as end:
+        load_script(ROOT / "simulations" / f"{name}.py")
+    assert end.value.code == 130
+
+
+def _raising(name, real):
+    def import_(module, *args, **kwargs):
+        if module == f"linksim.cli.{name}":
+            raise KeyboardInterrupt
+        return real(module, *args, **kwargs)
+
+    return import_
 
 
 def test_snr_points_may_be_negative():
@@ -259,7 +357,7 @@ def test_a_shipped_model_is_not_published_under_the_same_name(tmp_path, monkeypa
     assert "copy its recipe.toml to" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main([*line[:-1], str(tmp_path / "file")]) == 2
-    assert "--publish: cannot make" in capsys.readouterr().err
+    assert "is a file, expected a folder" in capsys.readouterr().err
 
 
 def test_help_shows_defaults():

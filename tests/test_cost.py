@@ -1,12 +1,15 @@
 """The script that compares error rates with costs, and shows how costs grow."""
 
 import importlib
+import itertools
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from linksim.registry import list_detectors
 
 FOLDER = Path(__file__).resolve().parents[1] / "simulations"
 
@@ -44,6 +47,26 @@ def test_slopes_are_those_of_power_laws(cost):
     assert cost.slopes(rows)["a"] == pytest.approx(dict.fromkeys(cost.GROWTH, 1.5))
 
 
+def test_growth_has_a_row_for_each_family(cost):
+    names = list_detectors()
+    found = cost.families(names)
+    assert sorted(itertools.chain(*found.values())) == sorted(names)
+    assert cost.OTHERS not in found
+    # More curves than colours could not be told apart
+    assert all(len(members) <= 10 for members in found.values())
+
+
+def test_figures_are_redrawn_from_the_numbers(cost, tmp_path):
+    for name in ("pareto", "growth"):
+        text = (FOLDER.parent / f"results/cost/{name}.json").read_text()
+        (tmp_path / f"{name}.json").write_text(text)
+    assert cost.main(["--redraw", "--output", str(tmp_path)]) == 0
+    for name in ("pareto", "growth"):
+        assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        text = (FOLDER.parent / f"results/cost/{name}.json").read_text()
+        assert (tmp_path / f"{name}.json").read_text() == text
+
+
 @pytest.mark.slow
 def test_both_parts_of_a_small_run(cost, tmp_path, monkeypatch):
     monkeypatch.setattr(cost, "GROWTH", {"num_streams": (1, 2), "batch": (2, 4)})
@@ -66,7 +89,7 @@ def test_both_parts_of_a_small_run(cost, tmp_path, monkeypatch):
 
 def test_a_point_without_results_is_named(cost, tmp_path, capsys):
     assert cost.main(["--only", "pareto", "--snr-db", "99", "--output", str(tmp_path)]) == 2
-    assert "snr-db: got 99.0, all detectors have" in capsys.readouterr().out
+    assert "snr-db: got 99.0, all detectors have" in capsys.readouterr().err
 
 
 def test_times_of_other_detectors_stay_if_they_are_of_this_machine(

@@ -509,11 +509,15 @@ def test_bad_input_is_named(rng, name):
     detector = make(name, 3, 4)
     cases = [
         ((y.real.copy(), h, no), "y has dtype float32, expected complex64"),
-        ((y, h[0], no), "expected \\[..., M\\] and \\[..., M, K\\]"),
+        ((y, h[0, 0], no), "expected \\[..., M\\] and \\[..., M, K\\]"),
         ((y, h[:, :3], no), "h has shape \\(2, 3, 3\\)"),
         ((y, h[..., :2], no), "num_streams=3"),
-        ((y, h[:1], no[:1]), "s has shape|leading dimensions differ"),
-        ((y, h, no[:1]), "s has shape \\(1,\\)"),
+        ((y, np.tile(h, (3, 1, 1)), no), "h cannot be broadcast to \\(2,\\)"),
+        ((y, h[None], no), "h cannot be broadcast to \\(2,\\)"),
+        ((y[0], h, no[0]), "h cannot be broadcast to \\(\\)"),
+        ((y, h, np.tile(no, 2)), "s has shape \\(4,\\)"),
+        ((y, h, no[None]), "s has shape \\(1, 2\\)"),
+        ((y, h, np.eye(3, dtype=np.complex64)), "s has shape \\(3, 3\\)"),
         ((y, h, no.astype(np.int32)), "s has dtype int32"),
         ((y, h, no * 0), "noise variance N0 is 0"),
         ((y, h, -no), "expected > 0"),

@@ -1,7 +1,9 @@
 """The engine: stop rules, drop-out, resume after SIGKILL, order of batches."""
 
+import dataclasses
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +18,11 @@ from linksim.link.scenario import load_scenario
 from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.engine import simulate
 from linksim.montecarlo.jobs import run_batch
+from linksim.montecarlo.output import write_results
 from linksim.montecarlo.replay import replay_block
-from linksim.montecarlo.schedule import StopRule
+from linksim.montecarlo.schedule import Schedule, StopRule
 from linksim.montecarlo.statistics import Counts
-from linksim.registry import is_learned, list_detectors
+from linksim.registry import DETECTORS, create_detector, is_learned, list_detectors
 from tests.small_runs import SMALL, counts, run
 
 
@@ -74,10 +77,51 @@ def test_resume_extend_and_memory_give_equal_counts(tmp_path):
         SMALL, ["mmse", "zf", "ml"], snr_db=[0, 4], target_block_errors=60, max_blocks=200
     )
     assert counts(more) == counts(direct)
-    with pytest.raises(ResultFileError, match="seed = 0"):
+    with pytest.raises(ResultFileError, match="seed 0, now 1"):
         run(store_path=path, seed=1)
-    with pytest.raises(ResultFileError, match="fingerprint"):
+    with pytest.raises(ResultFileError, match="batch_size 20, now 5; the file"):
         simulate(SMALL.replace(run={"batch_size": 5}), ["zf"], snr_db=0, store_path=path)
+
+
+LEARNED = "detnet-fc@gauss-markov-4x2-qpsk"
+
+
+def test_a_result_can_have_everything_that_the_store_holds(tmp_path):
+    """Under the names of earlier runs, layers and trained detectors included."""
+    path = tmp_path / "counts.jsonl"
+    layer = create_detector("zf", num_streams=2, num_bits_per_symbol=2)
+    names = ["mmse", ("mine", layer), "kbest(k=4)", LEARNED]
+    options = {"target_block_errors": 30, "max_blocks": 200, "store_path": path}
+    whole = simulate(SMALL, names, snr_db=[0, 4], **options)
+    one = simulate(SMALL, ["zf"], snr_db=8, everything=True, **options)
+    assert counts(one)[1:] == counts(whole)
+    assert {g["detector"] for g in one["gaps"]} == {"mmse", "mine", "kbest(k=4)", LEARNED}
+    earlier = one["provenance"]["earlier"]
+    assert list(earlier) == ["mmse", "mine", "kbest(k=4)", LEARNED]
+    assert earlier["mmse"] == "mmse" and re.fullmatch("detnet-fc@.*@.{12}", earlier[LEARNED])
+    assert [c[0] for c in counts(simulate(SMALL, ["zf"], snr_db=8, **options))] == ["zf"]
+
+
+def test_detectors_that_have_changed_are_not_mixed_with_those_of_today(
+    tmp_path, monkeypatch, caplog
+):
+    """Neither in counts nor in curves, with options or without."""
+    path = tmp_path / "counts.jsonl"
+    options = {"snr_db": 0, "max_blocks": 40, "store_path": path}
+    names = ["ep", "ep(damping=0.9)"]
+    with monkeypatch.context() as patched:
+        entry = DETECTORS.entry("ep")
+        patched.setitem(DETECTORS._entries, "ep", dataclasses.replace(entry, revision=1))
+        simulate(SMALL, ["mmse", *names], **options)
+    today = counts(simulate(SMALL, names, **{**options, "store_path": None}))
+    one = simulate(SMALL, ["zf"], everything=True, **options)
+    assert [c[0] for c in counts(one)] == ["zf", "mmse"]
+    (line,) = (r.getMessage() for r in caplog.records if r.name == "linksim")
+    assert "earlier versions of ep, ep(damping=0.9), which are left out" in line
+    assert counts(simulate(SMALL, names, **options)) == today
+    whole = simulate(SMALL, ["zf"], everything=True, **options)
+    assert [c[0] for c in counts(whole)] == ["zf", "mmse", *names]
+    assert counts(whole)[2:] == today
 
 
 def test_batches_in_any_order_have_equal_counts():
@@ -231,3 +275,15 @@ def test_replay_recreates_a_failing_block():
     assert replay_block(scenario, "mmse", 12.0, good, seed=3)["bit_errors"] == 0
     with pytest.raises(InvalidInput, match="snr_db: got nan"):
         replay_block(scenario, "mmse", float("nan"), 0)
+
+
+def test_a_run_that_is_interrupted_before_its_first_batch_has_a_result(monkeypatch, tmp_path):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Schedule, "run", interrupt)
+    results = run()
+    assert not results["provenance"]["complete"]
+    assert results["records"] == [] and results["gaps"] == []
+    write_results(results, tmp_path)
+    assert (tmp_path / "bler.png").exists()

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from linksim.errors import InvalidInput
 from linksim.export import (
@@ -19,6 +20,8 @@ from linksim.export import (
     target_of,
 )
 from linksim.export.onnx_ops import HANDLERS
+from linksim.export.tflite_ops import portable_operations
+from linksim.export.write import _write_tflite
 from linksim.link.receiver import create_receiver
 from linksim.link.scenario import load_scenario
 from linksim.names import parse_quantizer
@@ -41,6 +44,15 @@ def target(name, make=detector_target, **options):
     return make(name, detector, scenario)
 
 
+# Looked up when they are traced, as layers do it
+def _inv(x):
+    return ops.inv(x)
+
+
+def _qr(x):
+    return ops.qr(x)
+
+
 def run_onnx(folder, inputs):
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     names = [i.name for i in session.get_inputs()]
@@ -59,26 +71,35 @@ def converted(function, *arrays):
     return session.run(None, {f"x{i}": a for i, a in enumerate(arrays)})
 
 
-def test_onnx_inverse_is_accurate(rng):
+def portable(function, *arrays):
+    """The outputs of a function of the operations that TFLite files have."""
+    with portable_operations():
+        results = tf.nest.flatten(tf.function(function, autograph=False)(*arrays))
+    return [x.numpy() for x in results]
+
+
+@pytest.mark.parametrize("run, inverse", [(converted, tf.linalg.inv), (portable, _inv)])
+def test_inverses_are_accurate(rng, run, inverse):
     a = rng.normal(size=(20, 8, 6)).astype(np.float32)
     gram = np.swapaxes(a, 1, 2) @ a
     # Rows of very different scale, as when streams differ in power
     scale = np.geomspace(1e-3, 1e3, 6, dtype=np.float32)
     gram = gram * scale * scale[:, None]
-    (got,) = converted(tf.linalg.inv, gram)
+    (got,) = run(inverse, gram)
     expected = np.linalg.inv(gram.astype(np.float64))
     size = np.abs(expected).max(axis=0)
     assert np.max(np.abs(got - expected) / size) < 1e-3
 
 
+@pytest.mark.parametrize("run, decompose", [(converted, tf.linalg.qr), (portable, _qr)])
 @pytest.mark.parametrize("rows, columns", [(6, 4), (4, 4)])
-def test_onnx_qr(rng, rows, columns):
+def test_qr_decompositions(rng, rows, columns, run, decompose):
     a = rng.normal(size=(10, rows, columns)).astype(np.float32)
     a[0, :, 1] = a[0, :, 0]  # rank-deficient
     a[1] = 0.0
     a[2, 1:, 0] = 0.0  # nothing to reflect
     a[3] *= 1e-6
-    q, r = converted(tf.linalg.qr, a)
+    q, r = run(decompose, a)
     np.testing.assert_allclose(q @ r, a, atol=2e-6 * np.abs(a).max())
     eye = np.swapaxes(q, 1, 2) @ q
     np.testing.assert_allclose(eye, np.broadcast_to(np.eye(columns), eye.shape), atol=5e-6)
@@ -89,7 +110,7 @@ def test_onnx_refuses_what_its_translations_do_not_cover(rng):
     from linksim.export.write import _write_onnx
 
     found = target("mf")
-    real = found.onnx["real"]
+    real = found.plain["real"]
     for name, function in (
         ("FFT", lambda *x: {"llr": tf.math.real(tf.signal.fft(tf.complex(x[0], x[1])))}),
         ("Qr", lambda *x: {"llr": tf.linalg.qr(x[2], full_matrices=True)[0]}),
@@ -102,12 +123,55 @@ def test_onnx_takes_any_batch_and_equals_the_layer(rng, tmp_path):
     found = target("zf-sic")
     card = export(found, "onnx", tmp_path / "out")
     assert card["signatures"]["real"]["inputs"][0]["shape"] == ["B", 4]
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    axes = {t.name: t.shape for t in (*session.get_inputs(), *session.get_outputs())}
+    (card_of,) = card["signatures"].values()
+    assert axes == {t["name"]: t["shape"] for ts in card_of.values() for t in ts}
+    assert {shape[0] for shape in axes.values()} == {"B"}
     signature = found.signatures["serving_default"]
     for size in (1, 5, 64):
         part = {k: a[:size] for k, a in found.arrays.items()}
         got = run_onnx(tmp_path / "out", part)
         expected = signature.function(*(tf.constant(part[t.name]) for t in signature.inputs))
         np.testing.assert_allclose(got, expected["llr"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mmse", *(pytest.param(n, marks=pytest.mark.slow) for n in ("vblast-mmse", "kbest"))],
+)
+def test_tflite_needs_no_operations_of_tensorflow(name, tmp_path):
+    """With inverses, QR decompositions, diagonals and decisions; for any batch."""
+    before = {op: getattr(ops, op) for op in ("inv", "qr", "diagonal", "argmin", "argmax")}
+    found = target(name)
+    _write_tflite(found, found.plain, tmp_path / "model.tflite")
+    assert all(getattr(ops, op) is function for op, function in before.items())
+    interpreter = tf.lite.Interpreter(str(tmp_path / "model.tflite"))
+    ((key, signature),) = found.plain.items()
+    run = interpreter.get_signature_runner(key)
+    used = {op["op_name"] for op in interpreter._get_ops_details()}
+    assert not [op for op in used if op.startswith("Flex") or op == "CUSTOM"]
+    for size in (1, 7):
+        given = {t.name: found.arrays[t.name][:size] for t in signature.inputs}
+        expected = signature.function(*map(tf.constant, given.values()))["llr"]
+        np.testing.assert_allclose(run(**given)["llr"], expected, rtol=1e-2, atol=1e-2)
+
+
+def test_tflite_says_in_one_line_what_is_missing(tmp_path):
+    found = target("mf")
+    (real,) = found.plain.values()
+    found.plain = {
+        "real": real._replace(
+            function=lambda *x: {
+                "llr": real.function(*x)["llr"] + tf.linalg.det(x[2])[:, None, None]
+            }
+        )
+    }
+    with pytest.raises(
+        InvalidInput, match="mf has no TFLite form: .* has no MatrixDeterminant$"
+    ):
+        export(found, "tflite", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_savedmodel_serves_any_number_of_users(rng, tmp_path):
@@ -132,7 +196,7 @@ def test_one_savedmodel_serves_any_number_of_users(rng, tmp_path):
         np.testing.assert_allclose(got["llr"], expected, rtol=1e-3, atol=1e-3)
     # Other detectors have a fixed number of streams, and so does an ONNX file
     assert target("mmse").signatures["serving_default"].inputs[1].shape == (None, 4, 4)
-    assert found.onnx["real"].inputs[2].shape == (None, 4, 4)
+    assert found.plain["real"].inputs[2].shape == (None, 4, 4)
 
 
 def test_whole_receiver_as_savedmodel(tmp_path):
@@ -177,8 +241,8 @@ def test_receiver_as_onnx(tmp_path):
 
 def test_an_export_that_differs_is_no_export(tmp_path):
     found = target("mf")
-    (real,) = found.onnx.values()
-    found.onnx = {
+    (real,) = found.plain.values()
+    found.plain = {
         "real": real._replace(function=lambda *x: {"llr": 1.1 * real.function(*x)["llr"]})
     }
     with pytest.raises(RuntimeError, match="DIFFERENT"):
@@ -203,7 +267,7 @@ def test_test_vectors_are_not_a_matter_of_rounding():
         _steady_arrays(found)
 
 
-def test_folders(tmp_path):
+def test_folders(tmp_path, caplog):
     found = target("mf")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
@@ -213,6 +277,8 @@ def test_folders(tmp_path):
     export(found, "onnx", tmp_path / "out")
     aside = json.loads((tmp_path / "out.1.old" / "card.json").read_text())
     assert aside == json.loads(json.dumps(first))
+    out = tmp_path / "out"
+    assert f"{out} was there already and is {out}.1.old now" in caplog.text
 
 
 def test_quantizer_as_onnx(tmp_path):
@@ -233,8 +299,12 @@ def test_what_cannot_be_exported_says_so(tmp_path):
         export(lmmse, "keras", tmp_path / "out")
     with pytest.raises(InvalidInput, match="receiver"):
         target_of("max-mi:3", scenario, receiver=True)
-    with pytest.raises(InvalidInput, match="format"):
+    with pytest.raises(InvalidInput, match="complex matrices.*`mmse`"):
         export(lmmse, "tflite", tmp_path / "out")
+    with pytest.raises(InvalidInput, match="oamp has no tflite form: .*wrongly"):
+        export(target("oamp"), "tflite", tmp_path / "out")
+    with pytest.raises(InvalidInput, match="format: got 'coreml'"):
+        export(lmmse, "coreml", tmp_path / "out")
     assert parse_quantizer("eqnet@some:6-5") == ("eqnet", "some", (6, 5))
     with pytest.raises(InvalidInput, match="quantizer"):
         parse_quantizer("latent:6")
@@ -254,10 +324,13 @@ def test_command_line(capsys, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["savedmodel", "keras", "onnx"])
+@pytest.mark.parametrize("format", ["savedmodel", "keras", "onnx", "tflite"])
 @pytest.mark.parametrize("name", OURS)
 def test_every_detector_in_every_format(tmp_path, name, format):
-    card = export(target(name), format, tmp_path / "out")
+    found = target(name)
+    if format in found.refusals:
+        pytest.skip(found.refusals[format])
+    card = export(found, format, tmp_path / "out")
     assert len(card["checked"]) == len(card["signatures"])
 
 
@@ -268,7 +341,7 @@ def test_sionnas_detectors_as_savedmodel(tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["savedmodel", "keras", "onnx"])
+@pytest.mark.parametrize("format", ["savedmodel", "keras", "onnx", "tflite"])
 @pytest.mark.parametrize("name", list_quantizers())
 @pytest.mark.parametrize("bits", [4, "none"])
 def test_every_quantizer_in_every_format(rng, tmp_path, name, format, bits):
@@ -294,7 +367,7 @@ def test_every_quantizer_in_every_format(rng, tmp_path, name, format, bits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["savedmodel", "keras", "onnx"])
+@pytest.mark.parametrize("format", ["savedmodel", "keras", "onnx", "tflite"])
 @pytest.mark.parametrize("name", ["ep+max-mi:3", "ml+eqnet-mi:none", "eqnet-p", "oampnet2"])
 def test_receivers_of_a_scenario(tmp_path, name, format):
     """With trained weights, the 802.11n code and its interleaver."""

@@ -28,6 +28,7 @@ LAYERS = (
         "errors",
         "files",
         "lazy",
+        "locks",
         "notices",
         "snr",
         "tables",

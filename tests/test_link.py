@@ -1,10 +1,12 @@
 """The link against closed forms, and the draws it is made of."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.integrate import quad
 from scipy.stats import norm
+from sionna.phy import config
 
 from linksim.constellation import bit_labels, pam_points
 from linksim.errors import InvalidInput
@@ -187,3 +189,20 @@ def test_counts_add_up():
     assert Counts(1, 2, 3, 4, 5, 6, 7, 8, 9.0) + Counts() == Counts(
         1, 2, 3, 4, 5, 6, 7, 8, 9.0
     )
+
+
+@pytest.mark.parametrize("setting", ["keras.config.floatx", "sionna.phy.config.precision"])
+def test_global_settings_are_refused_by_name(setting):
+    before = keras.config.floatx(), config.precision
+    try:
+        if setting.startswith("keras"):
+            keras.config.set_floatx("float64")
+        else:
+            config.precision = "double"
+        with pytest.raises(
+            InvalidInput, match=f"{setting}.*'(float64|double)'.*'(float32|single)'"
+        ):
+            Link(load_scenario("rayleigh-2x2-qam64"))
+    finally:
+        keras.config.set_floatx(before[0])
+        config.precision = before[1]

@@ -181,7 +181,6 @@ def test_sionnas_detectors_are_told_apart_by_their_settings():
             [linksim.create_detector("zf", num_streams=3, num_bits_per_symbol=2)],
             "num_streams = 3, gauss-markov-4x2-qpsk needs 2",
         ),
-        ([MMSEDetector(**SYSTEM, dtype="mixed_float16")], "policy mixed_float16; .*float32"),
         (
             [linksim.create_detector("zf", num_streams=2, num_bits_per_symbol=4)],
             "num_bits_per_symbol = 4",

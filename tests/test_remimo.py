@@ -336,7 +336,7 @@ def test_remimo_refuses_bad_options():
         ({"state_size": 2.5}, "state_size: got 2.5"),
         ({"num_heads": -1}, "num_heads: got -1"),
         ({"factored": "yes"}, "factored: got 'yes', expected True or False"),
-        ({"estimates": "mmse"}, "estimates: got 'mmse', expected one of"),
+        ({"estimates": "mmse"}, "estimates: got 'mmse'.* one of"),
         ({"normalize": 1}, "normalize: got 1, expected True or False"),
     ]:
         with pytest.raises(InvalidInput, match=message):

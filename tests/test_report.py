@@ -4,6 +4,7 @@ import copy
 import html.parser
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from linksim.files import load_json
 from linksim.montecarlo.output import write_results
 from linksim.report import build_page, read_runs, write_report
 from linksim.report.cells import cost_cells, measured_costs
-from linksim.report.curves import curve_figure
+from linksim.report.curves import curve_figure, style_of
 from tests.conftest import load_script
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,7 @@ def test_results_are_written_and_other_rates_refused(folder, results, tmp_path):
     }
     header, *rows = (folder / "results.csv").read_text().splitlines()
     assert "snr_db" in header and len(rows) == len(results["records"])
-    with pytest.raises(InvalidInput, match="rates: got 'fer', expected one of: bler"):
+    with pytest.raises(InvalidInput, match="rates: got 'fer'.* one of: bler"):
         write_results(results, tmp_path / "none", rates=("bler", "fer"))
     assert not (tmp_path / "none").exists()
 
@@ -180,6 +181,40 @@ def test_tables_and_provenance(page, results):
         assert text in page.text
     assert f"Seed {made['seed']}" in page.text and '"num_streams": 2' in page.text
     assert "Workers" not in page.text  # none were used
+
+
+def test_every_column_sorts_and_the_first_one_stays(page):
+    """The script sorts by `data-value`; a browser shows it in the slow tests."""
+    heads = [a for t, a in page.elements if t == "th" and a.get("scope") == "col"]
+    buttons = [a for t, a in page.elements if t == "button" and "data-sort" in a]
+    assert len(heads) == len(buttons) >= 7 and all(a["aria-sort"] == "none" for a in heads)
+    cells = [a for t, a in page.elements if t == "td" and a["data-detector"] == "zf"]
+    assert [a["data-cell"] for a in cells if "data-value" in a] == [
+        *("crossing", "gap", "bler", "ms", "flops", "parameters"),
+    ]
+    style = (ROOT / "linksim/report/templates/report.css").read_text(encoding="utf-8")
+    (first,) = re.findall(r"^th:first-child {(.*?)}", style, re.MULTILINE)
+    assert "position: sticky" in first and "left: 0" in first
+
+
+def test_curves_look_as_in_the_pictures(results, tmp_path):
+    """Those after the tenth have hollow markers in the figure, the switches and the table."""
+    mmse = [r for r in results["records"] if r["detector"] == "mmse"]
+    results["records"] = [{**r, "detector": f"d{i}"} for i in range(13) for r in mmse]
+    results["gaps"] = []
+    runs = read_runs([written(results, tmp_path)])
+    styles = style_of(runs)
+    assert (
+        len({(s["color"], s["symbol"].removesuffix("-open")) for s in styles.values()}) == 13
+    )
+    page = Page(build_page(runs))
+    for index, (name, style) in enumerate(styles.items()):
+        assert style["symbol"].endswith("-open") == (index > 9)
+        assert style["dash"] == ("solid" if index < 10 else "dash")
+        (curve,) = (t for t in page.traces(detector=name, rate="bler") if "line" in t)
+        assert curve["marker"]["symbol"] == style["symbol"]
+        same = sum(s["glyph"] == style["glyph"] for s in styles.values())
+        assert page.words.count(style["glyph"]) == 2 * same
 
 
 def test_workers_are_said(results, tmp_path):

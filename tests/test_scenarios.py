@@ -67,9 +67,11 @@ def test_names_of_the_issue_are_there():
 
 def test_description_says_code_and_csi():
     scenario = load_scenario("rayleigh-2x2-qam64")
-    assert scenario.description.endswith("802.11n LDPC (648, 324)")
+    assert scenario.description.endswith("802.11n LDPC (648, 324), rate 0.5")
     noisy = scenario.replace(code={"type": "none"}, csi={"type": "noisy", "error_snr_db": 20})
     assert noisy.description.endswith("uncoded, CSI error 20 dB")
+    third = scenario.replace(code={"type": "5g", "num_coded_bits": 960, "num_info_bits": 320})
+    assert third.description.endswith("5G LDPC (960, 320), rate 0.333")
 
 
 def changed(path, value):

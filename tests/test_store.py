@@ -5,6 +5,7 @@ import json
 import pytest
 
 from linksim.errors import ResultFileError
+from linksim.link.scenario import list_scenarios, load_scenario
 from linksim.montecarlo.store import CountStore
 from tests.small_runs import IDENTITY, result
 
@@ -56,8 +57,8 @@ def corrupted(text):
     yield "line 2", lines[0] + "\n\x00\n" + lines[2] + "\n"
     yield "not a result file", "detector,snr\nmmse,3\n"
     yield "not a result file", "hello"
-    yield "seed = 1", text.replace('"seed": 0', '"seed": 1', 1)
-    yield "fingerprint = 'xyz'", text.replace("abc", "xyz", 1)
+    yield "seed 1, now 0", text.replace('"seed": 0', '"seed": 1', 1)
+    yield 'fingerprint "xyz", now "abc"', text.replace("abc", "xyz", 1)
 
 
 def test_corrupted_and_foreign_files_are_kept(path):
@@ -72,6 +73,68 @@ def test_corrupted_and_foreign_files_are_kept(path):
             assert store.points("a") == []
         assert any(p.read_text() == text for p in path.parent.glob("broken.jsonl.*.old"))
         broken.unlink()
+
+
+def test_a_refusal_says_which_keys_differ(tmp_path):
+    """Whatever key of whatever scenario it is."""
+    for name in list_scenarios():
+        base = load_scenario(name)
+        path = tmp_path / name
+        CountStore(path, identity(base), drawn=base.drawn()).close()
+        other = base.replace(title="a title changes no draw", run={"max_blocks": 3})
+        CountStore(path, identity(other), drawn=other.drawn()).close()
+        for table, key, value in (
+            ("system", "num_rx", 99),
+            ("run", "batch_size", 33),
+            ("snr", "definition", "frobenius"),
+        ):
+            if table == "code" and base.code.type == "none":
+                continue
+            drawn = {"run": "batch_size", "snr": "snr_definition"}.get(table, f"{table}.{key}")
+            was, now = json.dumps(getattr(getattr(base, table), key)), json.dumps(value)
+            other = base.replace(**{table: {key: value}})
+            with pytest.raises(ResultFileError) as refused:
+                CountStore(path, identity(other), drawn=other.drawn())
+            assert f"of other draws: {drawn} {was}, now {now}; the file" in str(refused.value)
+
+
+def identity(scenario):
+    size = scenario.run.batch_size
+    return {"fingerprint": scenario.fingerprint(), "seed": 0, "batch_size": size}
+
+
+def test_detectors_of_earlier_runs(tmp_path):
+    path, old, new = tmp_path / "counts.jsonl", "c@0123456789ab", "c@ba9876543210"
+    for keys in ({"a": "a", "b@mine": "b@mine"}, {"c": old}, {"c": new}):
+        with CountStore(path, IDENTITY, keys=keys) as store:
+            store.append(3.0, 0, dict.fromkeys(keys, result(4)))
+    with CountStore(path, IDENTITY, keys={"a": "a"}) as store:
+        # Of two weights, the later ones
+        assert store.earlier() == {"b@mine": "b@mine", "c": new}
+        assert store.total(new, 3.0) == result(4).counts
+    with CountStore(path, IDENTITY, keys={"c": old}) as store:
+        assert store.earlier() == {"a": "a", "b@mine": "b@mine"}
+
+
+def test_counts_under_the_name_alone_are_not_those_of_a_key(tmp_path, caplog):
+    """As of a detector that has changed since."""
+    path, key = tmp_path / "counts.jsonl", "ep@0123456789ab"
+    with CountStore(path, IDENTITY) as store:
+        store.append(3.0, 0, {"ep": result(4), "a": result(1)})
+    for known in (0, 1):
+        with CountStore(path, IDENTITY, keys={"ep": key}) as store:
+            assert store.points("ep") == [3.0] * known and store.earlier() == {"a": "a"}
+            if not known:
+                store.append(3.0, 0, {"ep": result(2)})
+            assert store.total("ep", 3.0) == result(2).counts
+            assert store.failed("ep", 3.0).sum() == 2
+    with CountStore(path, IDENTITY, keys={"b": "b"}) as store:
+        assert store.earlier(lambda name, k: name == "ep" != k != key) == {"a": "a", "ep": key}
+        assert store.earlier(lambda name, k: name == k == "ep") == {"a": "a", "ep": key}
+        assert not caplog.messages
+        assert store.earlier(lambda name, k: name == "ep") == {"a": "a"}
+    (line,) = caplog.messages
+    assert f"{path} has counts of earlier versions of ep, which are left out" in line
 
 
 def test_two_writers_are_refused(path):

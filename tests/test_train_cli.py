@@ -1,6 +1,7 @@
 """simulations/train.py: what a user of it sees."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import linksim.models
+from linksim.files import load_arrays
 from linksim.models import list_cards
 from linksim.registry import DETECTORS, create_detector
 from tests.conftest import load_script
@@ -185,6 +187,26 @@ def test_a_killed_run_continues(recipe, tmp_path):
     assert start(whole).wait(timeout=240) == 0
     killed, whole = history(killed / "eqnet/tiny"), history(whole / "eqnet/tiny")
     assert killed == whole and len(whole) == 42
+
+
+def test_control_c_stops_after_a_step_and_the_same_command_continues(recipe, tmp_path):
+    line = [sys.executable, str(SCRIPT), str(recipe), "--output", str(tmp_path)]
+    line += ["--no-tensorboard", "--budget"]
+    process = subprocess.Popen(
+        [*line, "100"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while "step 5 " not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert "stopping after this step; Ctrl-C again" in err
+    assert "train.py: interrupted; the same command continues" in err
+    header = load_arrays(tmp_path / "eqnet/tiny/state.npz")[1]
+    assert header["step"] >= 5
+    # Every line that was printed is of a step that is saved
+    shown = [int(step) for step in re.findall(r"step (\d+) ", out)]
+    assert max(shown, default=5) <= header["step"] < max(shown, default=5) + 10
 
 
 def history(folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from linksim.errors import check_int
+from linksim.errors import check_int, check_real
 from linksim.factories import Entry, Registry, check_options
 
 CHANNELS = Registry(
@@ -165,6 +165,11 @@ class Channel:
             rho: float32 [], in [0, 1); may be a tensor.
         """
         raise NotImplementedError(f"{type(self).__name__} has no correlation coefficient")
+
+
+def check_power(power: Any) -> None:
+    """Raise `InvalidInput` unless `power` can be the mean energy of a coefficient."""
+    check_real("channel.power", power, low=1e-9, high=1e9)
 
 
 def list_channels() -> list[str]:

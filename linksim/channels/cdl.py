@@ -8,7 +8,7 @@ from sionna.phy import config
 from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
 from sionna.phy.channel.tr38901 import CDL, AntennaArray
 
-from linksim.channels.base import Channel
+from linksim.channels.base import Channel, check_power
 from linksim.channels.profile import End, profile_of
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
@@ -34,10 +34,11 @@ class CDLChannel(Channel):
         num_rx: receive antennas M.
         num_streams: streams K of all users together.
         model: "A" to "E".
-        delay_spread_ns: RMS delay spread in ns, of all clusters at their nominal power.
-        carrier_frequency_ghz: carrier frequency in GHz.
-        subcarrier_spacing_khz: subcarrier spacing in kHz.
-        speed: speed of the users in m/s.
+        delay_spread_ns: RMS delay spread in ns, from 1 to 10000, of all clusters at their
+            nominal power.
+        carrier_frequency_ghz: carrier frequency in GHz, from 0.5 to 100.
+        subcarrier_spacing_khz: subcarrier spacing in kHz, from 1 to 5000.
+        speed: speed of the users in m/s, up to 1000.
         num_users: number of users, a divisor of `num_streams`.
         rx_polarization, tx_polarization: "single" or "dual".
         normalize: scale every block to a mean coefficient energy of exactly `power`.
@@ -85,14 +86,16 @@ class CDLChannel(Channel):
     ):
         super().__init__(num_rx, num_streams)
         check_choice("channel.model", model, CDL_MODELS)
-        check_real("channel.delay_spread_ns", delay_spread_ns, low=0, open_low=True)
-        check_real("channel.carrier_frequency_ghz", carrier_frequency_ghz, low=0.5, high=100)
+        check_real("channel.delay_spread_ns", delay_spread_ns, low=1, high=10000, unit="ns")
         check_real(
-            "channel.subcarrier_spacing_khz", subcarrier_spacing_khz, low=0, open_low=True
+            "channel.carrier_frequency_ghz", carrier_frequency_ghz, 0.5, 100, unit="GHz"
         )
-        check_real("channel.speed", speed, low=0)
+        check_real(
+            "channel.subcarrier_spacing_khz", subcarrier_spacing_khz, 1, 5000, unit="kHz"
+        )
+        check_real("channel.speed", speed, low=0, high=1000, unit="m/s")
         check_int("channel.num_users", num_users)
-        check_real("channel.power", power, low=0, open_low=True)
+        check_power(power)
         if not isinstance(normalize, bool):
             raise InvalidInput(f"channel.normalize: got {normalize!r}, expected true or false")
         if num_streams % num_users:
@@ -226,7 +229,8 @@ def _array(num_antennas, carrier, side, polarization, pattern, rows, spacings):
     check_choice(f"channel.{side}_pattern", pattern, PATTERNS)
     check_int(f"channel.{side}_rows", rows)
     for direction, spacing in zip(("row", "column"), spacings):
-        check_real(f"channel.{side}_{direction}_spacing", spacing, low=0, open_low=True)
+        name = f"channel.{side}_{direction}_spacing"
+        check_real(name, spacing, low=0.01, high=100, unit="wavelengths")
     pair = 2 if polarization == "dual" else 1
     if num_antennas % pair:
         raise InvalidInput(
@@ -256,5 +260,5 @@ def _orientation(side, degrees):
     if not isinstance(degrees, (list, tuple)) or len(degrees) != 3:
         raise InvalidInput(f"{name}: got {degrees!r}, expected [bearing, downtilt, slant]")
     for angle in degrees:
-        check_real(name, angle, low=-360, high=360)
+        check_real(name, angle, low=-360, high=360, unit="degrees")
     return tuple(float(np.deg2rad(angle)) for angle in degrees)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.channels.base import Channel
+from linksim.channels.base import Channel, check_power
 from linksim.channels.random import StreamKey, complex_normal
 from linksim.errors import InvalidInput, check_int, check_real
 
@@ -49,10 +49,10 @@ class RayleighChannel(Channel):
 
     def __init__(self, num_rx, num_streams, power=1.0, is_real=False, uses_per_realization=1):
         super().__init__(num_rx, num_streams)
-        check_real("channel.power", power, low=0, open_low=True)
+        check_power(power)
         if not isinstance(is_real, bool):
             raise InvalidInput(f"channel.is_real: got {is_real!r}, expected true or false")
-        check_int("channel.uses_per_realization", uses_per_realization)
+        check_int("channel.uses_per_realization", uses_per_realization, maximum=10**9)
         self.power = power
         self.is_real = is_real
         self.uses_per_realization = uses_per_realization
@@ -66,7 +66,8 @@ class RayleighChannel(Channel):
         else:
             h = complex_normal(key, shape, self.power)
         if self.uses_per_realization > 1:
-            h = ops.repeat(h, self.uses_per_realization, axis=1)[:, :num_uses]
+            repeats = min(self.uses_per_realization, num_uses)
+            h = ops.repeat(h, repeats, axis=1)[:, :num_uses]
         return h
 
 
@@ -105,7 +106,7 @@ class KroneckerChannel(Channel):
         super().__init__(num_rx, num_streams)
         check_real("channel.rho_rx", rho_rx, low=0, high=0.9999)
         check_real("channel.rho_tx", rho_tx, low=0, high=0.9999)
-        check_real("channel.power", power, low=0, open_low=True)
+        check_power(power)
         self.power = power
         self.rho_rx, self.rho_tx = rho_rx, rho_tx
         self._root_rx = symmetric_root(exponential_correlation(num_rx, rho_rx))

@@ -6,6 +6,7 @@ from keras import ops
 from linksim.channels.base import Channel, create_channel
 from linksim.channels.random import stream_keys
 from linksim.errors import InvalidInput, check_int
+from linksim.tables import check_table
 
 
 class FixedChannel(Channel):
@@ -41,11 +42,13 @@ class FixedChannel(Channel):
         options=None,
     ):
         super().__init__(num_rx, num_streams)
-        check_int("channel.num_channels", num_channels)
+        check_int("channel.num_channels", num_channels, maximum=10**5)
         check_int("channel.realization_seed", realization_seed, minimum=0)
         if of == "fixed":
             raise InvalidInput('channel.of: got "fixed", expected another channel')
-        drawn = create_channel(of, num_rx, num_streams, **(options or {}))
+        options = {} if options is None else options
+        check_table("channel.options", options)
+        drawn = create_channel(of, num_rx, num_streams, **options)
         self.power, self.is_real = drawn.power, drawn.is_real
         key = stream_keys(1, realization_seed)[0]
         self.channels = ops.convert_to_numpy(drawn.fixed(key, num_channels))

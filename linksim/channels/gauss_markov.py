@@ -55,10 +55,10 @@ class GaussMarkovChannel(Channel):
     ):
         super().__init__(num_rx, num_streams)
         check_real("channel.rho", rho, low=0, high=1)
-        check_int("channel.num_hops", num_hops, minimum=0)
+        check_int("channel.num_hops", num_hops, minimum=0, maximum=10000)
         check_real("channel.rho_k", rho_k, low=0, high=0.9999)
         check_int("channel.h0_seed", h0_seed, minimum=0)
-        check_real("channel.innovation_power", innovation_power, low=0)
+        check_real("channel.innovation_power", innovation_power, low=0, high=1e9)
         check_int("channel.hop", hop, minimum=-1)
         if hop > num_hops:
             raise InvalidInput(f"channel.hop: got {hop}, expected at most {num_hops} or -1")

@@ -2,9 +2,9 @@
 
 from keras import ops
 
-from linksim.channels.base import Channel
+from linksim.channels.base import Channel, check_power
 from linksim.channels.random import complex_normal
-from linksim.errors import InvalidInput, check_int, check_real
+from linksim.errors import InvalidInput, check_int
 
 
 class GroupedChannel(Channel):
@@ -28,7 +28,7 @@ class GroupedChannel(Channel):
     def __init__(self, num_rx, num_streams, group_size=4, power=1.0):
         super().__init__(num_rx, num_streams)
         check_int("channel.group_size", group_size)
-        check_real("channel.power", power, low=0, open_low=True)
+        check_power(power)
         if num_streams % group_size or num_streams > num_rx:
             raise InvalidInput(
                 f"channel (grouped): got {num_streams} streams for {num_rx} antennas and "

@@ -60,14 +60,20 @@ class LocalScatteringChannel(Channel):
         num_displacements=100,
     ):
         super().__init__(num_rx, num_streams)
-        check_int("channel.num_drops", num_drops)
+        check_int("channel.num_drops", num_drops, maximum=10000)
         check_int("channel.drop_seed", drop_seed, minimum=0)
-        check_real("channel.angular_std_deg", angular_std_deg, low=0, open_low=True)
-        check_real("channel.spacing", spacing, low=0, open_low=True)
+        check_real("channel.angular_std_deg", angular_std_deg, 0.01, 180, unit="degrees")
+        check_real("channel.spacing", spacing, low=0.01, high=100, unit="wavelengths")
         check_choice("channel.mobility", mobility, MOBILITIES)
-        check_real("channel.displacement", displacement, low=0)
-        check_real("channel.distance", distance, low=0, open_low=True)
-        check_int("channel.num_displacements", num_displacements)
+        unit = "degrees" if mobility == "angular" else "m"
+        check_real("channel.displacement", displacement, low=0, high=1e5, unit=unit)
+        check_real("channel.distance", distance, low=0.1, high=1e6, unit="m")
+        check_int("channel.num_displacements", num_displacements, maximum=10000)
+        if mobility == "2d" and num_drops * num_displacements > 10**5:
+            raise InvalidInput(
+                f"channel.num_displacements: got {num_displacements} for each of {num_drops} "
+                "drops, expected at most 100000 in all"
+            )
         if mobility == "none" and displacement:
             raise InvalidInput(
                 f'channel.displacement: got {displacement} with mobility "none", expected 0'

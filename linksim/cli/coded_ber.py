@@ -8,12 +8,14 @@ the raw counts that a later run resumes and extends.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linksim.cli.common import (
+    interrupted_line,
     load_user_code,
     make_console,
     make_parser,
@@ -21,8 +23,9 @@ from linksim.cli.common import (
     run_command,
     start_keras,
 )
-from linksim.cli.stop import GracefulStop
-from linksim.errors import InvalidInput
+from linksim.cli.stop import GracefulStop, exit_at_once
+from linksim.errors import InvalidInput, check_real
+from linksim.files import check_folder
 from linksim.link.scenario import CODES, Scenario, list_scenarios, load_scenario
 from linksim.names import parse_receiver, split_names
 from linksim.quantization.registry import describe_quantizer, list_quantizers
@@ -95,6 +98,12 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
         "--reference",
         metavar="NAME",
         help="the detector that gaps are measured against (default: the scenario's, or the first one)",
+    )
+    add(
+        "--only-these",
+        action="store_true",
+        help="results show the detectors of this command alone (default: all that the "
+        "folder has counts of)",
     )
     add("--seed", type=int, default=0, metavar="N", help="seed of all random draws")
     add("--output", default="results/runs", metavar="DIR", help="folder of the results")
@@ -179,8 +188,10 @@ def chosen_detectors(args: argparse.Namespace, scenario: Scenario) -> list[str]:
     Raises:
         InvalidInput: for an unknown name.
     """
-    names = list(split_names(args.detectors) if args.detectors else scenario.run.detectors)
-    if args.quantizer:
+    names = list(scenario.run.detectors)
+    if args.detectors is not None:
+        names = split_names(args.detectors)
+    if args.quantizer is not None:
         # A detector that names its own quantizer keeps it
         names = [n if parse_receiver(n).quantizer else f"{n}+{args.quantizer}" for n in names]
     return [parse_receiver(name).text for name in names]
@@ -188,8 +199,11 @@ def chosen_detectors(args: argparse.Namespace, scenario: Scenario) -> list[str]:
 
 def main(argv: Sequence[str] | None = None, prog: str = "coded_ber.py") -> int:
     """Run the command line and return the exit code."""
-    args = parse_arguments(argv, prog)
-    return run_command(prog, lambda: _run(args), "interrupted; the same command continues")
+    return run_command(
+        prog,
+        lambda: _run(parse_arguments(argv, prog)),
+        "interrupted; the same command continues",
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -204,12 +218,15 @@ def _run(args: argparse.Namespace) -> int:
         folder = folder.with_name(f"{folder.name}-seed{args.seed}")
     points = parse_snr(args.snr)
     counts = folder / COUNTS
-    replayed = parse_replay(args.replay) if args.replay else None
+    replayed = None if args.replay is None else parse_replay(args.replay)
     if replayed is not None and not counts.exists():
         raise InvalidInput(f"--replay: there is no {counts}, expected the run of the block")
+    if args.memory is not None:
+        check_real("--memory", args.memory, low=0.001, high=4096, unit="GiB")
+    check_folder(folder, "--output")
 
     # After everything that can be refused quickly
-    start_keras()
+    start_keras("linksim.montecarlo.engine", "linksim.report", "linksim.figures")
     if args.describe:
         from linksim.link.describe import describe_link
 
@@ -304,11 +321,18 @@ def _simulate(
     """Simulate, and write and print the results; after Ctrl-C those that are there."""
     from linksim.cli.live import LiveView
     from linksim.montecarlo.engine import run_points, simulate
-    from linksim.montecarlo.output import gap_table, rate_tables, shown_rates, write_results
+    from linksim.montecarlo.output import (
+        gap_table,
+        is_uncoded,
+        rate_tables,
+        shown_rates,
+        write_results,
+    )
     from linksim.report import write_report
 
     print_entry(console, f"{scenario.name}:", scenario.description)
-    view = LiveView(console, run_points(scenario, points))
+    rate = "ser" if scenario.code.type == "none" else "bler"
+    view = LiveView(console, run_points(scenario, points), rate)
 
     def on_point(results: dict[str, Any]) -> None:
         view.point(results)
@@ -318,7 +342,10 @@ def _simulate(
         view.batch(*state)
         stop.check()
 
-    with view, GracefulStop("batch") as stop:
+    # Workers are to be stopped in order
+    local = args.workers is None and args.ray is None
+    second = exit_at_once(interrupted_line()) if local else contextlib.nullcontext()
+    with second, view, GracefulStop("batch") as stop:
         results = simulate(
             scenario,
             detectors,
@@ -331,14 +358,17 @@ def _simulate(
             fresh=args.fresh,
             xla=args.xla,
             reference=args.reference,
+            everything=not args.only_these,
             workers=args.workers,
             ray_address=args.ray,
             on_progress=on_progress,
             on_point=on_point,
         )
     write_results(results, folder, shown_rates(results))
-    for table in rate_tables(results, shown_rates(results)[0], width=console.width):
-        console.print(table)
+    rates = shown_rates(results)
+    for rate in rates if is_uncoded(results) else rates[:1]:
+        for table in rate_tables(results, rate, width=console.width):
+            console.print(table)
     gaps = gap_table(results)
     if gaps is not None:
         console.print(gaps)

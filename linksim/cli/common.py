@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import importlib
 import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
+from linksim.cli.stop import exit_at_once
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
+from linksim.notices import muted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,12 +30,18 @@ class _HelpFormatter(argparse.HelpFormatter):
         return action.help
 
 
-class _Parser(argparse.ArgumentParser):
-    """Takes `--snr -4:4:2`, where argparse sees an option in a value with a minus sign."""
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, and takes `--snr -4:4:2`, where argparse sees an option
+    in a value with a minus sign."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with code 2."""
+        self.exit(2, f"{self.prog}: {message}; --help shows the options\n")
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
+        """As argparse's, after values with a minus sign were joined to their options."""
         joined: list[str] = []
         for text in sys.argv[1:] if args is None else args:
             option = joined[-1] if joined else ""
@@ -52,7 +60,7 @@ def make_parser(prog: str, doc: str, example: str) -> argparse.ArgumentParser:
         doc: the module's docstring; its first paragraph is the description.
         example: arguments of an example.
     """
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         description=doc.split("\n\n")[0],
         epilog=f"Example: {prog} {example}",
@@ -99,10 +107,11 @@ def load_user_code(args: argparse.Namespace) -> None:
 
 
 def make_console() -> Console:
-    """A console that prints text as it is, without rich's highlighting of numbers."""
+    """A console without rich's highlighting of numbers and its names of pictures, as in a
+    path with ":100:"."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)
 
 
 def print_entry(console: Console, name: str, text: str, width: int = 0) -> None:
@@ -120,7 +129,12 @@ def run_command(
     prog: str,
     command: Callable[[], int],
     interrupted: str = "interrupted",
-    mendable: tuple[type[Exception], ...] = (InvalidInput, ResultFileError, WorkerError),
+    mendable: tuple[type[Exception], ...] = (
+        InvalidInput,
+        ResultFileError,
+        WorkerError,
+        OSError,
+    ),
 ) -> int:
     """Run a command and return its exit code.
 
@@ -137,14 +151,29 @@ def run_command(
         if isinstance(stream, io.TextIOWrapper):
             # A title that the terminal has no characters for is no reason to end
             stream.reconfigure(errors="backslashreplace")
+    _interrupted.append(f"{prog}: {interrupted}")
     try:
         return command()
+    except BrokenPipeError:  # who read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except mendable as error:
         complain(prog, error)
         return 2
     except KeyboardInterrupt:
         complain(prog, interrupted)
         return 130
+    finally:
+        _interrupted.pop()
+
+
+# What the commands in hand print after Ctrl-C
+_interrupted: list[str] = []
+
+
+def interrupted_line() -> str:
+    """What the command in hand prints after Ctrl-C."""
+    return _interrupted[-1] if _interrupted else "interrupted"
 
 
 def complain(prog: str, message: object) -> None:
@@ -152,26 +181,29 @@ def complain(prog: str, message: object) -> None:
     print(f"{prog}: {message}", file=sys.stderr)
 
 
-@contextlib.contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Keep what libraries write below Python off the terminal."""
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+def start_keras(*modules: str) -> None:
+    """Import Keras and its backend without the notes that TensorFlow prints at its start.
 
+    Args:
+        modules: to import too. What takes long to import is to be named here, where Ctrl-C
+            ends the process at once.
 
-def start_keras() -> None:
-    """Import Keras and its backend without the notes that TensorFlow prints at its start."""
-    with _quiet_start():
-        import keras
+    Raises:
+        InvalidInput: there is no such backend, or it is not installed.
+    """
+    with exit_at_once(interrupted_line()), muted():
+        try:
+            import keras
+        except (ImportError, ValueError) as error:
+            chosen = os.environ.get("KERAS_BACKEND")
+            raise InvalidInput(
+                f"KERAS_BACKEND: Keras cannot start with {chosen!r} ({error}); the simulator "
+                "needs KERAS_BACKEND=tensorflow"
+            ) from None
 
         if keras.backend.backend() == "tensorflow":
             from linksim.link.devices import find_devices
 
             find_devices()
+        for module in modules:
+            importlib.import_module(module)

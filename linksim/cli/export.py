@@ -12,6 +12,7 @@ from pathlib import Path
 
 from linksim.cli.common import load_user_code, make_parser, run_command, start_keras
 from linksim.errors import InvalidInput
+from linksim.files import check_folder
 from linksim.link.scenario import load_scenario
 from linksim.names import names_quantizer, parse_receiver
 
@@ -39,7 +40,7 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
     add("--output", required=True, metavar="DIR", help="the folder that is written")
     add(
         "--format",
-        choices=("savedmodel", "keras", "onnx"),
+        choices=("savedmodel", "keras", "onnx", "tflite"),
         default="savedmodel",
         help="the file format",
     )
@@ -53,9 +54,12 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
 
 def main(argv: Sequence[str] | None = None, prog: str = "export.py") -> int:
     """Run the command line and return the exit code."""
-    args = parse_arguments(argv, prog)
     # The comparison of the export with the detector fails with a RuntimeError
-    return run_command(prog, lambda: _run(args), mendable=(InvalidInput, RuntimeError))
+    return run_command(
+        prog,
+        lambda: _run(parse_arguments(argv, prog)),
+        mendable=(InvalidInput, RuntimeError, OSError),
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -63,7 +67,8 @@ def _run(args: argparse.Namespace) -> int:
     scenario = load_scenario(args.scenario)
     if not names_quantizer(args.name):
         parse_receiver(args.name, "NAME")
-    start_keras()
+    check_folder(args.output, "--output")
+    start_keras("linksim.export")
     from linksim.export import export, target_of
 
     card = export(target_of(args.name, scenario, args.receiver), args.format, args.output)

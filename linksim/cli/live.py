@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from linksim.montecarlo.output import rate_text, shown_rates
+from linksim.montecarlo.output import rate_text
 
 
 class LiveView:
@@ -20,12 +20,15 @@ class LiveView:
     Args:
         console: where it is shown; without a terminal only finished points are.
         points: the run's SNR points in dB.
+        rate: the rate to show, "bler" or "ser".
     """
 
-    def __init__(self, console: Console, points: Sequence[float]) -> None:
+    def __init__(self, console: Console, points: Sequence[float], rate: str) -> None:
         self._console = console
         self._points = list(points)
+        self._rate = rate
         self._snr_db: float | None = None  # of the batch that came last
+        self._names: tuple[str, ...] = ()  # the detectors of this run
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -49,23 +52,27 @@ class LiveView:
 
     def batch(self, snr_db: float, counts: dict[str, Any], active: Sequence[str]) -> None:
         """Show the rates after a batch; the arguments are those of `on_progress`."""
-        self._snr_db = snr_db
+        self._snr_db, self._names = snr_db, tuple(counts)
         if not self._console.is_terminal:
             return
         table = Table(box=None, padding=(0, 2))
-        for column in ("detector", "BLER", "95 % interval", "errors", "blocks", ""):
+        unit = {"bler": "blocks", "ser": "symbols"}[self._rate]
+        for column in ("detector", self._rate.upper(), "95 % interval", "errors", unit, ""):
             table.add_column(column, justify="left" if column == "detector" else "right")
         for name, c in counts.items():
             if not c.blocks:
                 table.add_row(Text(name))
                 continue
-            low, high = c.bler_interval()
+            errors, total, (low, high) = {
+                "bler": (c.block_errors, c.blocks, c.bler_interval()),
+                "ser": (c.symbol_errors, c.symbols, c.ser_interval()),
+            }[self._rate]
             table.add_row(
                 Text(name),
-                rate_text(c.bler),
+                rate_text(errors / total),
                 f"[{rate_text(low)}, {rate_text(high)}]",
-                str(c.block_errors),
-                str(c.blocks),
+                str(errors),
+                str(total),
                 "" if name in active else "done",
             )
         self._progress.update(
@@ -77,11 +84,11 @@ class LiveView:
 
     def point(self, results: dict[str, Any]) -> None:
         """Print one line for a finished point, also where there is no terminal."""
-        # A resumed run also has records of later points
+        # A resumed run also has records of later points and of other detectors
         snr = self._snr_db
         rows = [r for r in results["records"] if r["snr_db"] == snr]
-        rate = shown_rates(results)[0]
-        rates = "  ".join(f"{r['detector']} {rate_text(r[rate])}" for r in rows)
+        rows = [r for r in rows if r["detector"] in self._names]
+        rates = "  ".join(f"{r['detector']} {rate_text(r[self._rate])}" for r in rows)
         self._console.print(
-            f"{snr:g} dB  {rate.upper()}  {rates}", soft_wrap=True, markup=False
+            f"{snr:g} dB  {self._rate.upper()}  {rates}", soft_wrap=True, markup=False
         )

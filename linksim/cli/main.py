@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import linksim
+from linksim.cli.common import Parser
 
 # Each has a module of this package, which is imported when it is asked for
 COMMANDS = {
@@ -28,10 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] in COMMANDS:
         name = argv[0]
-        module = importlib.import_module(f"linksim.cli.{name.replace('-', '_')}")
+        try:
+            module = importlib.import_module(f"linksim.cli.{name.replace('-', '_')}")
+        except KeyboardInterrupt:
+            return 130
         return module.main(argv[1:], prog=f"linksim {name}")
     listed = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="linksim",
         usage="linksim [-h] [--version] COMMAND ...",
         description="Link-level simulation of MIMO detectors on Sionna and Keras.",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from linksim.cli.common import load_user_code, make_console, make_parser, run_command
-from linksim.errors import InvalidInput
+from linksim.errors import InvalidInput, did_you_mean
 from linksim.models import STATUSES, list_cards, status_of, streams_of
 from linksim.training.cards import card_text
 
@@ -37,8 +37,7 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
 
 def main(argv: Sequence[str] | None = None, prog: str = "linksim models") -> int:
     """Run the command line and return the exit code."""
-    args = parse_arguments(argv, prog)
-    return run_command(prog, lambda: _run(args))
+    return run_command(prog, lambda: _run(parse_arguments(argv, prog)))
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -71,7 +70,10 @@ def print_catalogue(console: Console, name: str | None = None) -> None:
             m: c for m, c in cards.items() if any(fnmatch.fnmatch(m, p) for p in patterns)
         }
         if not cards:
-            raise InvalidInput(f"NAME: got {name!r}, no model has such a name")
+            names = [*list_cards(), *{m.split("/")[0]: None for m in list_cards()}]
+            raise InvalidInput(
+                f"NAME: got {name!r}, no model has such a name{did_you_mean(name, names)}"
+            )
     rows: list[tuple[str, ...]] = [("model", "status", "system", "MI", *_REFERENCES)]
     for model in sorted(cards, key=lambda m: STATUSES.index(status_of(cards[m]))):
         rows.append(_row(model, cards[model]))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from linksim.cli.common import load_user_code, make_parser, run_command, start_keras
+from linksim.files import check_folder
 
 
 def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
@@ -36,13 +38,13 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
 
 def main(argv: Sequence[str] | None = None, prog: str = "report.py") -> int:
     """Run the command line and return the exit code."""
-    args = parse_arguments(argv, prog)
-    return run_command(prog, lambda: _run(args))
+    return run_command(prog, lambda: _run(parse_arguments(argv, prog)))
 
 
 def _run(args: argparse.Namespace) -> int:
     load_user_code(args)
-    start_keras()
+    check_folder(Path(args.output).parent, "--output")
+    start_keras("linksim.report")
     from linksim.report import write_report
 
     write_report(args.results, args.output, rate=args.rate, repeats=args.latency)

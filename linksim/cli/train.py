@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from linksim.cli.common import (
     complain,
+    interrupted_line,
     load_user_code,
     make_console,
     make_parser,
@@ -24,9 +25,9 @@ from linksim.cli.common import (
     run_command,
     start_keras,
 )
-from linksim.cli.stop import GracefulStop
+from linksim.cli.stop import GracefulStop, exit_at_once
 from linksim.errors import InvalidInput, ResultFileError, WorkerError
-from linksim.files import set_aside
+from linksim.files import check_folder, make_folder, set_aside
 from linksim.models import add_model_folder, model_folders, weights_file
 from linksim.training.cards import write_cards
 from linksim.training.recipe import Recipe, list_recipes, load_recipe
@@ -92,8 +93,11 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
 
 def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
     """Run the command line and return the exit code."""
-    args = parse_arguments(argv, prog)
-    return run_command(prog, lambda: _run(args), "interrupted; the same command continues")
+    return run_command(
+        prog,
+        lambda: _run(parse_arguments(argv, prog)),
+        "interrupted; the same command continues",
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -113,22 +117,19 @@ def _run(args: argparse.Namespace) -> int:
                 "recipe before --publish"
             )
         # Recipes that start from others find what these published
-        try:
-            Path(args.publish).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidInput(
-                f"--publish: cannot make {args.publish}: {error.strerror}"
-            ) from None
+        check_folder(args.publish, "--publish")
+        make_folder(args.publish)
         add_model_folder(args.publish)
     recipes = chosen_recipes(args.recipe)
     if not recipes:
         raise InvalidInput("RECIPE: missing; --list shows what there is")
     if isinstance(args.publish, str):
-        check_folder(args.publish, recipes)
+        check_published(args.publish, recipes)
+    check_folder(args.output, "--output")
     return train_all(recipes, args, console)
 
 
-def check_folder(folder: str, recipes: Sequence[Recipe]) -> None:
+def check_published(folder: str, recipes: Sequence[Recipe]) -> None:
     """Check that recipes can be published to a folder of models.
 
     Raises:
@@ -203,7 +204,7 @@ def train_here(
     recipe: Recipe, output: str, options: dict[str, Any], console: Console
 ) -> Trained:
     """Train in this process, with a progress bar."""
-    start_keras()
+    start_keras("linksim.training.build", "linksim.training.loop", "linksim.training.publish")
     import keras
     from rich.progress import (
         BarColumn,
@@ -227,8 +228,14 @@ def train_here(
     )
     row = bar.add_task("compiling", total=None)
 
+    stop: GracefulStop | None = None
+
     def on_step(step: int, steps: int, loss: float) -> None:
+        nonlocal stop
         bar.update(row, description=f"loss {loss:.3e}", completed=step, total=steps)
+        if stop is None:
+            # Building and compiling, which take long, end at once
+            stop = stops.enter_context(GracefulStop("step"))
         stop.check()
 
     def on_resume(step: int, steps: int) -> None:
@@ -241,7 +248,7 @@ def train_here(
         )
         console.print(f"{entry['seconds']:7.0f} s  {shown}", soft_wrap=True)
 
-    with bar, GracefulStop("step") as stop:
+    with exit_at_once(interrupted_line()), contextlib.ExitStack() as stops, bar:
         return train_recipe(
             recipe,
             output,

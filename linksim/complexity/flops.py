@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from linksim.backend import require_tensorflow
 from linksim.complexity.graphs import used_operations
 from linksim.errors import InvalidInput, check_int
 
@@ -51,6 +52,7 @@ def count_flops(detector: Any, num_rx: int) -> Complexity:
     """
     import tensorflow as tf
 
+    require_tensorflow("counting operations")
     check_int("num_rx", num_rx)
     name = type(detector).__name__
     if detector.eager_only:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import Tensor, concrete
+from linksim.backend import Float32Layer, Tensor, check_floatx, concrete
 from linksim.constellation import (
     DEMAPPING_METHODS,
     pam_logits_to_llrs,
@@ -29,7 +29,7 @@ from linksim.errors import InvalidInput, check_choice, check_int
 OUTPUTS = ("bit", "symbol")
 
 
-class Detector(Capabilities, keras.layers.Layer):
+class Detector(Capabilities, Float32Layer):
     """Base class of all detectors of `y = H x + n`.
 
     Args:
@@ -46,6 +46,10 @@ class Detector(Capabilities, keras.layers.Layer):
         s: complex64 [..., M, M], noise covariances as Sionna passes them; or
             float32 [...] (or a scalar, also a Python number), the noise variances N0.
 
+    The leading dimensions of `y` are those of the result. Those of `h` and `s` may be
+    fewer or 1, as in a covariance [M, M] of all vectors; they are broadcast by the usual
+    rules. There may be no vectors at all.
+
     Returns:
         - output "bit": LLRs `log p(b=1)/p(b=0)`, float32 [..., K, m], or with
           `hard_out` the bits, float32 [..., K, m];
@@ -53,12 +57,14 @@ class Detector(Capabilities, keras.layers.Layer):
           symbol indices, int32 [..., K].
 
     Raises:
-        InvalidInput: (a `ValueError`) wrong ranks, shapes or dtypes; in an eager call
-            also NaN or inf in `y`, `h` or `s`, N0 <= 0, and a covariance that is not
-            positive definite.
+        InvalidInput: (a `ValueError`) wrong ranks, shapes or dtypes, also of what a
+            subclass returns; in an eager call also NaN or inf in `y`, `h` or `s`, N0 <= 0,
+            and a covariance that is not positive definite.
 
     For all other inputs the output is finite, whatever their scale and however
     singular H is; see `linksim.detectors.real.into_range`.
+
+    All is computed in float32, whatever Keras' global dtype policy is.
 
     A subclass implements `detect` on real tensors. Class attributes declare what it can
     do; see `Capabilities`. `demapping_methods` are those that make sense for it, the
@@ -123,7 +129,10 @@ class Detector(Capabilities, keras.layers.Layer):
         Returns:
             float32 [B, N, L], log-probabilities up to a constant.
         """
-        raise NotImplementedError
+        raise InvalidInput(
+            f"{type(self).__name__} has no `detect`; expected a method detect(self, y, h, no) "
+            "that returns PAM logits [B, N, L]"
+        )
 
     def all_logits(
         self, y: Tensor, h: Tensor, no: Tensor, training: bool | None = None
@@ -143,11 +152,11 @@ class Detector(Capabilities, keras.layers.Layer):
 
     def detect_llrs(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
         """LLRs [B, K, m]. Override it where they do not come from PAM logits."""
-        return self._llrs(self.detect(y, h, no))
+        return self._llrs(self._detected(y, h, no))
 
     def detect_both(self, y: Tensor, h: Tensor, no: Tensor) -> tuple[Tensor, Tensor]:
         """LLRs [B, K, m] and symbol indices int32 [B, K], from one detection."""
-        logits = self.detect(y, h, no)
+        logits = self._detected(y, h, no)
         return self._llrs(logits), self._symbols(logits)
 
     def symbol_logits(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
@@ -156,11 +165,32 @@ class Detector(Capabilities, keras.layers.Layer):
         Override it, and `symbol_indices` with it, where the two PAMs of a symbol are
         not independent a posteriori.
         """
-        return pam_logits_to_symbol_logits(self.detect(y, h, no), self.num_bits_per_symbol)
+        return pam_logits_to_symbol_logits(self._detected(y, h, no), self.num_bits_per_symbol)
 
     def symbol_indices(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
         """Decided symbols int32 [B, K], those with the largest `symbol_logits`."""
-        return self._symbols(self.detect(y, h, no))
+        return self._symbols(self._detected(y, h, no))
+
+    def _detected(self, y, h, no):
+        """What `detect` returns, checked."""
+        expected = (self.num_dims, len(self.points))
+        return self._returned("detect", self.detect(y, h, no), y, *expected)
+
+    def _returned(self, method, out, y, *shape, dtype="float32"):
+        """What a method of a subclass returns, if it is a tensor [B, *shape]."""
+        got = f"a {type(out).__name__}"
+        if ops.is_tensor(out) or isinstance(out, np.ndarray):
+            found = keras.backend.standardize_dtype(out.dtype)
+            got = f"{found} {tuple(out.shape)}"
+            fits = _compatible(out.shape, (y.shape[0], *shape))
+            if fits and found != dtype and "float" in found and "float" in dtype:
+                return ops.cast(out, dtype)
+            if fits and found == dtype:
+                return out
+        raise InvalidInput(
+            f"{type(self).__name__}: `{method}` returned {got}, expected {dtype} "
+            f"{('B', *shape)} with B = {y.shape[0]}".replace("'B'", "B")
+        )
 
     # --- calls --------------------------------------------------------------
 
@@ -175,13 +205,14 @@ class Detector(Capabilities, keras.layers.Layer):
         streams = self._streams_of(h)
         y, h, no, lead = self._to_real(y, h, s)
         if self.output_type == "bit":
-            out = self.detect_llrs(y, h, no)
+            out = self._checked_llrs(self.detect_llrs(y, h, no), y)
             if self.hard_out:
                 out = ops.cast(out > 0, "float32")
         elif self.hard_out:
-            out = self.symbol_indices(y, h, no)
+            out = self._checked_indices(self.symbol_indices(y, h, no), y)
         else:
-            out = self.symbol_logits(y, h, no)
+            size = (self.num_streams, 2**self.num_bits_per_symbol)
+            out = self._returned("symbol_logits", self.symbol_logits(y, h, no), y, *size)
         return self._arranged_as(out, lead, streams)
 
     def llrs_and_symbols(self, y: Tensor, h: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,9 +225,16 @@ class Detector(Capabilities, keras.layers.Layer):
         y, h, no, lead = self._to_real(y, h, s)
         llrs, symbols = self.detect_both(y, h, no)
         return (
-            self._arranged_as(llrs, lead, streams),
-            self._arranged_as(symbols, lead, streams),
+            self._arranged_as(self._checked_llrs(llrs, y), lead, streams),
+            self._arranged_as(self._checked_indices(symbols, y), lead, streams),
         )
+
+    def _checked_llrs(self, llrs, y):
+        size = (self.num_streams, self.num_bits_per_symbol)
+        return self._returned("detect_llrs", llrs, y, *size)
+
+    def _checked_indices(self, indices, y):
+        return self._returned("symbol_indices", indices, y, self.num_streams, dtype="int32")
 
     def llrs_of_parts(
         self, y_real: Tensor, y_imag: Tensor, h_real: Tensor, h_imag: Tensor, no: Tensor
@@ -227,7 +265,7 @@ class Detector(Capabilities, keras.layers.Layer):
         """Reshape `out` [B, num_streams, ...] to lead + [streams, ...]."""
         if self.any_num_streams:
             out = out[:, :streams]
-        return ops.reshape(out, lead + (streams,) + tuple(out.shape[2:]))
+        return arranged_as(out, lead, streams, *out.shape[2:])
 
     def _llrs(self, logits):
         return pam_logits_to_llrs(logits, self.num_bits_per_symbol, self.demapping_method)
@@ -236,10 +274,12 @@ class Detector(Capabilities, keras.layers.Layer):
         return pam_logits_to_symbol_indices(logits, self.num_bits_per_symbol)
 
     def _to_real(self, y, h, s):
-        """Check, flatten and whiten a call's arguments.
+        """Check, broadcast, flatten and whiten a call's arguments.
 
         Returns:
-            The real tensors that `detect` takes, and the leading shape.
+            The real tensors that `detect` takes, and the leading shape. Where there are no
+            vectors, `detect` gets one of zeros, which `arranged_as` leaves out: no detector
+            has to think of empty tensors.
         """
         y, h = ops.convert_to_tensor(y), ops.convert_to_tensor(h)
         if isinstance(s, (int, float)):
@@ -247,21 +287,24 @@ class Detector(Capabilities, keras.layers.Layer):
         s = ops.convert_to_tensor(s)
         covariance = self._check(y, h, s)
         lead = tuple(ops.shape(y)[:-1])
-        num_rx = y.shape[-1]
+        num_rx, own = y.shape[-1], 2 if covariance else 0
+        h = _flattened(h, y, 2)
+        if _is_shared(s, y, own):  # so that it is whitened once
+            s = ops.reshape(s, (1, *_trailing(s, own)))
+        else:
+            s = _flattened(s, y, own)
         y = ops.reshape(y, (-1, num_rx))
-        h = ops.reshape(h, (-1, num_rx, self._streams_of(h)))
+        if _is_empty(lead):
+            y, h, s = _with_silent_vector(y, h, s)
         if h.shape[-1] != self.num_streams:
             h = self._with_absent_streams(h)
         y, h = complex_to_real_channel(y, h)
-        if covariance:
-            s = ops.reshape(s, (-1, num_rx, num_rx))
-            y, h, no = self._whitened(y, h, s)
-        elif len(s.shape) == 0:
-            no = ops.broadcast_to(s, (ops.shape(y)[0],))
-        else:
-            no = ops.reshape(s, (-1,))
         if self.is_real:
             h = h[..., : self.num_streams]
+        if covariance:
+            y, h, no = self._whitened(y, h, s)
+        else:
+            no = ops.broadcast_to(s, ops.shape(y)[:1]) if s.shape[0] == 1 else s
         self._check_values(y, h, no)
         return *into_range(y, h, no, self.num_streams), lead
 
@@ -296,14 +339,17 @@ class Detector(Capabilities, keras.layers.Layer):
     def _check(self, y, h, s):
         """Check dtypes and static shapes; return whether `s` is a covariance."""
         who = f"{type(self).__name__}"
+        check_floatx(who)
         for name, x in (("y", y), ("h", h)):
             dtype = keras.backend.standardize_dtype(x.dtype)
             if dtype != "complex64":
-                raise InvalidInput(f"{who}: {name} has dtype {dtype}, expected complex64")
-        if len(y.shape) < 1 or len(h.shape) != len(y.shape) + 1:
+                raise InvalidInput(
+                    f"{who}: {name} has dtype {dtype}, expected complex64{_cast(dtype)}"
+                )
+        if len(y.shape) < 1 or len(h.shape) < 2:
             raise InvalidInput(
                 f"{who}: y has shape {tuple(y.shape)} and h {tuple(h.shape)}, "
-                "expected [..., M] and [..., M, K] with equal leading dimensions"
+                "expected [..., M] and [..., M, K]"
             )
         streams = h.shape[-1]
         fits = streams == self.num_streams
@@ -321,20 +367,22 @@ class Detector(Capabilities, keras.layers.Layer):
         if not covariance and dtype != "float32":
             raise InvalidInput(
                 f"{who}: s has dtype {dtype}, expected complex64 (noise covariance) "
-                "or float32 (noise variance N0)"
+                f"or float32 (noise variance N0){_cast(dtype)}"
             )
-        expected = tuple(y.shape) + (y.shape[-1],) if covariance else tuple(y.shape[:-1])
-        if not (len(s.shape) == 0 and not covariance):
-            if not _compatible(s.shape, expected):
-                raise InvalidInput(
-                    f"{who}: s has shape {tuple(s.shape)} and dtype {dtype}, expected "
-                    f"{expected} for {'a covariance' if covariance else 'N0'} beside "
-                    f"y {tuple(y.shape)}"
-                )
-        if not _compatible(h.shape[:-2], y.shape[:-1]):
+        lead, own = tuple(y.shape[:-1]), 2 if covariance else 0
+        square = (y.shape[-1],) * own
+        if not (
+            _broadcastable(_leading(s, own), lead) and _compatible(_trailing(s, own), square)
+        ):
             raise InvalidInput(
-                f"{who}: y has shape {tuple(y.shape)} and h {tuple(h.shape)}: "
-                "their leading dimensions differ"
+                f"{who}: s has shape {tuple(s.shape)} and dtype {dtype}, expected "
+                f"{lead + square} for {'a covariance' if covariance else 'N0'} beside "
+                f"y {tuple(y.shape)}, or what broadcasts to that"
+            )
+        if not _broadcastable(_leading(h, 2), lead):
+            raise InvalidInput(
+                f"{who}: y has shape {tuple(y.shape)} and h {tuple(h.shape)}: the leading "
+                f"dimensions of h cannot be broadcast to {lead}"
             )
         check_column_rank(self, y.shape[-1], who)
         if self.built_for_num_rx not in (None, y.shape[-1]):
@@ -362,6 +410,7 @@ class Detector(Capabilities, keras.layers.Layer):
 
     def compute_output_spec(self, y, h, s):
         """The shape and dtype of the result, as Keras asks for them."""
+        self._check(y, h, s)
         lead = tuple(y.shape[:-1])
         lead += (h.shape[-1] if self.any_num_streams else self.num_streams,)
         if self.output_type == "bit":
@@ -391,6 +440,70 @@ def check_column_rank(detector, num_rx, who):
             f"{who}: {num_rx} receive antennas for {detector.num_streams} streams; "
             "this detector needs at least as many antennas as streams"
         )
+
+
+def _cast(dtype):
+    """What to do about an input in double precision."""
+    if dtype not in ("complex128", "float64"):
+        return ""
+    return (
+        "; cast it, or if Sionna has made it, leave sionna.phy.config.precision and its "
+        "blocks' precision= at 'single'"
+    )
+
+
+def arranged_as(out, lead, *own):
+    """Results [B, *own] of vectors in leading dimensions `lead`: [*lead, *own]."""
+    if _is_empty(lead):
+        out = out[:0]  # of the vector that `_with_silent_vector` has put in
+    return ops.reshape(out, (*lead, *own))
+
+
+def _with_silent_vector(y, h, s):
+    """Append one vector of zeros to y [0, M], h [0, M, K] and s [0] or [0, M, M]."""
+    num_rx = y.shape[-1]
+    y = ops.concatenate([y, ops.zeros((1, num_rx), y.dtype)])
+    h = ops.concatenate([h, ops.zeros((1, *ops.shape(h)[1:]), h.dtype)])
+    if s.shape[0] != 1:
+        one = ops.ones((1,)) if len(s.shape) == 1 else ops.eye(num_rx, dtype=s.dtype)[None]
+        s = ops.concatenate([s, one])
+    return y, h, s
+
+
+def _is_empty(lead):
+    """Whether a leading shape is known to have no vectors."""
+    return any(isinstance(size, int) and size == 0 for size in lead)
+
+
+def _is_shared(s, y, own):
+    """Whether all vectors of y [..., M] are known to have the same s [..., *own]."""
+    lead = _leading(s, own)
+    return all(size == 1 for size in lead) and lead != tuple(y.shape[:-1])
+
+
+def _flattened(x, y, own):
+    """`x` with the leading dimensions of y [..., M], all in one, before its last `own`."""
+    lead, trailing = tuple(y.shape[:-1]), tuple(ops.shape(x)[len(x.shape) - own :])
+    if _leading(x, own) != lead or None in lead:
+        # Nothing is copied where an unknown size turns out to be equal
+        x = ops.broadcast_to(x, (*ops.shape(y)[:-1], *trailing))
+    return ops.reshape(x, (-1, *trailing))
+
+
+def _leading(x, own):
+    return tuple(x.shape[: len(x.shape) - own])
+
+
+def _trailing(x, own):
+    return tuple(x.shape[len(x.shape) - own :])
+
+
+def _broadcastable(shape, lead):
+    """Whether `shape` can be broadcast to `lead`, as far as sizes are known."""
+    pairs = zip(reversed(shape), reversed(lead))
+    return len(shape) <= len(lead) and all(
+        a is None or b is None or a in (1, b) for a, b in pairs
+    )
 
 
 def _compatible(shape, expected):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from linksim.backend import Float32Layer
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matched_inputs, matvec
@@ -36,7 +37,9 @@ class DetNetDetector(WeightScaled, Detector):
           [Mohammad20] and in the comparisons of [Pratik21], which use it for 16-QAM too.
           Train it with "detnet" [Mohammad20, eq. 20]. It has no posterior: soft output
           takes x to be the sent level in Gaussian noise, whose variance is one weight
-          per layer. "cross-entropy" trains these variances alone.
+          per layer. "cross-entropy" trains these variances alone: the logits that
+          training takes (`all_logits`) have no gradient with respect to anything else,
+          while those of a call have all gradients.
 
     Weights start at N(0, 0.01^2) and biases at zero. (Table III of [Mohammad20] names
     Xavier, which at 20x10 leaves twice the loss after 5000 steps.)
@@ -143,6 +146,9 @@ class DetNetDetector(WeightScaled, Detector):
 
     def all_logits(self, y, h, no, training=None):
         outputs = self._unfold(y, h, no)
+        if self.head == "soft-sign":
+            # So that "cross-entropy" trains the variances alone
+            outputs = [ops.stop_gradient(out) for out in outputs]
         return [self._head_logits(out, r) for r, out in enumerate(outputs)]
 
     def all_estimates(self, y, h, no):
@@ -181,7 +187,7 @@ class DetNetDetector(WeightScaled, Detector):
         if self.head == "one-hot":
             return self._by_level(out)
         variance = ops.exp(self.log_variances[r]) * ops.ones_like(out)
-        return pam_posterior(ops.stop_gradient(out), variance, self.points)[0]
+        return pam_posterior(out, variance, self.points)[0]
 
     def _by_level(self, out):
         return ops.reshape(out, (-1, self.num_dims, len(self.points)))
@@ -199,7 +205,7 @@ class DetNetDetector(WeightScaled, Detector):
         }
 
 
-class _Layer(keras.layers.Layer):
+class _Layer(Float32Layer):
     """One unfolded layer: the hidden sublayer, the head and the auxiliary output.
 
     The last layer has no auxiliary output, because nothing would read it.
@@ -210,7 +216,9 @@ class _Layer(keras.layers.Layer):
 
         def dense(size, inputs, **options):
             initializer = keras.initializers.RandomNormal(stddev=0.01)
-            layer = keras.layers.Dense(size, kernel_initializer=initializer, **options)
+            layer = keras.layers.Dense(
+                size, kernel_initializer=initializer, dtype="float32", **options
+            )
             layer.build((None, inputs))
             return layer
 

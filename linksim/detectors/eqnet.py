@@ -1,5 +1,7 @@
 """EQ-Net: one feed-forward network that estimates all LLRs."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -79,7 +81,7 @@ class EQNetDetector(Detector):
         check_int("width", self.width)
         check_int("latent_dim", self.latent_dim)
         check_int("decoder_width", self.decoder_width)
-        dense = keras.layers.Dense
+        dense = functools.partial(keras.layers.Dense, dtype="float32")
         num_inputs = 2 if features == "qr" else 3
         self._inputs = [dense(self.width, activation="relu") for _ in range(num_inputs)]
         self._hidden = [dense(self.width, activation="relu") for _ in range(6 * num_blocks)]

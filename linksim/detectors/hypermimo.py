@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from linksim.backend import Float32Layer
 from linksim.detectors.base import Detector
 from linksim.detectors.mmnet import MMNetDetector, UnfoldedDetector, complex_matrix
 from linksim.detectors.perchannel import (
@@ -335,7 +336,7 @@ class HyperDetector(Detector):
         }
 
 
-class Hypernetwork(keras.layers.Layer):
+class Hypernetwork(Float32Layer):
     """Several networks of dense layers, which are computed together.
 
     Args:

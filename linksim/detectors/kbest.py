@@ -8,6 +8,21 @@ from linksim.detectors.base import Detector
 from linksim.detectors.real import matvec
 from linksim.errors import check_int, check_real
 
+# Larger than any metric, and its multiples are finite in float32
+_NO_CLIP = 1e30
+
+
+def checked_llr_clip(value):
+    """`llr_clip` as a number, or None for no bound.
+
+    Raises:
+        InvalidInput: it is neither positive nor None.
+    """
+    if value is None or value == float("inf"):
+        return None
+    check_real("llr_clip", value, low=0, open_low=True)
+    return float(value)
+
 
 @keras.saving.register_keras_serializable("linksim")
 class KBestDetector(Detector):
@@ -20,7 +35,8 @@ class KBestDetector(Detector):
 
     Args:
         k: the number of paths that are kept.
-        llr_clip: the largest magnitude of an LLR.
+        llr_clip: the largest magnitude of an LLR. None or infinity sets no bound; the LLR
+            of a bit of which no path takes one value is then 1e30, so that it is finite.
 
     Raises:
         InvalidInput: (a `ValueError`) an option is out of range.
@@ -33,9 +49,8 @@ class KBestDetector(Detector):
     def __init__(self, *args, k=64, llr_clip=20.0, **kwargs):
         super().__init__(*args, **kwargs)
         check_int("k", k)
-        check_real("llr_clip", llr_clip, low=0, open_low=True)
         self.k = int(k)
-        self.llr_clip = float(llr_clip)
+        self.llr_clip = checked_llr_clip(llr_clip)
 
     def detect(self, y, h, no):
         dims, size = self.num_dims, len(self.points)
@@ -79,10 +94,11 @@ class KBestDetector(Detector):
 
     def _list_to_logits(self, taken, metrics):
         best = ops.min(metrics, axis=-1)[:, None]
+        clip = _NO_CLIP if self.llr_clip is None else self.llr_clip
         logits = []
         for level in range(len(self.points)):
             masked = ops.where(taken == level, metrics[..., None], float("inf"))
-            logits.append(-ops.minimum(ops.min(masked, axis=1), best + self.llr_clip))
+            logits.append(-ops.minimum(ops.min(masked, axis=1), best + clip))
         return ops.stack(logits, axis=-1)
 
     def get_config(self):

@@ -12,7 +12,7 @@ from keras import ops
 
 from linksim.constellation import nearest_pam, pam_indices_of_symbols
 from linksim.detectors.base import Detector
-from linksim.detectors.real import interleaved_qr, small_interleaved_qr
+from linksim.detectors.real import interleaved_qr, small_interleaved_qr, with_zeros
 from linksim.errors import InvalidInput, check_int
 
 MAX_HYPOTHESES = 2**20
@@ -88,15 +88,17 @@ class MaximumLikelihoodDetector(Detector):
 
     def _map_chunks(self, y, r, chunk, joint):
         # A loop over slices needs the memory of one chunk
-        batch = ops.shape(y)[0]
-        num_chunks = (batch + chunk - 1) // chunk
+        rows = batch = ops.shape(y)[0]
+        if y.shape[0] is None:
+            y, r, rows = with_zeros(y), with_zeros(r), ops.maximum(batch, 1)
+        num_chunks = (rows + chunk - 1) // chunk
         width = self._num_symbols if joint else len(self.points)
-        rows = self.num_streams if joint else self.num_dims
-        result = ops.zeros((num_chunks * chunk, rows, width))
+        dims = self.num_streams if joint else self.num_dims
+        result = ops.zeros((num_chunks * chunk, dims, width))
 
         def body(i, result):
             # The last row is repeated, so that every slice is full
-            index = ops.minimum(i * chunk + ops.arange(chunk), batch - 1)
+            index = ops.minimum(i * chunk + ops.arange(chunk), rows - 1)
             part = self._chunk(ops.take(y, index, axis=0), ops.take(r, index, axis=0), joint)
             return i + 1, ops.slice_update(result, (i * chunk, 0, 0), part)
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from linksim.backend import Float32Layer
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matched_inputs, matvec
 from linksim.detectors.weight_scaling import WeightScaled, scaled_norm
@@ -158,16 +159,16 @@ class NNDetDetector(WeightScaled, Detector):
         }
 
 
-class _Block(keras.layers.Layer):
+class _Block(Float32Layer):
     """The hidden layers of one block, and its logits."""
 
     def __init__(self, detector, rates, num_logits, **kwargs):
         super().__init__(**kwargs)
         self.scalings = [detector.scaling(size) for size in detector.hidden_sizes]
-        self.hidden = [keras.layers.Dense(s.kept) for s in self.scalings]
-        self.norms = [keras.layers.BatchNormalization() for _ in self.scalings]
-        self.drops = [keras.layers.Dropout(rate) for rate in rates]
-        self.logits = keras.layers.Dense(num_logits)
+        self.hidden = [keras.layers.Dense(s.kept, dtype="float32") for s in self.scalings]
+        self.norms = [keras.layers.BatchNormalization(dtype="float32") for _ in self.scalings]
+        self.drops = [keras.layers.Dropout(rate, dtype="float32") for rate in rates]
+        self.logits = keras.layers.Dense(num_logits, dtype="float32")
 
     def build(self, shape):
         for dense, norm in zip(self.hidden, self.norms):
@@ -194,6 +195,6 @@ class _Block(keras.layers.Layer):
 
 
 def _dense(num_inputs, units, **options):
-    layer = keras.layers.Dense(units, **options)
+    layer = keras.layers.Dense(units, dtype="float32", **options)
     layer.build((None, num_inputs))
     return layer

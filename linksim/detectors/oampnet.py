@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from linksim.backend import Float32Layer
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.oamp import linear_step, matched_system
@@ -214,16 +215,16 @@ class WeSOAMPNetDetector(WeightScaled, OAMPNetDetector):
         return {**super().get_config(), "hidden_size": self.hidden_size}
 
 
-class _Sublayer(keras.layers.Layer):
+class _Sublayer(Float32Layer):
     """A hidden layer of scaled units, and the correction of r that it gives."""
 
     def __init__(self, detector, **kwargs):
         super().__init__(**kwargs)
         dims = detector.num_dims
         self.scaling = detector.scaling(detector.hidden_size)
-        self.hidden = keras.layers.Dense(self.scaling.kept, activation="relu")
+        self.hidden = keras.layers.Dense(self.scaling.kept, activation="relu", dtype="float32")
         self.hidden.build((None, 4 * dims + 1))
-        self.correction = keras.layers.Dense(dims, kernel_initializer="zeros")
+        self.correction = keras.layers.Dense(dims, kernel_initializer="zeros", dtype="float32")
         self.correction.build((None, self.scaling.kept))
         self.built = True
 

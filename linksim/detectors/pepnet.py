@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import Tensor
+from linksim.backend import Float32Layer, Tensor
 from linksim.constellation import nearest_pam
 from linksim.detectors.base import Detector
 from linksim.detectors.ep import EPState, accurate_variance, ep_states, level_distance
@@ -184,7 +184,7 @@ def _divergence(log_p, log_q):
     return ops.maximum(ops.sum(ops.exp(log_p) * difference, axis=1), 0.0)
 
 
-class Perceptron(keras.layers.Layer):
+class Perceptron(Float32Layer):
     """Dense layers with ReLU between them, on features that come first.
 
     Args:

@@ -9,7 +9,7 @@ from linksim.backend import compiled, is_eager_tensorflow
 from linksim.detectors.base import Detector
 from linksim.detectors.detnet import DetNetDetector
 from linksim.detectors.oampnet import OAMPNet2Detector
-from linksim.detectors.real import complex_to_real_matrix
+from linksim.detectors.real import complex_to_real_matrix, with_zeros
 from linksim.errors import InvalidInput, check_choice, check_int
 from linksim.factories import check_options
 
@@ -309,5 +309,8 @@ def _in_turn(network, parameters, y, h, no):
         return with_weights(values, y, h, no)
 
     # Not vectorised: TensorFlow's vectorized_map of these products crashes in oneDNN
-    every = ops.map(of_one, (parameters, y, h, no))
-    return [x[:, 0] for x in every] if each else list(every)
+    elements = (parameters, y, h, no)
+    if unknown := y.shape[0] is None:
+        elements = ([with_zeros(p) for p in parameters], *map(with_zeros, (y, h, no)))
+    every = [x[:-1] if unknown else x for x in ops.map(of_one, elements)]
+    return [x[:, 0] for x in every] if each else every

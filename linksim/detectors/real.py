@@ -44,7 +44,7 @@ def whiten(y, h, s):
     Args:
         y: float32 [B, 2M].
         h: float32 [B, 2M, N].
-        s: complex64 [B, M, M].
+        s: complex64 [B, M, M], or [1, M, M] for all vectors.
 
     Returns:
         y, h and the noise variances N0, float32 [B].
@@ -63,14 +63,22 @@ def whiten(y, h, s):
     def untouched():
         return y, h
 
+    shared = s.shape[0] == 1 and y.shape[0] != 1
+
     def whitened():
         factor = ops.cholesky(s / no[:, None, None])
         both = ops.concatenate([y[..., None], h], axis=-1)
-        both = ops.solve_triangular(factor, both, lower=True)
+        if shared:  # the vectors are columns of one system of equations
+            columns = ops.reshape(ops.transpose(both, (1, 0, 2)), (dims, -1))
+            columns = ops.solve_triangular(factor[0], columns, lower=True)
+            columns = ops.reshape(columns, (dims, -1, both.shape[-1]))
+            both = ops.transpose(columns, (1, 0, 2))
+        else:
+            both = ops.solve_triangular(factor, both, lower=True)
         return both[..., 0], both[..., 1:]
 
     y, h = ops.cond(white, untouched, whitened)
-    return y, h, no
+    return y, h, ops.broadcast_to(no, ops.shape(y)[:1]) if shared else no
 
 
 # Vectors within these bounds stay as they are: squares, sums over antennas and ratios
@@ -132,6 +140,15 @@ def into_range(y, h, no, num_streams):
         )
 
     return ops.cond(ops.any(outside), scaled, lambda: (y, h, no))
+
+
+def with_zeros(x):
+    """`x` [B, ...] with one entry of zeros after the last.
+
+    XLA cannot compile a loop over the entries of a batch of unknown size that turns out to
+    be empty, although the loop would do nothing.
+    """
+    return ops.pad(x, ((0, 1), *[(0, 0)] * (len(x.shape) - 1)))
 
 
 def matvec(a, x):

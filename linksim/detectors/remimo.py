@@ -4,13 +4,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from linksim.backend import Float32Layer
 from linksim.constellation import (
     logits_to_llrs,
     pam_indices_of_symbols,
     pam_logits_to_llrs,
     qam_points,
 )
-from linksim.detectors.base import Detector
+from linksim.detectors.base import Detector, arranged_as
 from linksim.detectors.linear import mmse_filter
 from linksim.detectors.real import MIN_SYMBOL_VARIANCE, matvec
 from linksim.errors import InvalidInput, check_choice, check_int
@@ -158,9 +159,9 @@ class REMIMODetector(Detector):
             raise InvalidInput("attention_maps: no weights yet; call or build the layer first")
         streams = self._streams_of(h)
         y, h, no, lead = self._to_real(y, h, s)
-        shape = (*lead, self.num_heads, streams, streams)
+        size = (self.num_heads, streams, streams)
         maps = self._unfold(y, h, no)[1]
-        return [ops.reshape(a[..., :streams, :streams], shape) for a in maps]
+        return [arranged_as(a[..., :streams, :streams], lead, *size) for a in maps]
 
     def _unfold(self, y, h, no):
         columns = ops.swapaxes(h[..., : self.num_streams], -1, -2)  # [B, K, 2M]
@@ -342,7 +343,7 @@ def _encode(count, size):
     return ops.reshape(pairs, (-1, 2 * len(even)))[:, :size]
 
 
-class _Block(keras.layers.Layer):
+class _Block(Float32Layer):
     """One encoder-predictor block."""
 
     def __init__(self, state_size, num_heads, num_logits, **kwargs):
@@ -350,7 +351,9 @@ class _Block(keras.layers.Layer):
         self.num_heads = num_heads
         self.state_size = state_size
         self._num_logits = num_logits
-        self.norms = [keras.layers.LayerNormalization(epsilon=1e-5) for _ in range(2)]
+        self.norms = [
+            keras.layers.LayerNormalization(epsilon=1e-5, dtype="float32") for _ in range(2)
+        ]
         self.feed_forward = _Perceptron([4 * state_size, state_size], name="feed_forward")
 
     def build(self, shape):
@@ -361,9 +364,10 @@ class _Block(keras.layers.Layer):
                 f"num_heads: got {self.num_heads}, expected at most the token's size {size}"
             )
         width = self.num_heads * self.head_size
-        self.projections = keras.layers.Dense(3 * width)  # queries, keys, values
+        # Of queries, keys and values
+        self.projections = keras.layers.Dense(3 * width, dtype="float32")
         self.projections.build((None, None, size))
-        self.output_projection = keras.layers.Dense(self.state_size)
+        self.output_projection = keras.layers.Dense(self.state_size, dtype="float32")
         self.output_projection.build((None, None, width))
         for norm in self.norms:
             norm.build((None, None, self.state_size))
@@ -396,13 +400,15 @@ class _Block(keras.layers.Layer):
         return self.output_projection(mixed), attention
 
 
-class _Perceptron(keras.layers.Layer):
+class _Perceptron(Float32Layer):
     """Dense layers with ReLU between them."""
 
     def __init__(self, sizes, **kwargs):
         super().__init__(**kwargs)
-        self.hidden = [keras.layers.Dense(size, activation="relu") for size in sizes[:-1]]
-        self.last = keras.layers.Dense(sizes[-1])
+        self.hidden = [
+            keras.layers.Dense(size, activation="relu", dtype="float32") for size in sizes[:-1]
+        ]
+        self.last = keras.layers.Dense(sizes[-1], dtype="float32")
 
     def build(self, shape):
         for layer in [*self.hidden, self.last]:

@@ -13,9 +13,9 @@ from keras import ops
 
 from linksim.backend import Tensor
 from linksim.constellation import pam_logits_to_llrs, pam_num_bits, pam_points
-from linksim.detectors.base import Detector
+from linksim.detectors.base import Detector, arranged_as
 from linksim.detectors.ml import MaximumLikelihoodDetector
-from linksim.detectors.real import interleaved_qr
+from linksim.detectors.real import interleaved_qr, with_zeros
 from linksim.detectors.sic import ZFSICDetector, successive_residuals
 from linksim.errors import InvalidInput, check_int
 
@@ -67,7 +67,7 @@ def zf_sic_representation(
             imaginary = observations[k + 1]
         columns += [observations[k], imaginary, r[:, k, k]]
     z = ops.stack(columns, axis=-1)
-    return ops.reshape(z, lead + (len(columns),))
+    return arranged_as(z, lead, len(columns))
 
 
 def zf_sic_llrs(z: Tensor, num_bits_per_symbol: int) -> Tensor:
@@ -129,7 +129,7 @@ def ml_representation(y: Tensor, h: Tensor, no: Tensor) -> Tensor:
         flat = ops.reshape(part, (-1, num_streams**2))
         parts.append(ops.take(flat, above, axis=-1))
     z = ops.concatenate(parts, axis=-1)
-    return ops.reshape(z, lead + (ml_dimension(num_streams),))
+    return arranged_as(z, lead, ml_dimension(num_streams))
 
 
 def ml_llrs(z: Tensor, num_streams: int, num_bits_per_symbol: int) -> Tensor:
@@ -155,6 +155,8 @@ def ml_llrs(z: Tensor, num_streams: int, num_bits_per_symbol: int) -> Tensor:
         )
     lead = tuple(ops.shape(z)[:-1])
     z = ops.reshape(z, (-1, size))
+    if z.shape[0] == 0:
+        z = with_zeros(z)  # `arranged_as` leaves it out
     y, rest = z[:, : 2 * num_streams], z[:, 2 * num_streams :]
     diagonal, above = rest[:, :num_streams], rest[:, num_streams:]
     half = above.shape[-1] // 2
@@ -166,7 +168,7 @@ def ml_llrs(z: Tensor, num_streams: int, num_bits_per_symbol: int) -> Tensor:
         r = r[..., :num_streams]
     logits = detector.detect(y, r, ops.ones_like(z[:, 0]))
     llrs = pam_logits_to_llrs(logits, num_bits_per_symbol)
-    return ops.reshape(llrs, lead + (num_streams, num_bits_per_symbol))
+    return arranged_as(llrs, lead, num_streams, num_bits_per_symbol)
 
 
 def _num_streams(h):

@@ -5,10 +5,11 @@ import numpy as np
 from keras import ops
 
 from linksim.constellation import nearest_pam
-from linksim.detectors.base import Detector
+from linksim.detectors.base import Detector, arranged_as
+from linksim.detectors.kbest import checked_llr_clip
 from linksim.detectors.linear import mmse_estimate
 from linksim.detectors.real import matched_filter, matvec
-from linksim.errors import check_int, check_real
+from linksim.errors import check_int
 
 # Passes of coordinate descent over all dimensions of the starting point
 _SWEEPS = 2
@@ -36,8 +37,8 @@ class SphereDetector(Detector):
     its hardest vector.
 
     Args:
-        llr_clip: the largest magnitude of an LLR. None searches for every level, which
-            takes many times longer.
+        llr_clip: the largest magnitude of an LLR. None or infinity searches for every
+            level, which takes many times longer.
         max_visits: the number of nodes after which a search gives up and returns the best
             that it has found. None, the default, searches to the end.
 
@@ -51,9 +52,7 @@ class SphereDetector(Detector):
 
     def __init__(self, *args, llr_clip=20.0, max_visits=None, **kwargs):
         super().__init__(*args, **kwargs)
-        if llr_clip is not None:
-            check_real("llr_clip", llr_clip, low=0, open_low=True)
-        self.llr_clip = llr_clip
+        self.llr_clip = checked_llr_clip(llr_clip)
         if max_visits is not None:
             check_int("max_visits", max_visits)
         self.max_visits = max_visits
@@ -68,7 +67,7 @@ class SphereDetector(Detector):
             y, h, s: as in a call.
         """
         y, h, no, lead = self._to_real(y, h, s)
-        return ops.reshape(self.search(y, h, no)[1], lead)
+        return arranged_as(self.search(y, h, no)[1], lead)
 
     def search(self, y, h, no):
         """PAM logits [B, N, L] and visited nodes int32 [B].

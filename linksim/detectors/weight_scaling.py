@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from linksim.backend import Float32Layer
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
 PROFILES = ("uniform", "linear", "half-exponential")
@@ -44,7 +45,7 @@ def num_kept(size, fraction):
 
 
 @keras.saving.register_keras_serializable("linksim")
-class WeightScaling(keras.layers.Layer):
+class WeightScaling(Float32Layer):
     """A layer that scales its input by a non-increasing profile [Mohammad20].
 
     A weight-scaled product z_j = sum_i beta_i W_ji x_i + b_j (eq. 15) is any product with

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import keras
 from keras import ops
 
-from linksim.backend import Tensor
+from linksim.backend import Float32Layer, Tensor
 from linksim.errors import check_int
 
 
@@ -20,7 +21,7 @@ def default_latent_dim(num_streams: int) -> int:
     return 3 * num_streams
 
 
-class _LLRNetwork(keras.layers.Layer):
+class _LLRNetwork(Float32Layer):
     """What the encoder and the decoder have in common: their sizes."""
 
     def __init__(
@@ -33,15 +34,15 @@ class _LLRNetwork(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.num_streams = num_streams
-        self.num_bits_per_symbol = num_bits_per_symbol
-        self.num_llrs = num_streams * num_bits_per_symbol
-        self.latent_dim = latent_dim or default_latent_dim(num_streams)
-        self.width = width or 4 * self.num_llrs
-        self.num_hidden = num_hidden
-        for name in ("num_streams", "num_bits_per_symbol", "latent_dim", "width"):
-            check_int(name, getattr(self, name))
+        check_int("num_streams", num_streams)
+        check_int("num_bits_per_symbol", num_bits_per_symbol)
         check_int("num_hidden", num_hidden, minimum=0)
+        self.num_streams = int(num_streams)
+        self.num_bits_per_symbol = int(num_bits_per_symbol)
+        self.num_llrs = self.num_streams * self.num_bits_per_symbol
+        self.latent_dim = size_or("latent_dim", latent_dim, default_latent_dim(num_streams))
+        self.width = size_or("width", width, 4 * self.num_llrs)
+        self.num_hidden = int(num_hidden)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -52,6 +53,18 @@ class _LLRNetwork(keras.layers.Layer):
             "width": self.width,
             "num_hidden": self.num_hidden,
         }
+
+
+def size_or(name: str, value: int | None, default: int) -> int:
+    """An optional size: `value`, or for None the default.
+
+    Raises:
+        InvalidInput: it is no positive integer.
+    """
+    if value is None:
+        return int(default)
+    check_int(name, value)
+    return int(value)
 
 
 @keras.saving.register_keras_serializable("linksim")
@@ -81,7 +94,7 @@ class LatentEncoder(_LLRNetwork):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        dense = keras.layers.Dense
+        dense = functools.partial(keras.layers.Dense, dtype="float32")
         hidden = [dense(self.width, activation="relu") for _ in range(self.num_hidden)]
         self.dense = [*hidden, dense(self.latent_dim, activation="tanh")]
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import Tensor, concrete
+from linksim.backend import Float32Layer, Tensor, concrete
 from linksim.errors import InvalidInput
 
 MAX_BITS = 12
@@ -19,7 +19,7 @@ _PADDING = np.float32(3e38)
 
 
 @keras.saving.register_keras_serializable("linksim")
-class ScalarCodebook(keras.layers.Layer):
+class ScalarCodebook(Float32Layer):
     """Thresholds and levels of D scalar quantizers.
 
     Args:

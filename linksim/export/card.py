@@ -20,6 +20,7 @@ _PACKAGES = {
     "savedmodel": ("tensorflow", "keras", "sionna"),
     "keras": ("tensorflow", "keras", "sionna"),
     "onnx": ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime"),
+    "tflite": ("tensorflow", "keras"),
 }
 _LLR_CONVENTION = "log p(b=1)/p(b=0), natural logarithm, the sign that Sionna uses"
 
@@ -79,7 +80,7 @@ def make_export_card(
 
 def _notes(target, format):
     """Where an export behaves differently from a simulation."""
-    if target.what == "receiver" and format == "onnx":
+    if target.what == "receiver" and format in ("onnx", "tflite"):
         return [
             "The LDPC decoder runs all iterations for every codeword, even after its parity "
             "checks hold."
@@ -88,10 +89,7 @@ def _notes(target, format):
 
 
 def _described(tensor):
-    # The first axis is the batch; any other one of unknown size is the number of users
-    unknown = ["B", *(len(tensor.shape) - 1) * ["K"]]
-    shape = [name if size is None else size for name, size in zip(unknown, tensor.shape)]
-    return {**tensor._asdict(), "shape": shape}
+    return {**tensor._asdict(), "shape": tensor.named_shape}
 
 
 def write_export_card(card: dict[str, Any], folder: Path) -> None:
@@ -104,6 +102,7 @@ _FORMATS = {
     "savedmodel": "a TensorFlow SavedModel, which needs only TensorFlow to load",
     "keras": "a Keras file of linksim's layers; `linksim.export.load_keras_model` loads it",
     "onnx": "an ONNX file of one graph with real inputs, which onnxruntime runs",
+    "tflite": "a TFLite file of one graph with real inputs and built-in operations only",
 }
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from linksim.detectors.base import Detector
+from linksim.detectors.oamp import OAMPDetector
+from linksim.detectors.oampnet import OAMPNetDetector
 from linksim.errors import InvalidInput
 from linksim.link.decoder_layer import BitDecoder
 from linksim.link.link import Link
@@ -23,6 +25,12 @@ from linksim.registry import build_detector, create_detector
 # How many vectors, or blocks, a test vector holds
 _NUM_VECTORS, _NUM_BLOCKS = 64, 4
 
+# Measured with TensorFlow 2.21
+_NOT_IN_TFLITE = {
+    (OAMPDetector, OAMPNetDetector): "the interpreter's XNNPACK kernels compute the product "
+    "of a scalar and a matrix in their linear step wrongly",
+}
+
 _LLR = "LLR log p(b=1)/p(b=0), natural logarithm"
 _NO_MEANING = "noise variance N0 = E|n|^2 per receive antenna, linear, in the units of |y|^2"
 
@@ -34,6 +42,15 @@ class NamedTensor(NamedTuple):
     shape: tuple[int | None, ...]
     dtype: str
     meaning: str
+
+    @property
+    def named_shape(self) -> list[int | str]:
+        """The shape with a name for each axis of unknown size: B, the batch, comes first; any
+        other one is K, the number of users."""
+        return [
+            ("K" if axis else "B") if size is None else size
+            for axis, size in enumerate(self.shape)
+        ]
 
     @property
     def spec(self) -> tf.TensorSpec:
@@ -58,7 +75,7 @@ class Target:
         what: "detector", "quantizer" or "receiver".
         scenario: the `Scenario` it is for.
         signatures: {name: `Signature`}; "serving_default" is the first.
-        onnx: {name: `Signature`}, the only one that an ONNX file has.
+        plain: {name: `Signature`}, the only one that an ONNX or a TFLite file has.
         layers: Keras layers whose weights the functions use.
         weights: {"<model>/<configuration>": SHA-256} of the trained weights in use.
         arrays: inputs of the test vector, {name: NumPy array}.
@@ -72,7 +89,7 @@ class Target:
     what: str
     scenario: Scenario
     signatures: dict[str, Signature]
-    onnx: dict[str, Signature]
+    plain: dict[str, Signature]
     layers: list[keras.layers.Layer]
     weights: dict[str, str]
     arrays: dict[str, np.ndarray]
@@ -141,7 +158,7 @@ def receiver_target(
     """The target of a detector, perhaps a quantizer, the deinterleaver and the decoder.
 
     The decoder stops for each codeword as soon as its parity checks hold. The converter
-    to ONNX cannot translate such loops, so an ONNX file runs all iterations.
+    to ONNX cannot translate such loops, so an ONNX or TFLite file runs all iterations.
 
     Arguments and errors are those of `detector_target`.
     """
@@ -197,7 +214,7 @@ def quantizer_target(
         what="quantizer",
         scenario=scenario,
         signatures=signatures,
-        onnx={"serving_default": whole},
+        plain={"serving_default": whole},
         layers=[quantizer],
         weights=weights or {},
         arrays=arrays,
@@ -219,17 +236,21 @@ def _detecting_target(what, parts, output, weights):
         build_detector(detector, scenario.system.num_rx)
     plain = BitDecoder(scenario, stopping=False) if parts.decoder else None
     inputs = _complex_inputs(scenario.system, parts.lead)
-    # An ONNX file is for one number of users
-    of_onnx = parts._replace(decoder=plain, any_users=False)
-    for_onnx = Signature(_real_inputs(inputs), (output,), of_onnx.by_reals)
+    # An ONNX or TFLite file is for one number of users
+    restricted = parts._replace(decoder=plain, any_users=False)
+    real = Signature(_real_inputs(inputs), (output,), restricted.by_reals)
     if parts.any_users:
         inputs = _complex_inputs(scenario.system, parts.lead, any_users=True)
         output = output._replace(shape=(None, None, *output.shape[2:]))
     refusals = {}
+    for kinds, why in _NOT_IN_TFLITE.items():
+        if isinstance(detector, kinds):
+            refusals["tflite"] = why
     if not ours:
         why = "Sionna's detectors {}; linksim's, such as `mmse`, can be exported"
         refusals["keras"] = why.format("are no Keras layers")
         refusals["onnx"] = why.format("use complex numbers, which ONNX does not have")
+        refusals["tflite"] = why.format("use complex matrices, which TFLite does not have")
     arrays, origin = _draw(Link(scenario), receiver=what == "receiver")
     return Target(
         name=name,
@@ -239,7 +260,7 @@ def _detecting_target(what, parts, output, weights):
             "serving_default": Signature(inputs, (output,), parts.by_complex),
             "real": Signature(_real_inputs(inputs), (output,), parts.by_reals),
         },
-        onnx={"real": for_onnx},
+        plain={"real": real},
         layers=[x for x in (detector, parts.quantizer) if isinstance(x, keras.layers.Layer)],
         weights=weights or {},
         arrays=arrays,

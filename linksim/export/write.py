@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -19,17 +20,25 @@ import numpy as np
 import tensorflow as tf
 
 import linksim
+from linksim.backend import require_tensorflow
 from linksim.errors import InvalidInput, check_choice
 from linksim.export.card import make_export_card, write_export_card
 from linksim.export.targets import Target
-from linksim.files import set_aside, write_atomically
+from linksim.export.tflite_ops import portable_operations
+from linksim.files import as_path, check_folder, make_folder, set_aside, write_atomically
+from linksim.notices import muted
 
-FORMATS = {"savedmodel": "savedmodel", "keras": "model.keras", "onnx": "model.onnx"}
+FORMATS = {
+    "savedmodel": "savedmodel",
+    "keras": "model.keras",
+    "onnx": "model.onnx",
+    "tflite": "model.tflite",
+}
 OPSET = 18
 
 # How closely LLRs have to agree when other kernels compute them in another order. EP needs
 # all of it, because it subtracts reciprocals of nearly equal variances. Bits have to be equal.
-_TOLERANCE = {"savedmodel": 1e-3, "keras": 1e-2, "onnx": 1e-2}
+_TOLERANCE = {"savedmodel": 1e-3, "keras": 1e-2, "onnx": 1e-2, "tflite": 1e-2}
 
 # Size of the rounding errors that `_steady_arrays` adds to the inputs, and how often
 _ROUNDING, _TRIALS = 2.0**-23, 8
@@ -39,6 +48,7 @@ _FORBIDDEN = {
     "savedmodel": ("linksim", "sionna"),
     "keras": (),
     "onnx": ("linksim", "sionna", "keras", "tensorflow", "tf2onnx", "onnx"),
+    "tflite": ("linksim", "sionna"),
 }
 _GUARD = """
 import runpy, sys
@@ -62,7 +72,7 @@ def export(target: Target, format: str, folder: str | Path) -> dict[str, Any]:
 
     Args:
         target: see `target_of`.
-        format: "savedmodel", "keras" or "onnx".
+        format: "savedmodel", "keras", "onnx" or "tflite".
         folder: where to write it; it is created.
 
     Returns:
@@ -71,19 +81,20 @@ def export(target: Target, format: str, folder: str | Path) -> dict[str, Any]:
     Raises:
         InvalidInput: the target cannot be written in this format, the folder holds
             something else, or a package is missing.
+        ResultFileError: the folder cannot be written.
         RuntimeError: the outputs of the exported model differ.
     """
+    require_tensorflow("an export")
     check_choice("format", format, FORMATS)
     if format in target.refusals:
         raise InvalidInput(
             f"format: {target.name} has no {format} form: {target.refusals[format]}"
         )
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InvalidInput(f"output: {folder} is not a folder")
+    folder = as_path("output", folder)
+    check_folder(folder, "output")
     if folder.exists() and any(folder.iterdir()) and not (folder / "check.py").exists():
         raise InvalidInput(f"output: {folder} holds something else than an export")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         card = _write_all(target, format, work)
@@ -100,8 +111,8 @@ def _write_all(target, format, folder):
     signatures = target.signatures
     if format == "keras":
         signatures = {"serving_default": signatures["serving_default"]}
-    if format == "onnx":
-        signatures = target.onnx
+    if format in ("onnx", "tflite"):
+        signatures = target.plain
     bits = target.what == "receiver"
     inputs = target.arrays if bits else _steady_arrays(target)
     vector = _test_vector(target, signatures, inputs)
@@ -109,7 +120,12 @@ def _write_all(target, format, folder):
     file = FORMATS[format]
     card = make_export_card(target, format, file, signatures, {"atol": error, "rtol": error})
     card["test_vector"] += _remark(target, inputs, vector)
-    writers = {"savedmodel": _write_savedmodel, "keras": _write_keras, "onnx": _write_onnx}
+    writers = {
+        "savedmodel": _write_savedmodel,
+        "keras": _write_keras,
+        "onnx": _write_onnx,
+        "tflite": _write_tflite,
+    }
     writers[format](target, signatures, folder / file)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **vector)
@@ -268,8 +284,30 @@ def _write_onnx(target, signatures, path):
             f"format: {target.name} has no ONNX form: ONNX cannot express {', '.join(foreign)}"
         )
     _match_loop_inputs(model.graph, onnx)
+    _name_axes(model.graph, signature, onnx)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def _write_tflite(target, signatures, path):
+    with tempfile.TemporaryDirectory() as folder, muted():
+        with portable_operations():
+            _write_savedmodel(target, signatures, folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=list(signatures)
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        try:
+            model = converter.convert()
+        except Exception as error:  # of a class that TensorFlow does not export
+            missing = re.findall(r"(?:TF Select|Custom) ops: (.*)", str(error))
+            if not missing:
+                raise
+            raise InvalidInput(
+                f"format: {target.name} has no TFLite form: without TensorFlow Select, TFLite "
+                f"has no {', '.join(missing)}"
+            ) from None
+    write_atomically(path, model)
 
 
 def _match_loop_inputs(graph, onnx):
@@ -289,6 +327,17 @@ def _match_loop_inputs(graph, onnx):
                 node.input[i] = name
     for cast in casts:
         graph.node.insert(0, cast)
+
+
+def _name_axes(graph, signature, onnx):
+    """Give the axes of unknown size the names on the card, equal in all inputs and outputs.
+
+    tf2onnx calls them unk__7, unk__8 and so on, as if they could differ.
+    """
+    tensors = {t.name: t for t in (*signature.inputs, *signature.outputs)}
+    for value in (*graph.input, *graph.output):
+        kind, shape = value.type.tensor_type.elem_type, tensors[value.name].named_shape
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
 
 
 def _unknown_operations(graph, onnx):

@@ -2,12 +2,13 @@
 
 import keras
 
+from linksim.backend import Float32Layer
 from linksim.link.link import Link
 from linksim.link.scenario import Scenario, scenario_from_dict
 
 
 @keras.saving.register_keras_serializable("linksim")
-class BitDecoder(keras.layers.Layer):
+class BitDecoder(Float32Layer):
     """Decides the information bits of the blocks of a scenario.
 
     Args:

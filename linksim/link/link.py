@@ -8,14 +8,17 @@ therefore independent trials.
 
 import numpy as np
 import tensorflow as tf
+from sionna.phy import config
 from sionna.phy.mapping import Constellation
 
+from linksim.backend import check_floatx, require_tensorflow
 from linksim.channels import channel_of
 from linksim.channels.random import random_bits, stream_keys
 from linksim.errors import InvalidInput, check_int
 from linksim.link.coding import create_code
 from linksim.link.draw import LinkBatch, draw, symbols_of_bits
 from linksim.link.fronts import create_front
+from linksim.link.scenario import naming_scenario
 from linksim.snr import LinkBudget, snr_db_to_no
 
 __all__ = ["CodedSender", "Link", "LinkBatch"]
@@ -72,11 +75,17 @@ class Link:
         budget: the `LinkBudget` that SNR definitions refer to.
 
     Raises:
-        InvalidInput: a channel or code that the scenario's sizes do not allow.
+        InvalidInput: a channel or code that the scenario's sizes do not allow, or a global
+            setting of Keras or Sionna that the simulator cannot work with.
     """
 
     def __init__(self, scenario):
+        _check_settings()
         self.scenario = scenario
+        with naming_scenario(scenario):
+            self._create_parts(scenario)
+
+    def _create_parts(self, scenario):
         system = scenario.system
         self.num_streams = system.num_streams
         self.num_rx = system.num_rx
@@ -178,6 +187,18 @@ class Link:
         return (
             tf.reduce_sum(tf.cast(wrong_bits, tf.int32), axis=-1),
             tf.reduce_sum(tf.cast(wrong_symbols, tf.int32), axis=[-2, -1]),
+        )
+
+
+def _check_settings():
+    """Refuse global settings that would end in an error of TensorFlow's, by their names."""
+    require_tensorflow("the simulator")
+    check_floatx("the simulator")
+    if config.precision != "single":
+        raise InvalidInput(
+            f"sionna.phy.config.precision: set to {config.precision!r} in this process, but "
+            "the simulator needs 'single'; set it back, and give double precision to blocks of "
+            "your own by their precision="
         )
 
 

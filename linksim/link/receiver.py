@@ -111,6 +111,30 @@ def _of_spec(spec, scenario):
     return Receiver(spec.text, detector, spec.detection, quantizer, weights, key)
 
 
+def is_outdated(scenario: Scenario, name: str, key: str) -> bool:
+    """Whether counts are of a detector that the name stands for no longer.
+
+    Args:
+        scenario: the `Scenario` of the counts.
+        name: of a receiver, or of a layer that a user passed.
+        key: what its counts are stored under, see `Receiver`.
+
+    Returns:
+        True where the results of the detector's default options have changed since linksim
+        first had it, and `key` is not that of today.
+    """
+    try:
+        spec = parse_receiver(name)
+    except InvalidInput:  # the name of a layer
+        return False
+    if DETECTORS.entry(spec.detector).revision == 1:
+        return False
+    try:
+        return create_receiver(spec, scenario).key != key
+    except InvalidInput:  # it cannot be made today
+        return True
+
+
 def create_quantizer_for(
     spec: QuantizerSpec, scenario: Scenario
 ) -> tuple[Callable[..., Any], dict[str, str]]:
@@ -148,11 +172,6 @@ def _of_layer(name, layer, scenario):
         from linksim.link.sionna_detectors import as_detector
 
         layer = as_detector(layer, *_system(scenario))
-    elif layer.compute_dtype != "float32":
-        raise InvalidInput(
-            f"detectors: {layer.name} has the dtype policy {layer.dtype_policy.name}; "
-            "simulations take layers with float32 only"
-        )
     name = layer.name if name is None else name
     if name is None:
         raise InvalidInput(f"detectors: {layer!r} has no name; pass it as (name, layer)")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,23 @@ from linksim.errors import (
     check_bits_per_symbol,
     check_choice,
     check_int,
+    check_line,
+    check_list,
     check_real,
 )
+from linksim.files import as_path
 from linksim.names import parse_receiver
 from linksim.snr import SNR_DEFINITIONS
-from linksim.tables import dataclass_from_table, plain, read_toml
+from linksim.tables import check_plain_table, dataclass_from_table, plain, read_toml
 
 CODES = ("none", "802.11n", "5g")
 CSI_TYPES = ("perfect", "noisy", "ls")
 CN_UPDATES = ("boxplus", "boxplus-phi", "minsum", "offset-minsum")
 INTERPOLATIONS = ("nn", "lin", "lin_time_avg")
+
+# Far beyond what anyone simulates: a slip of the keyboard is refused by its key, and not by
+# the memory that runs out
+MAX_ANTENNAS, MAX_USES, MAX_BITS = 4096, 10**6, 10**7
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,8 @@ class System:
     num_bits_per_symbol: int
 
     def __post_init__(self) -> None:
-        check_int("system.num_rx", self.num_rx)
-        check_int("system.num_streams", self.num_streams)
+        check_int("system.num_rx", self.num_rx, maximum=MAX_ANTENNAS)
+        check_int("system.num_streams", self.num_streams, maximum=MAX_ANTENNAS)
         check_bits_per_symbol("system.num_bits_per_symbol", self.num_bits_per_symbol)
 
 
@@ -64,12 +72,12 @@ class Code:
 
     def __post_init__(self) -> None:
         check_choice("code.type", self.type, CODES)
-        check_int("code.num_info_bits", self.num_info_bits, minimum=0)
-        check_int("code.num_coded_bits", self.num_coded_bits, minimum=0)
-        check_int("code.num_iterations", self.num_iterations)
+        check_int("code.num_info_bits", self.num_info_bits, 0, MAX_BITS)
+        check_int("code.num_coded_bits", self.num_coded_bits, 0, MAX_BITS)
+        check_int("code.num_iterations", self.num_iterations, maximum=10000)
         check_choice("code.cn_update", self.cn_update, CN_UPDATES)
         check_int("code.interleaver_seed", self.interleaver_seed, minimum=-1)
-        check_int("code.uses_per_block", self.uses_per_block)
+        check_int("code.uses_per_block", self.uses_per_block, maximum=MAX_USES)
         check_real("code.rate", self.rate, low=0, high=1)
         if self.rate and self.type != "5g":
             raise InvalidInput(
@@ -107,8 +115,9 @@ class Ofdm:
     interpolation: str = "lin"
 
     def __post_init__(self) -> None:
-        check_int("ofdm.num_symbols", self.num_symbols)
-        check_int("ofdm.num_subcarriers", self.num_subcarriers)
+        check_int("ofdm.num_symbols", self.num_symbols, maximum=1000)
+        check_int("ofdm.num_subcarriers", self.num_subcarriers, maximum=MAX_USES)
+        check_list("ofdm.pilot_symbols", self.pilot_symbols, "numbers of OFDM symbols")
         object.__setattr__(self, "pilot_symbols", tuple(self.pilot_symbols))
         for index in self.pilot_symbols:
             check_int("ofdm.pilot_symbols", index, minimum=0)
@@ -117,6 +126,15 @@ class Ofdm:
                     f"ofdm.pilot_symbols: got {index}, expected less than num_symbols "
                     f"= {self.num_symbols}"
                 )
+        if len(set(self.pilot_symbols)) != len(self.pilot_symbols):
+            raise InvalidInput(
+                f"ofdm.pilot_symbols: got {list(self.pilot_symbols)}, expected each symbol once"
+            )
+        if len(self.pilot_symbols) == self.num_symbols:
+            raise InvalidInput(
+                f"ofdm.pilot_symbols: got all {self.num_symbols} symbols, expected at least "
+                "one that is left for data"
+            )
         check_real("ofdm.cyclic_prefix_ratio", self.cyclic_prefix_ratio, low=0, high=1)
         check_choice("ofdm.interpolation", self.interpolation, INTERPOLATIONS)
 
@@ -150,10 +168,9 @@ class Snr:
 
     def __post_init__(self) -> None:
         check_choice("snr.definition", self.definition, SNR_DEFINITIONS)
-        if not isinstance(self.points, (list, tuple)) or not self.points:
-            raise InvalidInput(
-                f"snr.points: got {self.points!r}, expected a list of dB values"
-            )
+        check_list("snr.points", self.points, "dB values")
+        if not self.points:
+            raise InvalidInput("snr.points: empty, expected at least one dB value")
         for point in self.points:
             check_real("snr.points", point, low=-200, high=200)
         points = tuple(sorted({float(p) for p in self.points}))
@@ -176,14 +193,15 @@ class Run:
     gap_bler: float = 1e-1
 
     def __post_init__(self) -> None:
+        check_list("run.detectors", self.detectors, "names")
         object.__setattr__(self, "detectors", tuple(self.detectors))
         if not self.detectors:
             raise InvalidInput("run.detectors: empty, expected at least one name")
         for name in self.detectors:
             parse_receiver(name, "run.detectors")
-        if self.reference:
+        if self.reference != "":
             parse_receiver(self.reference, "run.reference")
-        check_int("run.batch_size", self.batch_size)
+        check_int("run.batch_size", self.batch_size, maximum=MAX_USES)
         check_int("run.target_block_errors", self.target_block_errors)
         check_int("run.max_blocks", self.max_blocks)
         check_real("run.min_bler", self.min_bler, low=0, high=1)
@@ -208,6 +226,8 @@ class Scenario:
     ofdm: Ofdm | None = None
 
     def __post_init__(self) -> None:
+        check_line("name", self.name)
+        check_line("title", self.title)
         if "type" not in self.channel:
             raise InvalidInput("channel.type: missing")
         check_choice("channel.type", self.channel["type"], list_channels())
@@ -218,6 +238,17 @@ class Scenario:
                 f'snr.definition: got "{self.snr.definition}", whose noise follows each '
                 "channel use, expected another one with an [ofdm] table"
             )
+        streams = self.system.num_streams
+        if (
+            self.ofdm is not None
+            and self.ofdm.pilot_symbols
+            and self.ofdm.num_subcarriers % streams
+        ):
+            raise InvalidInput(
+                f"ofdm.num_subcarriers: got {self.ofdm.num_subcarriers}, expected a multiple "
+                f"of system.num_streams = {streams}: each stream has pilots of its own, on "
+                "every so many subcarriers"
+            )
         if self.csi.type == "ls":
             if self.ofdm is None:
                 raise InvalidInput('csi.type: "ls" needs an [ofdm] table with pilots')
@@ -226,14 +257,14 @@ class Scenario:
 
     @property
     def description(self) -> str:
-        """Title, code and CSI in one line."""
+        """Title, code, its rate, and CSI in one line."""
         parts = [self.title or self.name]
         if self.code.type == "none":
             parts.append("uncoded")
-        elif self.code.type == "802.11n":
-            parts.append("802.11n LDPC (648, 324)")
         else:
-            parts.append(f"5G LDPC ({self.num_coded_bits}, {self.num_info_bits})")
+            name, n, k = self.code.type, self.num_coded_bits, self.num_info_bits
+            name = {"5g": "5G"}.get(name, name)
+            parts += [f"{name} LDPC ({n}, {k})", f"rate {k / n:.3g}"]
         if self.csi.type == "noisy":
             parts.append(f"CSI error {self.csi.error_snr_db:g} dB")
         elif self.csi.type == "ls":
@@ -287,12 +318,12 @@ class Scenario:
                 data[table].update(changes)
             else:
                 data[table] = changes
-        data["name"] = name or self.name
+        data["name"] = self.name if name is None else name
         return scenario_from_dict(data)
 
-    def fingerprint(self) -> str:
-        """A hash of everything that changes a batch of draws. The run's targets, points,
-        detectors and title do not."""
+    def drawn(self) -> dict[str, Any]:
+        """Everything that changes a batch of draws. The run's targets, points, detectors
+        and title do not."""
         data = self.to_dict()
         data["batch_size"] = self.run.batch_size
         data["snr_definition"] = self.snr.definition
@@ -307,7 +338,11 @@ class Scenario:
             data["power"] = "with the antennas' gains"
         for key in ("name", "title", "run", "snr"):
             del data[key]
-        text = json.dumps(data, sort_keys=True)
+        return data
+
+    def fingerprint(self) -> str:
+        """A hash of what is `drawn`."""
+        text = json.dumps(self.drawn(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -333,21 +368,27 @@ def scenario_from_dict(data: Mapping[str, Any]) -> Scenario:
     for key in ("system", "channel", "snr", "run"):
         if key not in data:
             raise InvalidInput(f"scenario: table [{key}] is missing")
-    for key in ("name", "title"):
-        if not isinstance(data.get(key, ""), str):
-            raise InvalidInput(f"{key}: got {data[key]!r}, expected a string")
     parsed = {}
     for table, kind in _TABLES.items():
         if table in data:
             parsed[table] = dataclass_from_table(table, kind, data[table])
-    if not isinstance(data["channel"], dict):
-        raise InvalidInput(f"channel: got {data['channel']!r}, expected a table")
+    check_plain_table("channel", data["channel"])
     return Scenario(
         name=data.get("name", "unnamed"),
         title=data.get("title", ""),
         channel=plain(data["channel"]),
         **parsed,
     )
+
+
+@contextlib.contextmanager
+def naming_scenario(scenario: Scenario) -> Iterator[None]:
+    """Name the scenario, which is its file, in what a mistake in it raises later: its parts
+    check their keys when they are made."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(f"scenario {scenario.name}: {error}") from None
 
 
 def list_scenarios() -> list[str]:
@@ -364,7 +405,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     Raises:
         InvalidInput: unknown name, unreadable file, unknown key, invalid value.
     """
-    path = Path(name_or_path)
+    path = as_path("scenario", name_or_path)
     if path.suffix != ".toml":
         check_choice("scenario", str(name_or_path), list_scenarios(), "a .toml file or ")
         path = scenario_folder() / f"{name_or_path}.toml"

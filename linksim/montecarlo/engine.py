@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
+from linksim.files import as_path
+from linksim.link.receiver import is_outdated
 from linksim.link.scenario import Scenario, load_scenario
 from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.jobs import run_job
@@ -36,6 +39,7 @@ def simulate(
     fresh: bool = False,
     xla: str = "auto",
     reference: str | None = None,
+    everything: bool = False,
     workers: int | None = None,
     ray_address: str | None = None,
     on_progress: Callable[..., None] | None = None,
@@ -57,6 +61,7 @@ def simulate(
         fresh: set an existing file aside instead of resuming it.
         xla: "auto", "on" or "off".
         reference: name of the detector that gaps are measured against.
+        everything: whether the result also has the other detectors that `store_path` holds.
         workers: number of processes that compute batches, on Ray; counts do not depend on
             it. None computes in this process, or, with `ray_address`, on all CPUs (all
             GPUs, if there are any) of the cluster.
@@ -81,9 +86,12 @@ def simulate(
     """
     started = time.perf_counter()
     chosen = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-    if isinstance(detectors, str):
-        raise InvalidInput(f"detectors: got {detectors!r}, expected a list of names or layers")
-    detectors = list(chosen.run.detectors if detectors is None else detectors)
+    detectors = _listed(chosen.run.detectors if detectors is None else detectors)
+    if store_path is not None:
+        store_path = as_path("store_path", store_path)
+    for name, function in (("on_progress", on_progress), ("on_point", on_point)):
+        if function is not None and not callable(function):
+            raise InvalidInput(f"{name}: got {function!r}, expected a function")
     points = run_points(chosen, snr_db)
     rule = _stop_rule(chosen.run, target_block_errors, max_blocks, relative_width)
     check_int("seed", seed, minimum=0)
@@ -102,13 +110,18 @@ def simulate(
     else:
         executor = InPlace(lambda job: run_job(simulator, seed, job))
     with contextlib.closing(executor), _store(simulator, seed, store_path, fresh) as store:
+        earlier = {}
+        if everything:
+            earlier = store.earlier(functools.partial(is_outdated, chosen))
+        keys = {name: name for name in simulator.receivers} | earlier
 
         def results(complete: bool = True) -> dict[str, Any]:
+            made = provenance(simulator, seed, started, complete, executor.workers)
             return {
                 "scenario": chosen.to_dict(),
-                "provenance": provenance(simulator, seed, started, complete, executor.workers),
-                "records": _records(store, simulator),
-                "gaps": _gaps(store, simulator, reference),
+                "provenance": {**made, "earlier": earlier},
+                "records": _records(store, keys, simulator),
+                "gaps": _gaps(store, keys, simulator, reference),
             }
 
         schedule = Schedule(
@@ -129,6 +142,15 @@ def simulate(
         return results()
 
 
+def _listed(detectors):
+    if not isinstance(detectors, (str, bytes, Mapping)):
+        try:
+            return list(detectors)
+        except TypeError:  # a layer alone, for instance
+            pass
+    raise InvalidInput(f"detectors: got {detectors!r}, expected a list of names or layers")
+
+
 def run_points(
     scenario: Scenario, snr_db: float | Sequence[float] | None
 ) -> tuple[float, ...]:
@@ -140,14 +162,14 @@ def run_points(
     if snr_db is None:
         return scenario.snr.points
     try:
-        points = sorted({float(p) for p in np.atleast_1d(snr_db)})
+        points = np.atleast_1d(snr_db).ravel().tolist()
     except (TypeError, ValueError):
         raise InvalidInput(f"snr_db: got {snr_db!r}, expected numbers in dB") from None
     if not points:
         raise InvalidInput("snr_db: empty, expected at least one point")
     for point in points:
-        check_real("snr_db", point, low=-200, high=200)
-    return tuple(points)
+        check_real("snr_db", point, low=-200, high=200, unit="dB")
+    return tuple(sorted({float(point) for point in points}))
 
 
 def _stop_rule(run, target_block_errors, max_blocks, relative_width):
@@ -187,7 +209,7 @@ def _reference(reference, scenario, names):
         given = scenario.run.reference
         given = parse_receiver(given).text if given else ""
         return given if given in names else names[0]
-    if reference not in names:
+    if not isinstance(reference, str) or reference not in names:
         reference = parse_receiver(reference, "reference").text
     check_choice("reference", reference, names)
     return reference
@@ -200,15 +222,16 @@ def _store(simulator, seed, path, fresh):
         "batch_size": simulator.scenario.run.batch_size,
     }
     keys = {name: receiver.key for name, receiver in simulator.receivers.items()}
-    return CountStore(path, identity, fresh=fresh, keys=keys)
+    drawn = simulator.scenario.drawn()
+    return CountStore(path, identity, fresh=fresh, keys=keys, drawn=drawn)
 
 
-def _records(store, simulator):
+def _records(store, keys, simulator):
     records = []
-    for name in simulator.receivers:
+    for name, key in keys.items():
         curve = []
-        for point in store.points(name):
-            c = store.total(name, point)
+        for point in store.points(key):
+            c = store.total(key, point)
             ber, bler, ser = c.ber_interval(), c.bler_interval(), c.ser_interval()
             curve.append(
                 {
@@ -237,12 +260,14 @@ def _records(store, simulator):
     return records
 
 
-def _gaps(store, simulator, reference):
+def _gaps(store, keys, simulator, reference):
     target = simulator.scenario.run.gap_bler
     failed = {
-        name: {point: store.failed(name, point) for point in store.points(name)}
-        for name in simulator.receivers
+        name: {point: store.failed(key, point) for point in store.points(key)}
+        for name, key in keys.items()
     }
+    if not any(failed.values()):  # it was interrupted before its first batch
+        return []
     return [
         {"detector": name, "reference": reference, "target_bler": target, **gap}
         for name, gap in paired_gaps(failed, reference, target).items()

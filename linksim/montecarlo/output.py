@@ -11,10 +11,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from linksim.errors import check_choice
-from linksim.files import save_json, write_atomically
+from linksim.errors import InvalidInput, check_choice
+from linksim.files import as_path, make_folder, save_json, write_atomically
 from linksim.link.scenario import scenario_from_dict
 from linksim.snr import SNR_DEFINITIONS
+from linksim.tables import check_table
 
 RATES = {"bler": "Block error rate", "ber": "Bit error rate", "ser": "Symbol error rate"}
 
@@ -33,14 +34,18 @@ def write_results(
         rates: the rates to plot, some of "bler", "ber" and "ser".
 
     Raises:
-        InvalidInput: a rate is unknown.
+        InvalidInput: a rate is unknown, or the results are something else.
         ResultFileError: a file cannot be written.
     """
     rates = tuple(rates)
     for rate in rates:
         check_choice("rates", rate, RATES)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_table("results", results)
+    for key, kind in (("scenario", dict), ("records", list), ("gaps", list)):
+        if not isinstance(results.get(key), kind):
+            raise InvalidInput(f"results: got no {key}, expected what `simulate` returned")
+    folder = as_path("folder", folder)
+    make_folder(folder)
     save_json(folder / "results.json", results)
     write_atomically(folder / "results.csv", to_csv(results["records"]))
     for rate in rates:
@@ -126,8 +131,12 @@ def shown_rates(results: dict[str, Any]) -> tuple[str, ...]:
 
     Without a code a block is a packet of symbols, so its error rate says little.
     """
-    uncoded = results["scenario"]["code"]["type"] == "none"
-    return ("ser", "ber") if uncoded else ("bler", "ber")
+    return ("ser", "ber") if is_uncoded(results) else ("bler", "ber")
+
+
+def is_uncoded(results: dict[str, Any]) -> bool:
+    """Whether a run has no code."""
+    return results["scenario"]["code"]["type"] == "none"
 
 
 def gap_table(results: dict[str, Any]) -> Table | None:
@@ -136,20 +145,23 @@ def gap_table(results: dict[str, Any]) -> Table | None:
     if not gaps:
         return None
     table = Table(
-        title=f"SNR needed beyond {gaps[0]['reference']} at BLER "
-        f"{gaps[0]['target_bler']:g} (negative is better)",
+        # As a text without markup, like all names of receivers here
+        title=Text(
+            f"SNR needed beyond {gaps[0]['reference']} at BLER "
+            f"{gaps[0]['target_bler']:g} (negative is better)"
+        ),
         title_justify="left",
     )
     for column in ("detector", "gap (dB)", "95 % interval"):
         table.add_column(column, justify="left" if column == "detector" else "right")
     for gap in gaps:
         if gap["gap_db"] is None:
-            table.add_row(gap["detector"], "no crossing", "")
+            table.add_row(Text(gap["detector"]), "no crossing", "")
             continue
         bounds = "open"
         if gap["gap_db_low"] is not None:
             bounds = f"{gap['gap_db_low']:+.2f}..{gap['gap_db_high']:+.2f}"
-        table.add_row(gap["detector"], f"{gap['gap_db']:+.2f}", bounds)
+        table.add_row(Text(gap["detector"]), f"{gap['gap_db']:+.2f}", bounds)
     return table
 
 
@@ -157,7 +169,7 @@ def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
     """Write a PNG file with the curves of one rate and their intervals, on a log axis."""
     from matplotlib.ticker import MaxNLocator
 
-    from linksim.figures import new_figure, save_figure
+    from linksim.figures import literal, new_figure, ordered_legend, save_figure
 
     scenario, records = results["scenario"], results["records"]
     figure, axes = new_figure(8.0, 5.6)
@@ -175,7 +187,7 @@ def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
             snr,
             value,
             yerr=[below, above],
-            label=name,
+            label=literal(name),
             capsize=2.5,
             linewidth=1.4,
             markersize=5,
@@ -188,9 +200,10 @@ def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
     axes.set_xlabel(SNR_DEFINITIONS[scenario["snr"]["definition"]].label)
     axes.set_ylabel(RATES[rate])
     # Centred on the whole figure: beside a long legend the axes are too narrow for it
-    figure.suptitle(scenario_from_dict(scenario).description, fontsize=11)
+    figure.suptitle(literal(scenario_from_dict(scenario).description), fontsize=11)
     if axes.containers:  # there is a point above zero
-        figure.legend(loc="outside right center", fontsize=9, frameon=False)
+        legend = ordered_legend(axes)
+        figure.legend(*legend, loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)
 
 
@@ -217,17 +230,25 @@ _COLOURS = (
     "#e69f00",
     "#000000",
     "#8c564b",
+    "#7b3fb5",
+    "#8f9a1c",
 )
-_MARKERS = "osD^vP*X<>"
+_MARKERS = "osD^vP*X<"
 _LINES = ("-", "--", ":", "-.")
 
 
 def curve_style(index: int) -> dict[str, str]:
-    """The "color", "marker" and "linestyle" of curve number `index`, as Matplotlib's."""
-    # They repeat after different numbers of curves, so curves that share one of them
-    # differ in another, also in print without colours
+    """The look of curve number `index`, as Matplotlib's keywords: "color", "marker",
+    "markerfacecolor" and "linestyle".
+
+    Curves that share a colour differ in marker and line, and those after the first ten have
+    hollow markers.
+    """
+    # Colours and markers repeat after different numbers of curves
+    turn, colour = index // len(_COLOURS), _COLOURS[index % len(_COLOURS)]
     return {
-        "color": _COLOURS[index % len(_COLOURS)],
+        "color": colour,
         "marker": _MARKERS[index % len(_MARKERS)],
-        "linestyle": _LINES[index // len(_COLOURS) % len(_LINES)],
+        "markerfacecolor": "white" if turn % 2 else colour,
+        "linestyle": _LINES[turn % len(_LINES)],
     }

@@ -1,10 +1,12 @@
 """Make one block of a run again, with everything that happened to it."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 
 from linksim.errors import InvalidInput, ResultFileError, check_int, check_real
+from linksim.files import make_folder, write_atomically
 from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.store import read_counts
 
@@ -132,8 +134,13 @@ def _compare(stored, errors, batch, index, path):
 
 
 def save_replay(arrays, path):
-    """Write the arrays of `replay_block` to a compressed `.npz`."""
+    """Write the arrays of `replay_block` to a compressed `.npz`, in one step.
+
+    Raises:
+        ResultFileError: the file cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    make_folder(path.parent)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())

@@ -1,6 +1,7 @@
 """Raw counts on disk: one JSON line per batch of a point, only ever appended.
 
-The first line says which draws the counts belong to. Each line is written by one `write`
+The first line says which draws the counts belong to; files of earlier versions have only a
+fingerprint of them. Each line is written by one `write`
 call and flushed to disk, so a kill leaves at most an incomplete last line, which the next
 start drops. Nothing in the file is ever rewritten. Each line ends with a checksum of
 itself, so that a number that was changed on disk is noticed.
@@ -8,6 +9,7 @@ itself, so that a number that was changed on disk is noticed.
 
 import json
 import os
+import re
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from linksim.errors import ResultFileError
-from linksim.files import set_aside
+from linksim.files import differences, make_folder, set_aside
+from linksim.locks import FileLock
 from linksim.montecarlo.statistics import Counts
+from linksim.notices import announce
 
 FORMAT = "linksim-counts-1"
 _FIELDS = tuple(vars(Counts()))
@@ -37,55 +41,47 @@ class CountStore:
             in memory only.
         identity: dictionary that says which draws these are (fingerprint, seed,
             batch size); an existing file must carry the same.
+        drawn: what the fingerprint is of, for the message that says what differs.
         fresh: set an existing file aside, under a new name, and start anew.
         keys: {detector: its name in the file}, for detectors whose results depend on more
             than their name, such as trained weights.
 
     Raises:
-        ResultFileError: the file is corrupted, or belongs to other draws. It is
-            left as it is.
+        ResultFileError: the file is corrupted, belongs to other draws, is being written to
+            by another process, or cannot be written. It is left as it is.
     """
 
-    def __init__(self, path, identity, fresh=False, keys=None):
+    def __init__(self, path, identity, fresh=False, keys=None, drawn=None):
         self._path = None if path is None else Path(path)
         self._identity = {"format": FORMAT, **identity}
-        self._names = {key: name for name, key in (keys or {}).items()}
-        self._keys = keys or {}
-        # {detector: {snr_db: {batch: BatchResult}}}
+        # As JSON has it, which knows no tuples
+        self._drawn = json.loads(json.dumps(drawn))
+        self._keys = dict(keys or {})
+        # {detector as the file names it: {snr_db: {batch: BatchResult}}}
         self._results = {}
-        self._totals = {}  # {(detector, snr_db): Counts}
-        self._descriptor = None
+        self._totals = {}  # {(detector as the file names it, snr_db): Counts}
+        self._descriptor = self._lock = None
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if fresh and self._path.exists():
-            set_aside(self._path)
+        make_folder(self._path.parent)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         flags |= getattr(os, "O_BINARY", 0)  # Windows would write other ends of lines
-        self._descriptor = os.open(self._path, flags, 0o644)
+        try:
+            if fresh and self._path.exists():
+                set_aside(self._path)
+            self._descriptor = os.open(self._path, flags, 0o644)
+        except OSError as error:
+            raise ResultFileError(f"{self._path}: cannot write ({error.strerror})") from None
         try:
             # Before reading, since another run's last line may still be growing
-            self._lock()
+            self._lock = FileLock(self._path, self._descriptor)
             if os.fstat(self._descriptor).st_size:
                 self._load()
             if os.fstat(self._descriptor).st_size == 0:
-                self._write(self._identity)
+                self._write({**self._identity, **({"drawn": drawn} if drawn else {})})
         except BaseException:
             self.close()
             raise
-
-    def _lock(self):
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResultFileError(
-                f"{self._path}: another run is writing to this file; wait for it, or "
-                "choose another output folder"
-            ) from None
 
     def _load(self):
         data = self._path.read_bytes()
@@ -100,8 +96,7 @@ class CountStore:
                 else:
                     entry = json.loads(line)
                     for key, snr_db, batch, result in _parse(entry):
-                        detector = self._names.get(key, key)
-                        self._insert(detector, snr_db, batch, result)
+                        self._insert(key, snr_db, batch, result)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ResultFileError(
                     f"{self._path}: line {number} is corrupted ({error}); the file is "
@@ -121,35 +116,45 @@ class CountStore:
                 f"{self._path}: not a result file of linksim (or of another version); "
                 "kept as it is"
             )
-        for key, value in self._identity.items():
-            if entry.get(key) != value:
-                raise ResultFileError(
-                    f"{self._path}: made with {key} = {entry.get(key)!r}, this run has "
-                    f"{value!r}; the file is kept as it is, use --fresh or another "
-                    "output folder"
-                )
+        before = {key: entry.get(key) for key in self._identity}
+        if before != self._identity:
+            now, drawn = dict(self._identity), entry.get("drawn")
+            if isinstance(drawn, dict) and self._drawn and drawn != self._drawn:
+                # These say what the fingerprints only hint at, and hold the batch size
+                before, now = ({**i, **d} for i, d in ((before, drawn), (now, self._drawn)))
+                del before["fingerprint"], now["fingerprint"]
+            raise ResultFileError(
+                f"{self._path}: holds counts of other draws: {differences(before, now)}; the "
+                "file is kept as it is, use --fresh or another output folder"
+            )
 
-    def _insert(self, detector, snr_db, batch, result):
-        point = self._results.setdefault(detector, {}).setdefault(snr_db, {})
+    def _insert(self, key, snr_db, batch, result):
+        point = self._results.setdefault(key, {}).setdefault(snr_db, {})
         if batch in point:
-            raise ValueError(f"batch {batch} of {detector} at {snr_db} dB stands twice")
+            raise ValueError(f"batch {batch} of {key} at {snr_db} dB stands twice")
         point[batch] = result
-        self._totals[detector, snr_db] = self.total(detector, snr_db) + result.counts
+        total = self._totals.get((key, snr_db), Counts())
+        self._totals[key, snr_db] = total + result.counts
+
+    def _key(self, detector):
+        """What the file calls a detector of this run; any other name is its own already."""
+        return self._keys.get(detector, detector)
+
+    def _points(self, detector):
+        return self._results.get(self._key(detector), {})
 
     def append(self, snr_db, batch, results):
         """Add {detector: `BatchResult`} of one batch, all of them or none."""
+        results = {self._key(name): r for name, r in results.items()}
         if self._path is not None:
             packed = {
-                self._keys.get(name, name): [
-                    *r.counts.astuple(),
-                    np.packbits(r.failed).tobytes().hex(),
-                ]
-                for name, r in results.items()
+                key: [*r.counts.astuple(), np.packbits(r.failed).tobytes().hex()]
+                for key, r in results.items()
             }
             entry = [snr_db, batch, packed]
             self._write([*entry, _checksum(entry)])
-        for detector, result in results.items():
-            self._insert(detector, snr_db, batch, result)
+        for key, result in results.items():
+            self._insert(key, snr_db, batch, result)
 
     def _write(self, entry):
         if self._descriptor is None:
@@ -168,26 +173,56 @@ class CountStore:
 
     def get(self, detector, snr_db, batch):
         """The `BatchResult` of one batch, or None."""
-        return self._results.get(detector, {}).get(snr_db, {}).get(batch)
+        return self._points(detector).get(snr_db, {}).get(batch)
 
     def total(self, detector, snr_db):
         """Sum of the `Counts` of all batches."""
-        return self._totals.get((detector, snr_db), Counts())
+        return self._totals.get((self._key(detector), snr_db), Counts())
 
     def failed(self, detector, snr_db):
         """Whether each block failed, bool [blocks], in the order of the draws."""
-        results = self._results.get(detector, {}).get(snr_db, {})
+        results = self._points(detector).get(snr_db, {})
         return np.concatenate([results[b].failed for b in sorted(results)])
 
     def points(self, detector):
         """SNR points in dB that hold counts, ascending."""
-        return sorted(p for p, b in self._results.get(detector, {}).items() if b)
+        return sorted(p for p, b in self._points(detector).items() if b)
+
+    def earlier(self, is_outdated=lambda name, key: False):
+        """Detectors that have counts and are not of this run, in the order of the file.
+
+        Where the weights of a detector changed, the latest ones count; and a detector of
+        this run is never among them.
+
+        Args:
+            is_outdated: called with a detector and what it is called in the file. Where it
+                is true, the name stands for another detector today; the counts are left
+                out, and a line says so.
+
+        Returns:
+            {detector: what it is called in the file}; the other methods take the latter.
+        """
+        current, outdated = {}, {}
+        for key in self._results:
+            name = re.sub("@[0-9a-f]{12}$", "", key)
+            if name not in self._keys:
+                (outdated if is_outdated(name, key) else current)[name] = key
+        names = [name for name in outdated if name not in current]
+        if names:
+            announce(
+                f"{self._path} has counts of earlier versions of {', '.join(names)}, which are "
+                "left out; run these detectors again to have them"
+            )
+        return current
 
     def close(self):
         """Close the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def __enter__(self):
         return self

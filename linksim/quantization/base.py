@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import json
 import math
+import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -22,11 +23,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import Tensor, concrete
+from linksim.backend import Float32Layer, Tensor, check_floatx, concrete
 from linksim.constellation import pam_num_bits
 from linksim.eqnet.codebook import ScalarCodebook
 from linksim.errors import InvalidInput, ResultFileError, check_int
-from linksim.files import load_arrays, save_arrays
+from linksim.files import as_path, load_arrays, save_arrays
 
 FILE_FORMAT = "linksim-quantizer-1"
 
@@ -50,7 +51,7 @@ def register(cls: _Class) -> _Class:
     return keras.saving.register_keras_serializable("linksim")(cls)
 
 
-class LLRQuantizer(keras.layers.Layer):
+class LLRQuantizer(Float32Layer):
     """Base class of all LLR quantizers.
 
     Args:
@@ -397,7 +398,9 @@ class LLRQuantizer(keras.layers.Layer):
             "config": config,
             "digest": _sha256(name, config, arrays).hexdigest(),
         }
-        save_arrays(path, {f"weight_{i}": a for i, a in enumerate(arrays)}, header)
+        save_arrays(
+            as_path("path", path), {f"weight_{i}": a for i, a in enumerate(arrays)}, header
+        )
 
     # --- checks ---------------------------------------------------------------
 
@@ -415,6 +418,7 @@ class LLRQuantizer(keras.layers.Layer):
             raise self._error(name, "NaN or inf", "finite numbers")
 
     def _check_llr_spec(self, llrs):
+        check_floatx(type(self).__name__)
         dtype = keras.backend.standardize_dtype(llrs.dtype)
         if dtype != "float32":
             raise self._error("llrs", f"dtype {dtype}", "float32")
@@ -466,7 +470,7 @@ class LLRQuantizer(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("linksim")
-class Unquantized(keras.layers.Layer):
+class Unquantized(Float32Layer):
     """The transform of a quantizer and its inverse, without quantization in between.
 
     It is called with LLRs, as the quantizer is.
@@ -506,8 +510,8 @@ def load_quantizer_file(path: str | Path) -> LLRQuantizer:
         InvalidInput: there is no such file.
         ResultFileError: the file is damaged, edited, or something else.
     """
-    path = Path(path)
-    if not path.is_file():
+    path = as_path("path", path)
+    if not os.path.isfile(path):
         raise InvalidInput(f"path: got {str(path)!r}, expected a file; there is none")
     try:
         named, header, _ = load_arrays(path)

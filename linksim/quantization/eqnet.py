@@ -12,7 +12,9 @@ from linksim.eqnet.autoencoder import (
     BranchedDecoder,
     LatentEncoder,
     default_latent_dim,
+    size_or,
 )
+from linksim.errors import check_int
 from linksim.quantization.base import LLRQuantizer, register
 
 
@@ -69,15 +71,12 @@ class EQNetQuantizer(LLRQuantizer):
         width: int | None = None,
         **kwargs: Any,
     ):
-        self._latent_dim = latent_dim or default_latent_dim(self._coded_streams(num_streams))
+        check_int("num_streams", num_streams)
+        streams = self._coded_streams(int(num_streams))
+        self._latent_dim = size_or("latent_dim", latent_dim, default_latent_dim(streams))
         self._width = width
         super().__init__(num_streams, num_bits_per_symbol, bits=bits, **kwargs)
-        sizes = (
-            self._coded_streams(num_streams),
-            num_bits_per_symbol,
-            self._latent_dim,
-            width,
-        )
+        sizes = (streams, self.num_bits_per_symbol, self._latent_dim, width)
         self.encoder = LatentEncoder(*sizes)
         self.decoder = BranchedDecoder(*sizes)
         self.encoder.build()

@@ -7,6 +7,7 @@ from typing import Any
 
 from linksim.factories import Entry, Registry, check_options
 from linksim.models import assign_weights, codebook_of, find_pretrained, read_weights
+from linksim.tables import plain
 
 QUANTIZERS = Registry(
     "quantizer",
@@ -101,7 +102,7 @@ def create_quantizer(
     """
     entry = QUANTIZERS.entry(name)
     model = None
-    if pretrained:
+    if pretrained is not None and pretrained is not False:
         model = find_pretrained(name, num_streams, num_bits_per_symbol, pretrained)
     return make_quantizer(entry, num_streams, num_bits_per_symbol, bits, options, model)
 
@@ -125,7 +126,7 @@ def make_quantizer(
         InvalidInput: an unknown option, or no codebook of that many bits.
     """
     trained = {} if model is None else model[1]["options"]
-    options = {**entry.options, **trained, **(options or {})}
+    options = {**entry.options, **trained, **plain(dict(options or {}))}
     if bits is not None:
         options["bits"] = bits
     cls = entry.load()

@@ -116,13 +116,18 @@ def measured_costs(run: ReportRun, repeats: int = 0) -> dict[str, dict[str, Any]
     from linksim.link.costs import detector_costs
     from linksim.link.receiver import create_receiver
 
-    known = run.results["provenance"].get("weights", {})
+    made = run.results["provenance"]
+    known, earlier = made.get("weights", {}), made.get("earlier", {})
     names = []
     for name in run.detectors:
         try:
-            same = create_receiver(name, run.scenario).weights == known.get(name, {})
+            receiver = create_receiver(name, run.scenario)
         except InvalidInput:
-            same = False
+            continue
+        if name in earlier:
+            same = receiver.key == earlier[name]
+        else:
+            same = receiver.weights == known.get(name, {})
         if same:
             names.append(name)
     inputs = _vectors(run) if repeats and names else None
@@ -195,6 +200,7 @@ def provenance_rows(run: ReportRun) -> list[tuple[str, str]]:
         ("XLA", made.get("xla")),
         ("Fingerprint of the draws", made.get("fingerprint")),
         ("Weights", ", ".join(sorted(weights))),
+        ("Simulated by earlier commands", ", ".join(made.get("earlier", {}).values())),
         ("Wall time", f"{made['wall_seconds']:,} s" if "wall_seconds" in made else None),
         ("File", str(run.path)),
     ]

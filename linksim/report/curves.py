@@ -13,18 +13,18 @@ from linksim.montecarlo.output import RATES, curve_style, error_bars
 from linksim.report.runs import COUNTS, ReportRun
 from linksim.snr import SNR_DEFINITIONS
 
-# Matplotlib's markers, as `curve_style` gives them: Plotly's name, and a similar character
+# Matplotlib's markers, as `curve_style` gives them: Plotly's name, and similar characters,
+# filled and hollow
 _SYMBOLS = {
-    "o": ("circle", "●"),
-    "s": ("square", "■"),
-    "D": ("diamond", "◆"),
-    "^": ("triangle-up", "▲"),
-    "v": ("triangle-down", "▼"),
-    "P": ("cross", "✚"),
-    "*": ("star", "★"),
-    "X": ("x", "✖"),
-    "<": ("triangle-left", "◀"),
-    ">": ("triangle-right", "▶"),
+    "o": ("circle", "●", "○"),
+    "s": ("square", "■", "□"),
+    "D": ("diamond", "◆", "◇"),
+    "^": ("triangle-up", "▲", "△"),
+    "v": ("triangle-down", "▼", "▽"),
+    "P": ("cross", "✚", "✛"),
+    "*": ("star", "★", "☆"),
+    "X": ("x", "✖", "✕"),
+    "<": ("triangle-left", "◀", "◁"),
 }
 _DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 _RUN_DASHES = (*_DASHES.values(), "longdash", "longdashdot")
@@ -40,13 +40,13 @@ def style_of(runs: Sequence[ReportRun]) -> dict[str, dict[str, str]]:
     styles = {}
     for index, name in enumerate(names):
         style = curve_style(index)
-        symbol, glyph = _SYMBOLS[style["marker"]]
-        dash = _DASHES[style["linestyle"]]
+        symbol, filled, hollow = _SYMBOLS[style["marker"]]
+        is_hollow = style["markerfacecolor"] != style["color"]
         styles[name] = {
             "color": style["color"],
-            "symbol": symbol,
-            "glyph": glyph,
-            "dash": dash,
+            "symbol": f"{symbol}-open" if is_hollow else symbol,
+            "glyph": hollow if is_hollow else filled,
+            "dash": _DASHES[style["linestyle"]],
         }
     return styles
 
@@ -105,14 +105,19 @@ def _x_values(run, records):
     return {key: [axis[r["snr_db"]] for r in records] for key, axis in run.snr_db.items()}
 
 
+def _literal(text):
+    """A user's text for Plotly, which reads HTML in it, and variables after a percent sign."""
+    return html.escape(text).replace("%", "&#37;")
+
+
 def _trace(where, meta, records, kind, style):
     detector, rate = meta["detector"], meta["rate"]
     common = {
-        "name": html.escape(detector),
+        "name": _literal(detector),
         "meta": meta,
         "text": [_hover(r, rate) for r in records],
         # Without Plotly's extra box, which a phone would cut off
-        "hovertemplate": f"<b>{html.escape(detector)}</b>{html.escape(where)}<br>"
+        "hovertemplate": f"<b>{_literal(detector)}</b>{_literal(where)}<br>"
         "%{x:.4~g} dB · %{text}<extra></extra>",
         "hoverlabel": {"bordercolor": style["color"]},
     }

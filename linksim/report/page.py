@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 import linksim
 from linksim.errors import check_choice, check_int
-from linksim.files import write_atomically
+from linksim.files import as_path, make_folder, write_atomically
 from linksim.montecarlo.output import RATES
 from linksim.report import cells, curves
 from linksim.report.runs import ReportRun, read_runs
@@ -44,9 +44,9 @@ def write_report(
         ResultFileError: a result file is unreadable, damaged, edited or something else,
             or the page cannot be written.
     """
-    output = Path(output)
+    output = as_path("output", output)
     text = build_page(read_runs(paths), rate=rate, repeats=repeats)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent)
     write_atomically(output, text)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from linksim.errors import InvalidInput, ResultFileError
-from linksim.files import load_json
+from linksim.files import as_path, load_json
 from linksim.link.scenario import Scenario, scenario_from_dict
 from linksim.montecarlo.output import RATES
 from linksim.montecarlo.statistics import bound_by_blocks
@@ -74,9 +75,16 @@ def read_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
         InvalidInput: there is no path, or a file is given twice.
         ResultFileError: a file is unreadable, damaged, edited or something else.
     """
-    files = [Path(p) / "results.json" if Path(p).is_dir() else Path(p) for p in paths]
-    if not files:
+    try:
+        listed = None if isinstance(paths, (str, bytes)) else list(paths)
+    except TypeError:  # one path, for instance
+        listed = None
+    if listed is None:
+        raise InvalidInput(f"results: got {paths!r}, expected a list of paths")
+    if not listed:
         raise InvalidInput("results: empty, expected at least one results.json or its folder")
+    given = [as_path("results", path) for path in listed]
+    files = [path / "results.json" if os.path.isdir(path) else path for path in given]
     known = set()
     for file in files:
         if file.resolve() in known:

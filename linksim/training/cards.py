@@ -1,5 +1,6 @@
 """Cards for people, and the catalogue of all models: text made from the cards' JSON."""
 
+import re
 from pathlib import Path
 
 from linksim.files import load_json, write_atomically
@@ -105,7 +106,7 @@ def card_text(card):
         compare = "compare the error rates of your link with and without it"
     return f"""# {card["model"]}, {card["configuration"]}
 
-{card["title"].rstrip(".")}.
+{_literal(card["title"].rstrip("."))}.
 
 {_status_text(card)}
 
@@ -119,6 +120,11 @@ def card_text(card):
 
 **Command.** `{training_command(card)}`
 {_OWN_FOLDER if card.get("own_folder") else ""}"""
+
+
+def _literal(text):
+    """A text as Markdown shows it as it is."""
+    return re.sub(r"([\\`*_\[\]<>#~|$])", r"\\\1", text).replace("&", "&amp;")
 
 
 def _status_text(card):

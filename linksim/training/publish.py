@@ -288,7 +288,7 @@ def make_card(recipe, scenario, layer, training):
 
 def plot_curve(history, card, path):
     """Validation loss against steps, as a PNG file."""
-    from linksim.figures import new_figure, save_figure
+    from linksim.figures import literal, new_figure, save_figure
 
     figure, axes = new_figure(6.0, 3.6)
     rows = [r for r in history if r["step"]]
@@ -297,6 +297,6 @@ def plot_curve(history, card, path):
     axes.set_yscale("log")
     axes.set_xlabel(f"Step of {card['batch_size']} channel uses")
     axes.set_ylabel("Loss")
-    axes.set_title(f"{card['model']}, {card['configuration']}", fontsize=10)
+    axes.set_title(literal(f"{card['model']}, {card['configuration']}"), fontsize=10)
     axes.legend(frameon=False)
     save_figure(figure, path)

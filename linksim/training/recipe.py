@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from linksim.errors import InvalidInput, check_choice, check_int, check_real
+from linksim.errors import InvalidInput, check_choice, check_int, check_line, check_real
+from linksim.files import as_path
 from linksim.models import model_folders
 from linksim.tables import dataclass_from_table, read_toml
 
@@ -143,6 +144,7 @@ class Recipe:
     source: str = ""
 
     def __post_init__(self):
+        check_line("title", self.title)
         check_choice("task", self.task, TASKS)
         if (self.task == "codebook") != (self.steps == 0):
             raise InvalidInput(
@@ -203,10 +205,10 @@ def load_recipe(name_or_path):
     Raises:
         InvalidInput: unknown name, unreadable file, unknown or missing key, bad value.
     """
-    path = Path(name_or_path)
+    path = as_path("recipe", name_or_path)
     if path.suffix != ".toml":
         files = [folder / name_or_path / "recipe.toml" for folder in model_folders()]
-        found = [file for file in files if file.exists()]
+        found = [file for file in files if os.path.isfile(file)]
         if not found:
             check_choice("recipe", str(name_or_path), list_recipes(), "a .toml file or ")
         path = found[0]

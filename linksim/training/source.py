@@ -17,6 +17,7 @@ from linksim.channels.random import StreamKey, stream_keys
 from linksim.errors import InvalidInput, check_int, check_real
 from linksim.link.draw import UniformSender, draw, symbols_of_bits
 from linksim.link.fronts import create_front
+from linksim.link.scenario import Scenario, naming_scenario
 from linksim.registry import create_detector
 from linksim.snr import LinkBudget, snr_db_to_no
 
@@ -94,7 +95,8 @@ class VectorSource:
         self.num_streams = system.num_streams
         self.num_rx = system.num_rx
         self.num_bits_per_symbol = system.num_bits_per_symbol
-        self.channel = channel_of(scenario)
+        with naming_scenario(scenario):
+            self.channel = channel_of(scenario)
         self.sender = UniformSender(system.num_streams, system.num_bits_per_symbol)
         self._streams = self._check_streams(streams, streams_step)
         self._snr_db_per_stream = float(snr_db_per_stream)
@@ -312,6 +314,8 @@ def _range(name, value, low, high):
 
 def _check_data(scenario, batch_size, seed, copies, num_channels, streams, rho):
     """Refuse arguments of a `VectorSource` that are wrong or exclude each other."""
+    if not isinstance(scenario, Scenario):
+        raise InvalidInput(f"scenario: got {scenario!r}, expected a Scenario")
     if scenario.ofdm is not None or scenario.snr.definition in ("ebno", "ebno_grid"):
         raise InvalidInput(
             f"scenario: {scenario.name} has an OFDM grid or Eb/N0; training draws "
@@ -326,7 +330,8 @@ def _check_data(scenario, batch_size, seed, copies, num_channels, streams, rho):
             raise InvalidInput(
                 f"{name}: got {value}, expected a divisor of batch_size = {batch_size}"
             )
-    if (streams or num_channels) and (copies > 1 or (streams and num_channels)):
+    chosen = [streams is not None, num_channels > 0, copies > 1]
+    if sum(chosen) > 1:
         raise InvalidInput("data: only one of copies, num_channels and streams can be chosen")
     if num_channels and (rho is not None or scenario.csi.type != "perfect"):
         raise InvalidInput(

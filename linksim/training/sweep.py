@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from linksim.data import model_folder
 from linksim.errors import InvalidInput, WorkerError
+from linksim.files import make_folder
 from linksim.models import add_model_folder, added_model_folders, list_models
 from linksim.registry import DETECTORS
 from linksim.training.recipe import list_recipes, load_recipe
@@ -74,7 +75,7 @@ def train_recipe(recipe, output, *, budget=1.0, publish=False, tensorboard=True,
 
     models = None if isinstance(publish, bool) else publish
     folder = Path(output) / recipe.name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     keras.utils.set_random_seed(recipe.seed)
     if recipe.task == "codebook":
         target = publish_codebook(recipe, *build_layer(recipe), models)
@@ -148,7 +149,7 @@ class SweepPool(Pool):
 
     def __init__(self, recipes, output, workers, address, *, publish=False, **options):
         output = Path(output).resolve()
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
         # Models that the sweep itself publishes are not there yet, or change
         made = {recipe.name for recipe in recipes} if publish else set()
         needed = set().union(*(_needs(recipe) for recipe in recipes)) - made

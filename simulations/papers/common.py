@@ -14,9 +14,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from rich.console import Console
-
 from linksim import files
+from linksim.cli.common import make_console
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.models import list_models
 
@@ -54,10 +53,10 @@ def run_paper(
     add("--fresh", action="store_true", help="set earlier counts aside and start again")
     args = parser.parse_args(argv)
     args.paper = paper
-    args.output.mkdir(parents=True, exist_ok=True)
-    console = Console()
-    console.print(f"trained models: {', '.join(list_models())}", soft_wrap=True)
+    console = make_console()
     try:
+        files.make_folder(args.output)
+        console.print(f"trained models: {', '.join(list_models())}", soft_wrap=True)
         for name in args.only or functions:
             console.print(f"[bold]{name}[/]")
             functions[name](name, args, console)
@@ -84,7 +83,7 @@ def available(detectors, scenario, console):
         try:
             create_receiver(name, scenario)
         except InvalidInput as error:
-            console.print(f"left out: {name}: {error}", soft_wrap=True)
+            console.print(f"left out: {name}: {error}", soft_wrap=True, markup=False)
         else:
             kept.append(name)
     return kept
@@ -179,7 +178,7 @@ def simulate_sweep(name, scenarios, detectors, snr_db, args, console, *, label):
     from linksim.montecarlo.engine import simulate
 
     folder = args.output / name
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     kept = available(detectors, next(iter(scenarios.values())), console)
     records = []
     for value, scenario in scenarios.items():
@@ -205,7 +204,7 @@ def simulate_sweep(name, scenarios, detectors, snr_db, args, console, *, label):
 
 
 def _plot_sweep(data, rate, title, path):
-    from linksim.figures import new_figure, save_figure
+    from linksim.figures import literal, new_figure, ordered_legend, save_figure
     from linksim.montecarlo.output import curve_style
 
     figure, axes = new_figure(7.5, 4.5)
@@ -216,13 +215,16 @@ def _plot_sweep(data, rate, title, path):
         below = [r[rate] - max(r[f"{rate}_low"], r[rate] / 10) for r in rows]
         above = [r[f"{rate}_high"] - r[rate] for r in rows]
         x, y = [r["value"] for r in rows], [r[rate] for r in rows]
-        axes.errorbar(x, y, yerr=[below, above], capsize=2.5, label=name, **curve_style(index))
+        axes.errorbar(
+            x, y, yerr=[below, above], capsize=2.5, label=literal(name), **curve_style(index)
+        )
     axes.set_yscale("log")
     axes.set_xlabel(data["label"])
     axes.set_ylabel({"ser": "Symbol error rate", "bler": "Block error rate"}[rate])
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(literal(title), fontsize=11)
     if axes.containers:
-        figure.legend(loc="outside right center", fontsize=9, frameon=False)
+        legend = ordered_legend(axes)
+        figure.legend(*legend, loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)
 
 
@@ -273,7 +275,7 @@ def gaps_text(folder, figure, target_ser=TARGET_SER, detectors=()):
 def write_claims(text, args, console):
     """Write the text of claims.md into the paper's folder."""
     files.write_atomically(args.output / "claims.md", text)
-    console.print(f"{args.output}/claims.md")
+    console.print(f"{args.output}/claims.md", markup=False)
 
 
 def load_results(folder, figure):

@@ -25,7 +25,7 @@ from common import (
 from pages import full_verdicts
 
 from linksim.data import model_folder
-from linksim.files import save_json, write_atomically
+from linksim.files import make_folder, save_json, write_atomically
 from linksim.link.scenario import load_scenario
 from linksim.models import list_models
 
@@ -167,7 +167,7 @@ def figure3(name, args, console):
 
 def figure10(name, args, console):
     """Simulate the BLER at 14.35 dB against the CSI error (Fig. 10)."""
-    from linksim.figures import new_figure, save_figure
+    from linksim.figures import new_figure, ordered_legend, save_figure
     from linksim.montecarlo.engine import simulate
     from linksim.montecarlo.output import curve_style
 
@@ -192,7 +192,7 @@ def figure10(name, args, console):
         )
         records += [{"csi_error_snr_db": error_db, **r} for r in results["records"]]
     folder = args.output / "fig10"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     data = {"provenance": results["provenance"], "records": records}
     save_json(folder / "results.json", data)
     figure, axes = new_figure(7.0, 4.5)
@@ -207,7 +207,7 @@ def figure10(name, args, console):
     axes.set_yscale("log")
     axes.set_xlabel(r"CSI accuracy, $E\|H\|^2/E\|W\|^2$ (dB)")
     axes.set_ylabel(f"Block error rate at SNR = {FIG10_SNR_DB} dB")
-    axes.legend(frameon=False)
+    axes.legend(*ordered_legend(axes), frameon=False)
     save_figure(figure, folder / "bler.png")
 
 

@@ -232,7 +232,7 @@ def _plot_against(results, curves, snrs, label, path):
         label: of the axis.
         path: of the figure.
     """
-    from linksim.figures import new_figure, save_figure
+    from linksim.figures import new_figure, ordered_legend, save_figure
     from linksim.montecarlo.output import curve_style
 
     records = {(r["detector"], r["snr_db"]): r for r in results["records"]}
@@ -254,7 +254,7 @@ def _plot_against(results, curves, snrs, label, path):
     axes.set_xlabel(label)
     axes.set_ylabel("Symbol error rate")
     if axes.containers:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(*ordered_legend(axes), frameon=False, fontsize=8)
     save_figure(figure, path)
 
 
@@ -310,7 +310,7 @@ def counted(fraction=None, num_layers=4, nt=30, num_rx=60, scaled="units"):
 
 def complexity(name, args, console):
     """Count FLOPs and parameters: complexity.json, and Fig. 10 to 12."""
-    from linksim.figures import new_figure, save_figure
+    from linksim.figures import new_figure, ordered_legend, save_figure
     from linksim.montecarlo.output import curve_style
 
     layers, nt = LAYERS["60x30"], 30
@@ -358,7 +358,7 @@ def complexity(name, args, console):
         axes.set_yscale("log")
         axes.set_xlabel("Users")
         axes.set_ylabel("FLOPs per vector (Table II)")
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(*ordered_legend(axes), frameon=False, fontsize=8)
         save_figure(figure, args.output / file)
 
     depths = (10, 30, 50, 70, 90)
@@ -376,7 +376,7 @@ def complexity(name, args, console):
             axes.plot(depths, values, marker="o", label=title)
         axes.set_xlabel("Layers")
         axes.set_ylabel(label)
-        axes.legend(frameon=False)
+        axes.legend(*ordered_legend(axes), frameon=False)
         save_figure(figure, args.output / file)
     figure, axes = new_figure(6.0, 4.0)
     for key in ("flops", "parameters"):
@@ -384,7 +384,7 @@ def complexity(name, args, console):
         axes.plot(PERCENTS, values, marker="o", label=key)
     axes.set_xlabel("Kept units (%)")
     axes.set_ylabel("Percent of DetNet")
-    axes.legend(frameon=False)
+    axes.legend(*ordered_legend(axes), frameon=False)
     save_figure(figure, args.output / "fig12.png")
 
 

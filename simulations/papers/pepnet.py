@@ -36,9 +36,17 @@ EP4 = "ep(damping=0.5,num_iterations=4)"
 OWN = ["pep", "lord", "pepnet"]
 # {link: (detectors beside ours, reference, SNR in dB)}
 CODED = {
-    "cdl-c-8x4-qam16": (["mmse", "ep", EP10, "kbest", "ml"], "ml", [2, 3, 4, 5, 6, 7, 8, 10]),
-    "rayleigh-4x4-qam16": (["mmse", "ep", EP10, "kbest", "ml"], "ml", [3, 4, 5, 6, 7]),
-    "rayleigh-2x2-qam64": (["mmse", "ep", EP10, "kbest", "ml"], "ml", [11, 12, 13, 14, 15]),
+    "cdl-c-8x4-qam16": (
+        ["mmse", "ep", EP10, "kbest", "ml"],
+        "ml",
+        [2, 3, 4, 5, 6, 7, 8, 10, 12],
+    ),
+    "rayleigh-4x4-qam16": (["mmse", "ep", EP10, "kbest", "ml"], "ml", [3, 4, 5, 6, 7, 8, 9]),
+    "rayleigh-2x2-qam64": (
+        ["mmse", "ep", EP10, "kbest", "ml"],
+        "ml",
+        [11, 12, 13, 14, 15, 16, 17],
+    ),
     "cdl-a-2x2-qam64": (
         ["mmse", "ep", EP10, "kbest", "ml"],
         "ml",

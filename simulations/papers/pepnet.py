@@ -135,10 +135,7 @@ def uncoded(name, args, console):
 
 def ep_sweep(name, args, console):
     """Measure the information of expectation propagation against its settings."""
-    import tensorflow as tf
-
     from linksim.constellation import pam_logits_to_llrs
-    from linksim.detectors.ep import ep_states
     from linksim.detectors.real import complex_to_real_channel
     from linksim.training.losses import mutual_information
 
@@ -150,11 +147,7 @@ def ep_sweep(name, args, console):
         h = h[..., : detector.num_dims]
         m = detector.num_bits_per_symbol
         for damping in DAMPINGS:
-            states = tf.function(
-                lambda *a, d=damping, p=detector.points: [
-                    s.logits for s in ep_states(*a, p, MOST_UPDATES, d)
-                ]
-            )(y, h, no)
+            states = _cavities(detector.points, damping)(y, h, no)
             for method in ("app", "maxlog"):
                 data.setdefault(link, []).extend(
                     {
@@ -168,6 +161,17 @@ def ep_sweep(name, args, console):
                     for updates, logits in enumerate(states)
                 )
     save_json(args.output / "ep_sweep.json", data)
+
+
+def _cavities(points, damping):
+    """A function of a real system: the logits after each number of updates."""
+    from linksim.backend import compiled
+    from linksim.detectors.ep import ep_states
+
+    def cavities(y, h, no):
+        return [s.logits for s in ep_states(y, h, no, points, MOST_UPDATES, damping)]
+
+    return compiled(cavities)
 
 
 def _vectors(scenario, snr_db, seed):

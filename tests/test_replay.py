@@ -46,7 +46,7 @@ def test_the_block_is_that_of_the_run_whatever_its_batches(runs, size, rng):
 
 def test_what_the_run_does_not_have_is_refused(runs):
     for arguments, message in (
-        ({"detector": "ep"}, "got the detector 'ep', expected one that .*: mmse, zf"),
+        ({"detector": "ep"}, "got the detector 'ep@.*', expected one that .*: mmse, zf"),
         ({"snr_db": 5.0}, "got 5 dB, expected a point at which .* has zf: 4"),
         ({"block": 105}, "got block 105, expected less than 105"),
     ):

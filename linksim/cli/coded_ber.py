@@ -222,7 +222,7 @@ def _run(args: argparse.Namespace) -> int:
     if replayed is not None and not counts.exists():
         raise InvalidInput(f"--replay: there is no {counts}, expected the run of the block")
     if args.memory is not None:
-        check_real("--memory", args.memory, low=0.001, high=4096, unit="GiB")
+        check_real("--memory", args.memory, low=0.0001, high=4096, unit="GiB")
     check_folder(folder, "--output")
 
     # After everything that can be refused quickly

@@ -55,10 +55,10 @@ CODED = {
     "cdl-c-16x8-qam16": (["mmse", "ep", EP10, "kbest"], "kbest", [4, 6, 8, 10, 12, 14]),
 }
 UNCODED = {
-    "rayleigh-8x8-qam16": (["mmse", "ep", EP4, "kbest"], EP4, [12, 14, 16, 18, 20, 22, 24]),
-    "small-16x8-qam16": (["mmse", "ep", EP4], EP4, [7, 9, 11]),
-    "small-16x8-qam16-corr-rx": (["mmse", "ep", EP4], EP4, [11, 13, 15, 17]),
-    "massive-64x16-qam16": (["mmse", "ep", EP4], EP4, [7, 9, 11]),
+    "rayleigh-8x8-qam16": (["mmse", "ep", EP4, "kbest"], EP4, [12, 14, 16, 18, 20, 22, 24, 26, 28]),
+    "small-16x8-qam16": (["mmse", "ep", EP4], EP4, [7, 9, 11, 13, 15]),
+    "small-16x8-qam16-corr-rx": (["mmse", "ep", EP4], EP4, [11, 13, 15, 17, 19]),
+    "massive-64x16-qam16": (["mmse", "ep", EP4], EP4, [7, 9, 11, 13]),
     "massive-64x16-qam16-corr-rx": (["mmse", "ep", EP4], EP4, [9, 11, 13]),
     "massive-64x32-qam16-corr-rx": (["mmse", "ep", EP4], EP4, [13, 15, 17]),
     "massive-64x16-qam64-corr-rx": (["mmse", "ep", EP4], EP4, [16, 18, 20]),

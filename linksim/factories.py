@@ -27,7 +27,7 @@ class Entry:
         learned: whether it has weights that are trained.
         own: whether a user registered it, as opposed to linksim itself.
         revision: grows when the results of the name's default options change, so that
-            counts of before are not added to those of now.
+            counts from before the change are not added to those from after it.
     """
 
     name: str

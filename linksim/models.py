@@ -193,7 +193,9 @@ def find_model(
         if path not in cards and fits(path, card):
             raise InvalidInput(f"pretrained: {_where(path, card)}")
     existing = "; ".join(
-        f"{path.split('/')[1]} (num_streams={streams_of(c)}, "
+        f"{path.split('/')[1]} (every system)"
+        if c.get("any_system")
+        else f"{path.split('/')[1]} (num_streams={streams_of(c)}, "
         f"num_bits_per_symbol={c['num_bits_per_symbol']}, num_rx={c['num_rx']})"
         for path, c in cards.items()
     )

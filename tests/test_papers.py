@@ -402,6 +402,14 @@ def test_committed_pages_are_what_the_scripts_write(script, paper):
     assert len(page.splitlines()) <= 30
 
 
+def test_the_committed_page_of_pepnet_is_what_its_script_writes(script):
+    folder = RESULTS / "papers/pepnet"
+    text = script("pepnet").page_text(folder)
+    assert (folder / "README.md").read_text(encoding="utf-8") == text
+    for link in script("pepnet").CODED:
+        assert f"coded/{link}/bler.png" in text
+
+
 def test_the_index_of_the_papers(script, tmp_path):
     pages = script("pages")
     assert pages.PAPERS == PAPERS

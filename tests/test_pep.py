@@ -37,9 +37,9 @@ def _real(y, h, m):
     return y, h[..., : h.shape[-1] // 2] if m == 1 else h
 
 
-def _numpy_ep(y, h, no, points, updates, damping, least=None):
+def _numpy_ep(y, h, no, points, updates, damping):
     """Expectation propagation by the equations of [Cespedes14], one vector, float64."""
-    least = accurate_variance(points) if least is None else least
+    least = accurate_variance(points)
     y, h, points = (np.asarray(x, np.float64) for x in (y, h, points))
     precision_of_y, shift_of_y = h.T @ h / (no / 2), h.T @ y / (no / 2)
     factor = np.full(h.shape[1], 1 / np.mean(points**2))
@@ -84,9 +84,7 @@ def test_expectation_propagation_follows_its_equations(m, streams):
             )
 
 
-def test_ep_with_the_options_of_sionna_keeps_its_llrs():
-    """The equality with Sionna's block is tested in test_sionna; this pins the number of
-    cavities that `num_iterations` means."""
+def test_one_iteration_of_ep_is_lmmse():
     rng = np.random.default_rng(2)
     y, h, no = _system(rng, 5, 4, 2, 4, 0.2)
     args = {"num_streams": 2, "num_bits_per_symbol": 4}
@@ -318,7 +316,7 @@ def test_evidence_of_one_dimension_is_that_of_the_cavity():
     [
         ("pep", "weight", 1.5),
         ("pep", "num_partners", 0),
-        ("pep", "num_iterations", -1),
+        ("pep", "num_updates", -1),
         ("lord", "damping", "a lot"),
         ("pepnet", "width", 0),
         ("pepnet", "pair_width", 2.5),
@@ -327,3 +325,32 @@ def test_evidence_of_one_dimension_is_that_of_the_cavity():
 def test_options_are_checked(name, option, value):
     with pytest.raises(InvalidInput, match=option):
         create_detector(name, num_streams=2, num_bits_per_symbol=4, **{option: value})
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("name", ["ep", "pep", "lord", "pepnet"])
+def test_singular_channels_at_any_noise_give_finite_llrs(name):
+    rng = np.random.default_rng(13)
+    for m, num_rx, streams in ((4, 4, 4), (2, 2, 4), (1, 3, 3)):
+        pretrained = {"pretrained": True} if name == "pepnet" else {}
+        detector = create_detector(
+            name, num_streams=streams, num_bits_per_symbol=m, **pretrained
+        )
+        y, h, _ = _system(rng, 60, num_rx, streams, m, 1e-4)
+        equal, near, rank_one, absent = (h.copy() for _ in range(4))
+        equal[..., 1] = h[..., 0]
+        near[..., 1] = h[..., 0] + 1e-5 * h[..., 1]
+        rank_one[:] = h[:, :, :1] * h[:, :1]
+        absent[..., 0] = 0
+        for no in (1e-12, 1e-9, 1e-6, 1e6):
+            for channel in (h, equal, near, rank_one, absent):
+                llr = run(detector, y, channel, np.full(60, no, np.float32))
+                assert np.all(np.isfinite(llr)), (m, no)
+
+
+def test_what_a_path_left_out_is_never_negative():
+    rng = np.random.default_rng(14)
+    y, h, no = _system(rng, 100, 4, 4, 4, 1e-10)
+    y, h = _real(y, h, 4)
+    state = ep_states(y, h, no, pam_points(4), 1, 0.5)[-1]
+    assert np.min(hypotheses(state, y, h, no, pam_points(4))[1]) >= 0

@@ -30,8 +30,8 @@ def hypotheses(
     A hypothesis fixes one dimension at one level. The other dimensions are decided one
     after the other, the most certain first: each takes the level nearest to its cavity
     given all that is decided so far. That makes N L candidate vectors, whose exact
-    likelihoods are compared, and for each hypothesis the sum over the levels that were not
-    taken, as far as the path saw them.
+    likelihoods are compared. Each decision also gives the probability of the levels that it
+    did not take.
 
     Args:
         state: the approximation of expectation propagation; it says how dimensions
@@ -41,9 +41,9 @@ def hypotheses(
 
     Returns:
         - float32 [B, N, L]: the largest log-likelihood of a candidate that has the level,
-          relative to the best one;
-        - float32 [B, N, L]: the log of what the path of the hypothesis left out, relative
-          to what it took, at least 0.
+          relative to the best one, at least -1e4;
+        - float32 [B, N, L]: the sum, over the decisions of the path, of the log of the
+          probability of all levels over that of the level taken, at least 0.
     """
     n, size = h.shape[-1], len(points)
     levels = ops.convert_to_tensor(points)
@@ -91,7 +91,7 @@ def _paths(
 
     Dimensions are decided in their order. Given a hypothesis about dimension i and the
     decisions before p, the covariance of the rest is S - s_i s_i'/S_ii, where S is given the
-    decisions alone; so one S serves all hypotheses, and the work is that of N^3.
+    decisions alone; so one S serves all hypotheses, and the work grows with N^3 L.
 
     Args:
         covariance: float32 [N, N, B].
@@ -135,7 +135,7 @@ def _paths(
             ops.exp(-0.5 * cavity * ops.maximum((level - x) * (level + x - 2 * centre), 0.0))
             for level in points.tolist()
         )
-        lost = ops.log(excess)
+        lost = ops.log(ops.maximum(excess, 1.0))  # the level taken counts 1, but for rounding
         left_out = left_out + ops.concatenate([lost[:p], none, lost[p + 1 :]], axis=0)
         x = ops.concatenate([x[:p], own, x[p + 1 :]], axis=0)
         taken.append(x)
@@ -154,7 +154,7 @@ class LORDDetector(Detector):
 
     Every level of every real dimension is tried, and each of these hypotheses is followed
     through the other dimensions by successive decisions, as `hypotheses` does. No level
-    lacks a candidate, so LLRs need no clipping, and permuting the streams permutes the
+    lacks a candidate, so every LLR compares two, and permuting the streams permutes the
     result. [Siti06] decides by zero forcing; here, a few steps of expectation propagation
     [Cespedes14] say what to expect of dimensions that are not decided yet. With
     "maxlog" the LLRs compare the best candidates. With "app", the default, the likelihood of
@@ -163,7 +163,7 @@ class LORDDetector(Detector):
     The work grows with N^3 L.
 
     Args:
-        num_iterations: the number of updates of expectation propagation; 0 is LMMSE.
+        num_updates: the number of updates of expectation propagation; 0 is LMMSE.
         damping: weight of the old factors of expectation propagation, in [0, 1].
 
     Raises:
@@ -171,17 +171,17 @@ class LORDDetector(Detector):
     """
 
     def __init__(
-        self, *args: Any, num_iterations: int = 1, damping: float = 0.5, **kwargs: Any
+        self, *args: Any, num_updates: int = 1, damping: float = 0.5, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        check_int("num_iterations", num_iterations, minimum=0)
+        check_int("num_updates", num_updates, minimum=0)
         check_real("damping", damping, low=0, high=1)
-        self.num_iterations = int(num_iterations)
+        self.num_updates = int(num_updates)
         self.damping = float(damping)
 
     def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
         least = accurate_variance(self.points)
-        settings = self.num_iterations, self.damping, least
+        settings = self.num_updates, self.damping, least
         state = ep_states(y, h, no, self.points, *settings)[-1]
         best, left_out = hypotheses(state, y, h, no, self.points)
         return best if self.demapping_method == "maxlog" else best + left_out
@@ -189,6 +189,6 @@ class LORDDetector(Detector):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "num_iterations": self.num_iterations,
+            "num_updates": self.num_updates,
             "damping": self.damping,
         }

@@ -26,7 +26,7 @@ class PairwiseEPDetector(Detector):
     expectation propagation on every kind of channel that results/papers/pepnet shows.
 
     Args:
-        num_iterations: the number of updates of expectation propagation.
+        num_updates: the number of updates of expectation propagation.
         damping: weight of the old factors of expectation propagation, in [0, 1].
         weight: w, in [0, 1].
         num_partners: the number of partners of each real dimension, those that it is most
@@ -39,25 +39,25 @@ class PairwiseEPDetector(Detector):
     def __init__(
         self,
         *args: Any,
-        num_iterations: int = 2,
+        num_updates: int = 2,
         damping: float = 0.5,
         weight: float = 0.5,
         num_partners: int = 15,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        check_int("num_iterations", num_iterations, minimum=0)
+        check_int("num_updates", num_updates, minimum=0)
         check_real("damping", damping, low=0, high=1)
         check_real("weight", weight, low=0, high=1)
         check_int("num_partners", num_partners)
-        self.num_iterations = int(num_iterations)
+        self.num_updates = int(num_updates)
         self.damping = float(damping)
         self.weight = float(weight)
         self.num_partners = int(num_partners)
 
     def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
         least = accurate_variance(self.points)
-        settings = self.num_iterations, self.damping, least
+        settings = self.num_updates, self.damping, least
         state = ep_states(y, h, no, self.points, *settings)[-1]
         if self.num_dims == 1:
             return state.logits
@@ -68,7 +68,7 @@ class PairwiseEPDetector(Detector):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "num_iterations": self.num_iterations,
+            "num_updates": self.num_updates,
             "damping": self.damping,
             "weight": self.weight,
             "num_partners": self.num_partners,

@@ -27,7 +27,7 @@ from linksim.errors import check_int
 # Updates of EP, weight of its old factors, and the state that hypotheses start from. More
 # updates make EP too sure of itself on ill-conditioned channels
 _UPDATES, _DAMPING, _START = 2, 0.5, 1
-# Systems of more real dimensions than this have no hypotheses, whose work grows with N^4,
+# Systems of more real dimensions than this have no hypotheses, whose work grows with N^3 L,
 # and only the strongest pairs
 _MOST_DIMS = 16
 _NUM_PARTNERS = 8
@@ -39,8 +39,9 @@ _FIRST_WEIGHT, _FIRST_PAIR_WEIGHT = 0.5, 0.3
 class Evidence(NamedTuple):
     """What is known of each dimension, and features that say how far to trust it.
 
-    Batches are last. No feature depends on the scale of y, H and N0, on the order of the
-    streams or, but for the bits of a level, on the sizes of the system.
+    Batches are last. Apart from the number of levels and whether there are hypotheses,
+    features do not depend on the sizes of the system, on the scale of y, H and N0, or on the
+    order of the streams.
     """
 
     marginals: Tensor  # log-probabilities by expectation propagation, float32 [N, L, B]
@@ -79,7 +80,8 @@ def evidence(y: Tensor, h: Tensor, no: Tensor, points: np.ndarray) -> Evidence:
     node.append(ops.ones_like(node[0]) * float(has_paths))
     if terms is None:
         corrections = ops.zeros_like(marginals)[:, None]
-        pair = ops.zeros_like(node[0])[None, :, None] * np.ones((_PAIR_FEATURES, 1, 1, 1))
+        none = ops.zeros_like(node[0])[:, None]
+        pair = ops.stack([none] * _PAIR_FEATURES)
     else:
         corrections = terms.correction
         pair = _pair_features(terms, marginals, pairs, node, points)
@@ -225,9 +227,6 @@ class Perceptron(Float32Layer):
             x = ops.matmul(kernel, x) + bias
         return ops.reshape(x, (self.sizes[-1], *shape))
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "sizes": self.sizes}
-
 
 @keras.saving.register_keras_serializable("linksim")
 class PEPNetDetector(Detector):
@@ -243,12 +242,12 @@ class PEPNetDetector(Detector):
     The first is right where cavities are Gaussian, the second where dimensions interfere by
     twos, the third where one vector is much more likely than others. Two small perceptrons
     say how far to trust each: one is shared by all dimensions and weighs the kinds, the
-    other is shared by all pairs and weighs each partner. Their features know neither the
-    sizes of the system nor the scale of y, H and N0, so that one set of weights serves
-    every number of streams and antennas, every modulation and channel. Permuting the
+    other is shared by all pairs and weighs each partner. Their features do not depend on the
+    sizes of the system or the scale of y, H and N0, so that one set of weights serves every
+    number of streams and antennas, every modulation and channel. Permuting the
     streams permutes the result.
 
-    Systems of more than 16 real dimensions have no hypotheses, and only the eight strongest
+    Systems of more than 16 real dimensions, absent streams among them, have no hypotheses, and only the eight strongest
     partners of each dimension, so that the work does not outgrow the matrix inverses.
 
     Args:

@@ -188,7 +188,7 @@ def diagonal(a):
     return ops.diagonal(a, axis1=-2, axis2=-1)
 
 
-def regularized_inverse(gram, load):
+def regularized_inverse(gram, load, ridge=1.2e-7):
     """Inverse of `gram + diag(load)`, which is finite for a singular `gram` too.
 
     A ridge as small as the float32 rounding of the mean diagonal is added for zero and
@@ -197,12 +197,13 @@ def regularized_inverse(gram, load):
     Args:
         gram: float32 [B, N, N], symmetric, positive semidefinite.
         load: a number or float32 that broadcasts to [B, N].
+        ridge: the ridge relative to the mean diagonal.
 
     Returns:
         float32 [B, N, N].
     """
     eye = ops.eye(gram.shape[-1])
-    ridge = 1.2e-7 * ops.mean(diagonal(gram), axis=-1, keepdims=True) + 1e-30
+    ridge = ridge * ops.mean(diagonal(gram), axis=-1, keepdims=True) + 1e-30
     load = ops.broadcast_to(load + ridge, ops.shape(gram)[:-1])
     return ops.inv(gram + load[..., None] * eye)
 

@@ -61,7 +61,7 @@ def _row(name, card, weights):
         system = f"{streams_of(card)} x BPSK"
     system += f", {card['num_rx']} antennas"
     if card.get("any_system"):
-        system = "every one"
+        system = "any"
     steps = "fitted"
     if "steps" in card:
         share = card["steps"] / card["steps_of_recipe"]
@@ -199,7 +199,7 @@ def _training_text(card):
         )
     text = "\n".join(rows)
     return f"""**Training.** It took {duration} for {card["steps"]} of the recipe's {card["steps_of_recipe"]} steps ({100 * budget:.3g} %), each of
-{card["batch_size"]} channel uses; the best weights were those of step {card["best_step"]}. The loss is {terms}.{more}
+{"up to " if card.get("any_system") else ""}{card["batch_size"]} channel uses; the best weights were those of step {card["best_step"]}. The loss is {terms}.{more}
 
 | on held-out draws | value |
 |---|---|

@@ -22,22 +22,7 @@ def source_of(recipe, scenario):
     data = recipe.data
     if recipe.parts:
         return MixtureSource(
-            VectorSource(
-                scenario_from_dict(
-                    {
-                        **scenario.to_dict(),
-                        "name": scenario.name,
-                        "system": part.system,
-                        "channel": part.channel,
-                        "csi": part.csi,
-                    }
-                ),
-                part.snr_db,
-                part.batch_size or data.batch_size,
-                seed=recipe.seed,
-                rho=part.rho or None,
-            )
-            for part in recipe.parts
+            _source_of_part(i, part, recipe, scenario) for i, part in enumerate(recipe.parts)
         )
     return VectorSource(
         scenario,
@@ -52,6 +37,20 @@ def source_of(recipe, scenario):
         snr_db_per_stream=data.snr_db_per_stream,
         rho=data.rho or None,
     )
+
+
+def _source_of_part(number, part, recipe, scenario):
+    tables = {"system": part.system, "channel": part.channel, "csi": part.csi}
+    try:
+        return VectorSource(
+            scenario_from_dict({**scenario.to_dict(), "name": scenario.name, **tables}),
+            part.snr_db,
+            part.batch_size or recipe.data.batch_size,
+            seed=recipe.seed,
+            rho=part.rho or None,
+        )
+    except InvalidInput as error:
+        raise InvalidInput(f"parts[{number}]: {error}") from None
 
 
 class Trainer:

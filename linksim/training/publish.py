@@ -224,7 +224,8 @@ def _detection(detector):
 
 def _storage(recipe, scenario, layer):
     """Whether to store a layer in 8 bits, and what that cost, for its card."""
-    if sum(np.prod(w.shape) for w in trained_weights(layer)) <= _MANY_WEIGHTS:
+    few = sum(np.prod(w.shape) for w in trained_weights(layer)) <= _MANY_WEIGHTS
+    if few or recipe.parts:  # one layer is for one of their systems
         return False, {}
     function = _detection(layer)
     if recipe.task == "autoencoder":

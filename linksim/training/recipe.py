@@ -47,8 +47,9 @@ class Part:
     """One of the kinds of systems that a detector of any size is trained on, in turn.
 
     Attributes:
-        snr_db, batch_size, rho: as in `Data`, in place of those there.
-        system, channel, csi: tables of the scenario of `Data`, in place of those there.
+        snr_db, rho: as in `Data`, whose own are not used.
+        batch_size: 0 takes that of `Data`.
+        system, channel, csi: tables of the scenario; known channels if there is no csi.
     """
 
     snr_db: tuple
@@ -157,11 +158,26 @@ class Recipe:
                 "none for every other task"
             )
         object.__setattr__(self, "parts", tuple(self.parts))
+        if self.parts:
+            self._check_parts()
         check_int("steps", self.steps, minimum=0)
         for key in ("validate_every", "validation_batches"):
             check_int(key, getattr(self, key))
         check_choice("best_by", self.best_by, BEST_BY)
         check_int("seed", self.seed, minimum=0)
+
+    def _check_parts(self):
+        data = self.data
+        if self.validation_batches % len(self.parts):
+            raise InvalidInput(
+                f"validation_batches: got {self.validation_batches}, expected a multiple of "
+                f"the {len(self.parts)} parts"
+            )
+        unused = ("teacher", "num_channels", "streams", "snr_db_per_stream", "rho")
+        given = [key for key in unused if getattr(data, key)]
+        given += ["copies"] * (data.copies > 1) + ["streams_step"] * (data.streams_step > 1)
+        if given:
+            raise InvalidInput(f"data: parts do not go together with {', '.join(given)}")
 
     @property
     def model_name(self):
@@ -188,6 +204,10 @@ def recipe_from_dict(data):
         if table in data:
             data[table] = dataclass_from_table(table, kind, data[table])
     if "parts" in data:
+        if not isinstance(data["parts"], (list, tuple)):
+            raise InvalidInput(
+                f"parts: got {data['parts']!r}, expected a list of tables, [[parts]]"
+            )
         data["parts"] = tuple(dataclass_from_table("parts", Part, p) for p in data["parts"])
     return dataclass_from_table("recipe", Recipe, data)
 
@@ -223,9 +243,7 @@ def load_recipe(name_or_path):
 def recipe_text(recipe):
     """A recipe as TOML, without what has its default; the file's folder gives the name."""
     data = {key: value for key, value in recipe.to_dict().items() if key != "name"}
-    default = Recipe(
-        recipe.name, recipe.title, recipe.task, recipe.data, recipe.steps, parts=recipe.parts
-    )
+    default = Recipe(recipe.name, recipe.title, "detector", recipe.data, 1)
     tables = {k: v for k, v in data.items() if isinstance(v, dict)}
     parts = data.pop("parts")
     defaults = {**default.to_dict(), "data": {}, "steps": None, "title": None, "task": None}

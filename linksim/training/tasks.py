@@ -10,7 +10,7 @@ from keras import ops
 
 from linksim.channels.random import StreamKey
 from linksim.constellation import bit_labels, pam_logits_to_llrs, pam_num_bits, pam_points
-from linksim.detectors.pepnet import Evidence, evidence
+from linksim.detectors.pepnet import Evidence, PEPNetDetector, evidence
 from linksim.detectors.real import (
     complex_to_real_channel,
     matched_filter,
@@ -406,7 +406,7 @@ class DetectorTask(Task):
 
 
 class AnySizeDetectorTask(Task):
-    """Trains a detector whose weights serve systems of every size, on several kinds.
+    """Trains a detector whose weights serve systems of every size, on several kinds in turn.
 
     What does not depend on weights, the evidence of `linksim.detectors.pepnet`, is found
     when a batch is prepared. The loss has one term, the bitwise "cross-entropy".
@@ -420,13 +420,14 @@ class AnySizeDetectorTask(Task):
 
     def __init__(self, detector, weights_of_losses):
         super().__init__(weights_of_losses)
+        if not isinstance(detector, PEPNetDetector):
+            raise InvalidInput(
+                f"task: {type(detector).__name__} has no weights for systems of every size"
+            )
         self.product = detector
 
     def take_data_from(self, source, data):
-        if data.streams or data.copies > 1 or data.num_channels:
-            raise InvalidInput(
-                "data: parts do not go together with streams, copies or num_channels"
-            )
+        """Do nothing: the recipe has checked that data and parts go together."""
 
     def prepare(self, batch):
         m = batch["bits"].shape[-1]
@@ -448,7 +449,7 @@ class AnySizeDetectorTask(Task):
         """LLRs [B, N, n] of the bits of each real dimension."""
         logits = self.product.weigh(Evidence(*(batch[k] for k in Evidence._fields)))
         # Masks instead of indices: Keras forgets the number of levels between batches
-        never = -1e4
+        never = -1e30
         ones = batch["labels"][None, None]  # [1, 1, L, n]
         logits = logits[..., None]
         return ops.logsumexp(logits + never * (1.0 - ones), axis=-2) - ops.logsumexp(

@@ -1,5 +1,6 @@
 """What Sionna's own tests ask of its detectors, asked of ours: the same call, in its places."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -212,6 +213,7 @@ def test_kbest_without_a_bound_on_llrs(system):
 def test_gradients_with_respect_to_y_and_h(rng, name):
     """Against differences, in one random direction and up to the rounding of float32."""
     _, y, h, no = draw_system(rng, 6, M, K, BITS, 0.3)
+    keras.utils.set_random_seed(1)  # of the weights of networks
     detector = make(name)
     dy, dh = (rng.normal(size=(*x.shape, 2)) @ [1, 1j] for x in (y, h))
     weights = rng.normal(size=(6, K, BITS)).astype(np.float32)

@@ -22,8 +22,10 @@ class PairwiseEPDetector(Detector):
     pairs, see `linksim.detectors.pairs`, the result is
     log q_i(x_i) + w sum_j (log p_ij(x_i) - log q_i(x_i)). [Cseke11] and [Opper13] have
     w = 1, which is right where pairs do not depend on each other. On ill-conditioned
-    channels the sum counts the same dependence several times; w = 1/2 was ahead of
-    expectation propagation on every kind of channel that results/papers/pepnet shows.
+    channels the sum counts the same dependence several times. With w = 1/2 the block error
+    rate is ahead of that of expectation propagation on all coded links of
+    results/papers/pepnet, and the information on all but CDL-C with 16 antennas and 8
+    streams.
 
     Args:
         num_updates: the number of updates of expectation propagation.

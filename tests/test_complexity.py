@@ -293,10 +293,12 @@ def test_memory_is_what_a_process_gains():
 
     compiled = traced(function, [2**22])  # rows of 128 MiB
     x = tf.zeros([2**22])
-    start = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
-    compiled(x)
-    gained = resident("VmHWM") - start
+    gained = 0
+    for _ in range(3):  # a system short of memory takes pages back meanwhile
+        start = resident("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")
+        compiled(x)
+        gained = max(gained, resident("VmHWM") - start)
     # An allocator may double what it holds when it grows
     assert 0.6 * peak_memory(compiled) < gained < 2 * peak_memory(compiled)
 

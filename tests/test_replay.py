@@ -102,7 +102,7 @@ def test_memory_and_detectors_do_not_change_what_is_replayed(tmp_path, capsys):
     counted = replay_block(scenario, "zf", 0.0, block, xla="off")
     for more in ([], ["--memory", "1"], ["--detectors", "ml"]):
         assert coded_ber.main([*chosen, *more, "--replay", f"zf:0:{block}"]) == 0
-        arrays = np.load(folder / f"replay-zf-0dB-{block}.npz")
+        arrays = np.load(folder / f"replay-zf-0dB-{block}.npz", allow_pickle=False)
         assert arrays["bit_errors"] > 0
         np.testing.assert_array_equal(arrays["y"], counted["y"])
     capsys.readouterr()

@@ -311,7 +311,7 @@ def test_damaged_and_edited_checkpoints_are_refused(tmp_path):
     # That of another training
     file.write_bytes(whole)
     other = trainer(recipe_from_dict({**RECIPE, "model": {"num_layers": 3}}), tmp_path)
-    with pytest.raises(ResultFileError, match="state.npz: belongs to a training with another"):
+    with pytest.raises(ResultFileError, match="state.npz: belongs to another training"):
         other.run()
 
 

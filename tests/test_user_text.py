@@ -68,8 +68,8 @@ def test_terminal(results, capsys):
     for title in TITLES:
         print_entry(console, title, title)
         assert capsys.readouterr().out == f"{title} {title}\n"
-    view = LiveView(console, [0.0, 8.0])
-    view.batch(0.0, {}, [])
+    view = LiveView(console, [0.0, 8.0], "ser")
+    view.batch(0.0, dict.fromkeys(NAMES), [])
     view.point(results)
     for shown in (*rate_tables(results, "ser", 400), gap_table(results)):
         console.print(shown)

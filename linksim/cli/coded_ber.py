@@ -219,11 +219,11 @@ def _run(args: argparse.Namespace) -> int:
     points = parse_snr(args.snr)
     counts = folder / COUNTS
     replayed = None if args.replay is None else parse_replay(args.replay)
-    if replayed is not None and not counts.exists():
-        raise InvalidInput(f"--replay: there is no {counts}, expected the run of the block")
     if args.memory is not None:
         check_real("--memory", args.memory, low=0.0001, high=4096, unit="GiB")
     check_folder(folder, "--output")
+    if replayed is not None and not counts.exists():
+        raise InvalidInput(f"--replay: there is no {counts}, expected the run of the block")
 
     # After everything that can be refused quickly
     start_keras("linksim.montecarlo.engine", "linksim.report", "linksim.figures")

@@ -200,9 +200,13 @@ def pam_posterior(z, variance, points):
     return logits, mean, ops.sum(pmf * spread, axis=-1)
 
 
+def level_distance(points):
+    """The distance of neighbouring PAM levels, a float."""
+    return 2.0 * float(np.max(points)) / (len(points) - 1)
+
+
 def nearest_pam(z, points):
     """The PAM level nearest to each entry of `z`, as an array of the same shape."""
-    top = float(np.max(points))
-    step = 2.0 * top / (len(points) - 1)
+    top, step = float(np.max(points)), level_distance(points)
     index = ops.clip(ops.round((z + top) / step), 0.0, len(points) - 1.0)
     return step * index - top

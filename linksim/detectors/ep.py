@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from linksim.backend import Tensor
-from linksim.constellation import pam_posterior
+from linksim.constellation import level_distance, pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import (
     MIN_SYMBOL_VARIANCE,
@@ -20,8 +20,8 @@ from linksim.detectors.real import (
 )
 from linksim.errors import check_int, check_real
 
-# Relative to the mean gain: several times the rounding of float32, so that equal columns are
-# no singular matrix
+# Relative to the mean gain: several times the rounding of float32, so that a channel with two
+# equal columns does not give a singular matrix
 _RIDGE = 6e-7
 
 
@@ -33,6 +33,7 @@ class EPState(NamedTuple):
     The cavity of a dimension is its marginal without its own factor.
     """
 
+    gram: Tensor  # H'H, float32 [B, N, N]
     precision: Tensor  # of the factors, float32 [B, N]
     shift: Tensor  # of the factors: precision times mean, float32 [B, N]
     covariance: Tensor  # of the approximation over N0/2, float32 [B, N, N]
@@ -81,9 +82,8 @@ def ep_states(
         cavity_v = ops.clip(cavity_v, MIN_SYMBOL_VARIANCE, 1e6)
         cavity_x = cavity_v * (mean / variance - shift)
         logits, x, v = pam_posterior(cavity_x, cavity_v, points)
-        states.append(
-            EPState(precision, shift, inverse, mean, variance, cavity_x, cavity_v, logits)
-        )
+        approximation = inverse, mean, variance, cavity_x, cavity_v, logits
+        states.append(EPState(gram, precision, shift, *approximation))
         if remaining:
             v = ops.maximum(v, least_variance)
             new_precision = 1.0 / v - 1.0 / cavity_v
@@ -96,15 +96,13 @@ def ep_states(
 
 
 def accurate_variance(points: np.ndarray) -> float:
-    """A `least_variance` that is small beside the distance of the levels, and large enough
-    for cavities to be accurate in float32: their precision is a difference of two numbers
-    that are as large as that of a factor."""
+    """A `least_variance` with which cavities are accurate in float32.
+
+    The precision of a cavity is a difference of two numbers as large as the precision of a
+    factor, so factors must not be too precise. The variance is still small compared with
+    the distance of the levels.
+    """
     return 2.5e-4 * level_distance(points) ** 2
-
-
-def level_distance(points: np.ndarray) -> float:
-    """The distance of neighbouring levels."""
-    return 2.0 * float(np.max(points)) / (len(points) - 1)
 
 
 def _damped(new, old, damping):

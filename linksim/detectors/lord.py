@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from linksim.backend import Tensor
-from linksim.constellation import nearest_pam
+from linksim.constellation import level_distance, nearest_pam
 from linksim.detectors.base import Detector
 from linksim.detectors.ep import EPState, accurate_variance, ep_states
 from linksim.detectors.pairs import batch_first, batch_last
@@ -57,14 +57,14 @@ def hypotheses(
     # Likelihoods relative to those of a reference, whose residual is accurate in float32
     reference = nearest_pam(state.mean, points)
     residual = matvec(ops.swapaxes(h, -1, -2), y - matvec(h, reference))
-    gram = _sorted_matrix(ops.matmul(ops.swapaxes(h, -1, -2), h), order)
+    gram = _sorted_matrix(state.gram, order)
     candidates = ops.reshape(paths, (n, n * size, -1))
     steps = batch_first(candidates) - _sorted(reference, order)[..., None]
     inner = _sorted(residual, order)[..., None] - 0.5 * ops.matmul(gram, steps)
     metrics = ops.sum(steps * inner, axis=1) / (no / 2.0)[:, None]  # [B, N L]
     metrics = metrics - ops.max(metrics, axis=-1, keepdims=True)
     metrics = batch_last(ops.maximum(metrics, _FLOOR))[None]
-    near = 0.5 * (float(np.max(points)) / (size - 1))
+    near = level_distance(points) / 4
     best = [
         ops.max(ops.where(ops.abs(candidates - levels[i]) < near, metrics, _FLOOR), axis=1)
         for i in range(size)
@@ -104,7 +104,7 @@ def _paths(
     """
     n = mean.shape[0]
     levels = ops.convert_to_tensor(points)[None, :, None]
-    variance = ops.stack([covariance[i, i] for i in range(n)])
+    variance = _diagonal(covariance)
     least = _LEAST * variance
     # [dimension, dimension of the hypothesis, its level, B]
     means = (covariance / variance)[:, :, None] * (levels - mean[:, None])
@@ -116,17 +116,10 @@ def _paths(
         # Dimensions p, p + 1, ... given those before; hypotheses about p itself know it,
         # those before p are among the decisions, and those after p are still to be given
         row, rest = covariance[0], covariance[:, 0]
-        later = (
-            row[1:]
-            / ops.maximum(
-                ops.stack([covariance[j, j] for j in range(1, n - p)]), least[p + 1 :]
-            )
-            if p < n - 1
-            else row[1:]
-        )
+        later = row[1:] / ops.maximum(_diagonal(covariance)[1:], least[p + 1 :])
         s_before = ops.maximum(row[:1], least[p])
         s_later = ops.maximum(row[:1] - later * row[1:], least[p])
-        s = ops.concatenate([s_before] * p + [s_before, s_later], axis=0)  # [N, B]
+        s = ops.concatenate([s_before] * (p + 1) + [s_later], axis=0)  # [N, B]
         cavity = ops.maximum(1.0 / s - precision[p], 1e-9 / s)[:, None]
         centre = (means[0] / s[:, None] - shift[p]) / cavity
         x = nearest_pam(centre, points)
@@ -146,6 +139,11 @@ def _paths(
             means = means[1:] + gain[:, :, None] * (x - means[0])
             covariance = covariance[1:, 1:] - rest[1:, None] * (row[1:] / s_before)
     return ops.stack(taken), left_out
+
+
+def _diagonal(matrices):
+    """Diagonals [N, B] of matrices [N, N, B]."""
+    return ops.stack([matrices[i, i] for i in range(matrices.shape[0])])
 
 
 @keras.saving.register_keras_serializable("linksim")
@@ -180,8 +178,7 @@ class LORDDetector(Detector):
         self.damping = float(damping)
 
     def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
-        least = accurate_variance(self.points)
-        settings = self.num_updates, self.damping, least
+        settings = self.num_updates, self.damping, accurate_variance(self.points)
         state = ep_states(y, h, no, self.points, *settings)[-1]
         best, left_out = hypotheses(state, y, h, no, self.points)
         return best if self.demapping_method == "maxlog" else best + left_out

@@ -18,6 +18,7 @@ from keras import ops
 
 from linksim.backend import Tensor
 from linksim.detectors.ep import EPState
+from linksim.detectors.real import diagonal
 
 # Log-probabilities are compared down to here; what is less likely does not matter
 FLOOR = -40.0
@@ -106,7 +107,7 @@ class StrongestPairs:
     def __init__(self, covariance: Tensor, num_partners: int) -> None:
         self.num_dims = covariance.shape[-1]
         self.num_partners = num_partners
-        variance = ops.diagonal(covariance, axis1=1, axis2=2)
+        variance = diagonal(covariance)
         rho2 = ops.square(covariance) / variance[:, :, None] / variance[:, None, :]
         rho2 = rho2 - 2.0 * ops.eye(self.num_dims)
         _, self._index = ops.top_k(rho2, num_partners)  # [B, N, P]

@@ -58,8 +58,7 @@ class PairwiseEPDetector(Detector):
         self.num_partners = int(num_partners)
 
     def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
-        least = accurate_variance(self.points)
-        settings = self.num_updates, self.damping, least
+        settings = self.num_updates, self.damping, accurate_variance(self.points)
         state = ep_states(y, h, no, self.points, *settings)[-1]
         if self.num_dims == 1:
             return state.logits

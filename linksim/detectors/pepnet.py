@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 
 from linksim.backend import Float32Layer, Tensor
-from linksim.constellation import nearest_pam
+from linksim.constellation import level_distance, nearest_pam
 from linksim.detectors.base import Detector
-from linksim.detectors.ep import EPState, accurate_variance, ep_states, level_distance
+from linksim.detectors.ep import EPState, accurate_variance, ep_states
 from linksim.detectors.lord import hypotheses
 from linksim.detectors.pairs import (
     FLOOR,
@@ -22,6 +22,7 @@ from linksim.detectors.pairs import (
     log_probabilities,
     pair_terms,
 )
+from linksim.detectors.real import diagonal
 from linksim.errors import check_int
 
 # Updates of EP, weight of its old factors, and the state that hypotheses start from. More
@@ -61,7 +62,7 @@ def evidence(y: Tensor, h: Tensor, no: Tensor, points: np.ndarray) -> Evidence:
     """
     states = ep_states(y, h, no, points, _UPDATES, _DAMPING, accurate_variance(points))
     state, n = states[-1], h.shape[-1]
-    gains = ops.sum(ops.square(h), axis=1) / (no / 2.0)[:, None]
+    gains = diagonal(state.gram) / (no / 2.0)[:, None]
     marginals = log_probabilities(batch_last(state.logits))
     has_paths = 1 < n <= _MOST_DIMS
     if has_paths:
@@ -77,15 +78,16 @@ def evidence(y: Tensor, h: Tensor, no: Tensor, points: np.ndarray) -> Evidence:
     node = _node_features(
         states, batch_last(gains), (marginals, best, left_out), terms, points
     )
-    node.append(ops.ones_like(node[0]) * float(has_paths))
+    node["has paths"] = ops.ones_like(node["agree"]) * float(has_paths)
     if terms is None:
         corrections = ops.zeros_like(marginals)[:, None]
-        none = ops.zeros_like(node[0])[:, None]
+        none = ops.zeros_like(node["agree"])[:, None]
         pair = ops.stack([none] * _PAIR_FEATURES)
     else:
         corrections = terms.correction
         pair = _pair_features(terms, marginals, pairs, node, points)
-    return Evidence(marginals, best, left_out, corrections, ops.stack(node), pair)
+    node = ops.stack(list(node.values()))
+    return Evidence(marginals, best, left_out, corrections, node, pair)
 
 
 def _node_features(
@@ -94,60 +96,55 @@ def _node_features(
     logs: tuple[Tensor, Tensor, Tensor],
     terms: PairTerms | None,
     points: np.ndarray,
-) -> list[Tensor]:
-    """Features of each dimension, [N, B] each."""
-    size, distance = len(points), level_distance(points)
+) -> dict[str, Tensor]:
+    """Features of each dimension, {name: [N, B]}, in the order of the weights."""
+    state, distance = states[-1], level_distance(points)
     marginals, best, left_out = logs
     soft = log_probabilities(best + left_out)
-    entropies = [_entropy(x) for x in (marginals, best, soft)]
-    apart = ops.log(1.0 + _divergence(soft, marginals))
-    back = ops.log(1.0 + _divergence(marginals, soft))
     cavity_v, variance, precision, centre = (
         batch_last(x)
         for x in (
-            states[-1].cavity_variance,
-            states[-1].variance,
-            states[-1].precision,
-            states[-1].cavity_mean,
+            state.cavity_variance,
+            state.variance,
+            state.precision,
+            state.cavity_mean,
         )
     )
-    # How much a dimension's variance grows because the others are unknown
-    linear = states[0]
-    inflation = variance * (gains + precision)
-    at_first = batch_last(linear.variance) * (gains + batch_last(linear.precision))
-    agree = ops.argmax(marginals, axis=1) == ops.argmax(best, axis=1)
-    agree = ops.cast(agree, "float32")
+    first_variance, first_precision = (
+        batch_last(x) for x in (states[0].variance, states[0].precision)
+    )
     off_level = ops.abs(centre - nearest_pam(centre, points)) / distance
     none = ops.zeros_like(variance)
+    rho2 = none[:, None] if terms is None else terms.rho2
+    information = none[:, None] if terms is None else terms.information
+    features = {
+        "entropy of marginals": _entropy(marginals),
+        "entropy of best": _entropy(best),
+        "entropy of soft": _entropy(soft),
+        "from marginals": ops.log(1.0 + _divergence(soft, marginals)),
+        "from soft": ops.log(1.0 + _divergence(marginals, soft)),
+        "cavity variance": _log(cavity_v / distance**2),
+        "variance": _log(variance / distance**2),
+        # How much a dimension's variance grows because the others are unknown
+        "inflation": _log(variance * (gains + precision)),
+        "inflation at first": _log(first_variance * (gains + first_precision)),
+        "largest rho2": ops.max(rho2, axis=1),
+        "sum of rho2": ops.log(1.0 + ops.sum(rho2, axis=1)),
+        "information": ops.log(1.0 + ops.sum(information, axis=1)),
+        "off level": ops.clip(off_level, 0.0, 3.0),
+        "agree": ops.cast(
+            ops.argmax(marginals, axis=1) == ops.argmax(best, axis=1), "float32"
+        ),
+    }
     # Streams whose channel is zero are not there, and do not count in the means
     present = ops.cast(gains > 0, "float32")
     present = present / ops.maximum(ops.sum(present, axis=0, keepdims=True), 1.0)
-
-    def mean(feature):
-        return none + ops.sum(present * feature, axis=0, keepdims=True)
-
-    rho2 = none[:, None] if terms is None else terms.rho2
-    information = none[:, None] if terms is None else terms.information
-    return [
-        *entropies,
-        apart,
-        back,
-        _log(cavity_v / distance**2),
-        _log(variance / distance**2),
-        _log(inflation),
-        _log(at_first),
-        ops.max(rho2, axis=1),
-        ops.log(1.0 + ops.sum(rho2, axis=1)),
-        ops.log(1.0 + ops.sum(information, axis=1)),
-        ops.clip(off_level, 0.0, 3.0),
-        agree,
-        mean(agree),
-        mean(apart),
-        mean(entropies[2]),
-        mean(entropies[0]),
-        -_log(gains * distance**2),
-        none + np.float32(np.log2(size) / 4),
-    ]
+    for name in ("agree", "from marginals", "entropy of soft", "entropy of marginals"):
+        mean = ops.sum(present * features[name], axis=0, keepdims=True)
+        features[f"mean of {name}"] = none + mean
+    features["gain"] = -_log(gains * distance**2)
+    features["bits"] = none + np.float32(np.log2(len(points)) / 4)
+    return features
 
 
 def _pair_features(terms, marginals, pairs, node, points):
@@ -157,6 +154,7 @@ def _pair_features(terms, marginals, pairs, node, points):
     gained = ops.sum(terms.marginal * terms.correction, axis=2)
     lost = -ops.sum(ops.exp(own) * terms.correction, axis=2)
     entropy = -ops.sum(terms.marginal * marginal, axis=2) / np.float32(np.log(len(points)))
+    of_partner = ("entropy of marginals", "entropy of soft", "cavity variance", "agree")
     return ops.stack(
         [
             terms.rho2,
@@ -165,8 +163,7 @@ def _pair_features(terms, marginals, pairs, node, points):
             ops.log(1.0 + ops.maximum(gained, 0.0)),
             ops.log(1.0 + ops.maximum(lost, 0.0)),
             entropy,
-            # Entropies, cavity variance and agreement of the partner
-            *(pairs.partners(node[i]) for i in (0, 2, 5, 13)),
+            *(pairs.partners(node[name]) for name in of_partner),
         ]
     )
 
@@ -193,7 +190,9 @@ class Perceptron(Float32Layer):
         sizes: numbers of inputs, of units of each hidden layer, and of outputs.
 
     Call arguments:
-        x: float32 [inputs, ...].
+        parts: float32 [inputs, ...], which may come in parts that together are the inputs.
+            The further axes of the parts are broadcast after the first layer, so that its
+            products with a feature that many pairs share are made once.
 
     Returns:
         float32 [outputs, ...].
@@ -217,14 +216,19 @@ class Perceptron(Float32Layer):
             self._layers_of_weights.append((kernel, bias))
         super().build(input_shape)
 
-    def call(self, x: Tensor) -> Tensor:
+    def call(self, *parts: Tensor) -> Tensor:
         """Apply the layers."""
+        (kernel, bias), *others = self._layers_of_weights
+        x, start = 0.0, 0
+        for part in parts:
+            columns = kernel[:, start : start + part.shape[0]]
+            start += part.shape[0]
+            products = ops.matmul(columns, ops.reshape(part, (part.shape[0], -1)))
+            x = x + ops.reshape(products, (self.sizes[1], *ops.shape(part)[1:]))
         shape = ops.shape(x)[1:]
-        x = ops.reshape(x, (self.sizes[0], -1))
-        for i, (kernel, bias) in enumerate(self._layers_of_weights):
-            if i:
-                x = ops.relu(x)
-            x = ops.matmul(kernel, x) + bias
+        x = ops.reshape(x, (self.sizes[1], -1)) + bias
+        for kernel, bias in others:
+            x = ops.matmul(kernel, ops.relu(x)) + bias
         return ops.reshape(x, (self.sizes[-1], *shape))
 
 
@@ -239,16 +243,17 @@ class PEPNetDetector(Detector):
     - the log-likelihood of the best of N L candidate vectors that have the level, and what
       the path to it left out, see `linksim.detectors.lord.hypotheses`.
 
-    The first is right where cavities are Gaussian, the second where dimensions interfere by
-    twos, the third where one vector is much more likely than others. Two small perceptrons
+    The first is right where cavities are Gaussian, the second where dimensions interfere in
+    pairs, the third where one vector is much more likely than others. Two small perceptrons
     say how far to trust each: one is shared by all dimensions and weighs the kinds, the
     other is shared by all pairs and weighs each partner. Their features do not depend on the
     sizes of the system or the scale of y, H and N0, so that one set of weights serves every
-    number of streams and antennas, every modulation and channel. Permuting the
-    streams permutes the result.
+    number of streams and antennas, every modulation and every channel. Permuting the streams
+    permutes the result.
 
-    Systems of more than 16 real dimensions, absent streams among them, have no hypotheses, and only the eight strongest
-    partners of each dimension, so that the work does not outgrow the matrix inverses.
+    A system of more than 16 real dimensions, counting absent streams, has no hypotheses, and
+    each of its dimensions only the eight strongest partners. Otherwise the work would outgrow
+    that of the matrix inverses.
 
     Args:
         width: units of the hidden layers of the perceptron of dimensions.
@@ -288,9 +293,7 @@ class PEPNetDetector(Detector):
             PAM logits float32 [B, N, L].
         """
         kinds = _positive(self.kinds(found.node_features), _FIRST_WEIGHT)
-        pair_shape = ops.shape(found.pair_features)[1:]
-        node = ops.broadcast_to(found.node_features[:, :, None], (_NODE_FEATURES, *pair_shape))
-        weights = self.pairs(ops.concatenate([node, found.pair_features], axis=0))[0]
+        weights = self.pairs(found.node_features[:, :, None], found.pair_features)[0]
         weights = _positive(weights, _FIRST_PAIR_WEIGHT)
         logits = (
             kinds[0][:, None] * found.marginals

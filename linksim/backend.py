@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,6 +22,11 @@ def concrete(x: Tensor) -> np.ndarray | None:
         return np.asarray(ops.convert_to_numpy(x))
     except Exception:  # the type that a symbolic tensor raises depends on the backend
         return None
+
+
+def num_weights(weights: Iterable[Any]) -> int:
+    """How many numbers the weights of a layer hold."""
+    return sum(math.prod(w.shape) for w in weights)
 
 
 def compiled(

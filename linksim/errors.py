@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import numbers
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 
@@ -73,6 +74,23 @@ def check_int(name: str, value: Any, minimum: int = 1, maximum: int | None = Non
         raise InvalidInput(f"{name}: got {value!r}, expected an integer{bounds}")
 
 
+def as_list(name: str, value: Any, of: str) -> list[Any]:
+    """The items of a value that may be any iterable, but no text and no dictionary.
+
+    Args:
+        name: the argument that the error names.
+        value: the value.
+        of: what the items should be, in the plural.
+
+    Raises:
+        InvalidInput: it is a text, a dictionary, or one item alone.
+    """
+    if not isinstance(value, (str, bytes, Mapping)):
+        with contextlib.suppress(TypeError):  # one item alone
+            return list(value)
+    raise InvalidInput(f"{name}: got {value!r}, expected a list of {of}")
+
+
 def check_list(name: str, value: Any, of: str) -> None:
     """Raise `InvalidInput` unless `value` is a list or tuple; the message says `of` what."""
     if not isinstance(value, (list, tuple)):
@@ -82,11 +100,11 @@ def check_list(name: str, value: Any, of: str) -> None:
 def check_line(name: str, value: Any) -> None:
     """Raise `InvalidInput` unless `value` is a text of one line that can be shown as it is.
 
-    Control characters would steer a terminal, and half characters, which names of files
+    Control characters would steer a terminal, and lone surrogates, which names of files
     can hold, cannot be written as UTF-8.
     """
     if not isinstance(value, str):
-        raise InvalidInput(f"{name}: got {value!r}, expected a text")
+        raise InvalidInput(f"{name}: got {value!r}, expected a string")
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
         raise InvalidInput(
             f"{name}: got {value!r}, expected one line without control characters"
@@ -114,7 +132,7 @@ def check_real(
     """Raise `InvalidInput` unless `value` is a finite number in `[low, high]`.
 
     `open_low` excludes `low` itself. The message names the `unit` of the number, such as
-    "ns", for who took another.
+    "ns", for whoever used another one.
     """
     ok = isinstance(value, numbers.Real) and not isinstance(value, bool)
     try:

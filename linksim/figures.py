@@ -153,12 +153,8 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, float, float, 
 
 def _move(label, place):
     label.set_position(place)
-    label.set_ha({1: "left", -1: "right", 0: "center"}[_sign(place[0])])
-    label.set_va({1: "bottom", -1: "top", 0: "center"}[_sign(place[1])])
-
-
-def _sign(value):
-    return (value > 0) - (value < 0)
+    label.set_ha({1: "left", -1: "right", 0: "center"}[np.sign(place[0])])
+    label.set_va({1: "bottom", -1: "top", 0: "center"}[np.sign(place[1])])
 
 
 def _outside(box, frame):

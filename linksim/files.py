@@ -66,23 +66,26 @@ def make_folder(path: str | Path) -> None:
     """Create a folder, and those above it, where they are missing.
 
     Raises:
-        ResultFileError: there is a file in its place, or one may not write there.
+        ResultFileError: there is a file in its place, or it is not writable.
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ResultFileError(f"{path}: cannot be made a folder ({error.strerror})") from None
+        raise ResultFileError(
+            f"{path}: cannot create this folder ({error.strerror})"
+        ) from None
 
 
 def check_folder(path: str | Path, what: str) -> None:
-    """Check that files can be written into a folder, or that it can be made; nothing is.
+    """Check that files can be written into a folder, or that it could be created; nothing is
+    created.
 
     Args:
         path: of the folder.
         what: the argument that errors name.
 
     Raises:
-        ResultFileError: there is a file in its place, or one may not write there.
+        ResultFileError: there is a file in its place, or it is not writable.
     """
     try:
         above = Path(path).absolute()
@@ -103,7 +106,7 @@ def set_aside(path: Path) -> None:
     while (target := path.with_name(f"{path.name}.{number}.old")).exists():
         number += 1
     os.replace(path, target)
-    announce(f"{path} was there already and is {target} now")
+    announce(f"{path} already existed and was renamed to {target}")
 
 
 def json_hash(data: Any) -> str:

@@ -59,7 +59,7 @@ class FileLock:
                 if not _has_ended(holder):
                     raise self._refusal(
                         f"{lock.name} says that process {' on '.join(holder.split()[:2])} is "
-                        "writing to this file; delete it if that process is no more"
+                        "writing to this file; delete it if that process no longer exists"
                     )
                 # One of several processes that see it renames it
                 old = lock.with_name(f"{lock.name}.{mine.split()[-1]}")

@@ -14,6 +14,7 @@ without quantization. The quantizer "latent" quantizes the latents of an EQ-Net 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -105,6 +106,16 @@ class ReceiverSpec(NamedTuple):
         if self.quantizer is None or self.quantizer.name == LATENT:
             return self.detection
         return f"{self.detection}+{self.quantizer.text}"
+
+
+def counts_key(name: str, content: bytes) -> str:
+    """What counts are stored under: a name, and a hash of `content` unless that is empty."""
+    return f"{name}@{hashlib.sha256(content).hexdigest()[:12]}" if content else name
+
+
+def name_of_key(key: str) -> str:
+    """The name in what `counts_key` made."""
+    return re.sub("@[0-9a-f]{12}$", "", key)
 
 
 def parse_receiver(text: str, what: str = "detector") -> ReceiverSpec:

@@ -48,7 +48,7 @@ def check_table(name: str, values: Any) -> None:
         raise InvalidInput(f"{name}: got {values!r}, expected a table")
     for key in values:
         if not isinstance(key, str):
-            raise InvalidInput(f"{name}: got the key {key!r}, expected a text")
+            raise InvalidInput(f"{name}: got the key {key!r}, expected a string")
 
 
 def check_plain_table(name: str, values: Any) -> None:
@@ -66,7 +66,7 @@ def _check_plain(name: str, value: Any) -> None:
         for item in value:
             _check_plain(name, item)
     elif not isinstance(value, (str, bool, int, float)):
-        raise InvalidInput(f"{name}: got {value!r}, expected a number, text, list or table")
+        raise InvalidInput(f"{name}: got {value!r}, expected a number, string, list or table")
 
 
 def dataclass_from_table(name: str, kind: type[Any], values: Any) -> Any:

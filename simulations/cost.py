@@ -334,6 +334,7 @@ def _plot_growth(data, path):
     }
     groups = families(data["slopes"])
     figure = empty_figure(13, 2.7 * len(groups))
+    figure.set_dpi(90)  # as it is so tall
     rows = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
     for row, (title, names) in zip(rows, groups.items()):
         row.suptitle(title, fontsize=10)

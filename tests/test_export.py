@@ -278,7 +278,7 @@ def test_folders(tmp_path, caplog):
     aside = json.loads((tmp_path / "out.1.old" / "card.json").read_text())
     assert aside == json.loads(json.dumps(first))
     out = tmp_path / "out"
-    assert f"{out} was there already and is {out}.1.old now" in caplog.text
+    assert f"{out} already existed and was renamed to {out}.1.old" in caplog.text
 
 
 def test_quantizer_as_onnx(tmp_path):

@@ -14,9 +14,8 @@ from linksim.detectors.ep import accurate_variance, ep_states
 from linksim.detectors.lord import hypotheses
 from linksim.detectors.pairs import AllPairs, StrongestPairs, pair_terms
 from linksim.detectors.pepnet import evidence
-from linksim.detectors.real import complex_to_real_channel
 from linksim.errors import InvalidInput
-from tests.systems import brute_force, needs_tensorflow, run, to_llrs
+from tests.systems import brute_force, needs_tensorflow, real_system, run, to_llrs
 
 
 def _system(rng, batch, num_rx, num_streams, m, no):
@@ -33,8 +32,7 @@ def _system(rng, batch, num_rx, num_streams, m, no):
 
 
 def _real(y, h, m):
-    y, h = (np.asarray(x) for x in complex_to_real_channel(y, h))
-    return y, h[..., : h.shape[-1] // 2] if m == 1 else h
+    return [x.astype(np.float32) for x in real_system(y, h, m)]
 
 
 def _numpy_ep(y, h, no, points, updates, damping):

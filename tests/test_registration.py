@@ -170,7 +170,7 @@ def test_a_folder_of_models_has_to_exist(tmp_path):
 
 def test_the_base_class_itself_has_no_detection():
     linksim.register_detector("mine", Detector)
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match="has no `detect`"):
         linksim.create_detector("mine", **SYSTEM)(
             np.ones((1, 2), np.complex64),
             np.ones((1, 2, 2), np.complex64),

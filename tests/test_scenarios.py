@@ -99,7 +99,11 @@ def changed(path, value):
         ("code", {"type": "802.11n", "num_info_bits": 5}, "is \\(648, 324\\)"),
         ("code", {"type": "5g", "rate": 1.5}, "code.rate: got 1.5"),
         ("code", {"type": "5g", "rate": float("nan")}, "code.rate: got nan"),
-        ("code", {"type": "5g", "rate": 0.5, "num_info_bits": 40}, "expected one of them"),
+        (
+            "code",
+            {"type": "5g", "rate": 0.5, "num_info_bits": 40},
+            "expected only one of them",
+        ),
         ("code", {"type": "802.11n", "rate": 0.5}, "expected the 5g code"),
         ("code.rate", 0.5, "expected the 5g code"),
         ("csi.type", "ls", "needs an \\[ofdm\\] table"),

@@ -88,8 +88,6 @@ def test_a_refusal_says_which_keys_differ(tmp_path):
             ("run", "batch_size", 33),
             ("snr", "definition", "frobenius"),
         ):
-            if table == "code" and base.code.type == "none":
-                continue
             drawn = {"run": "batch_size", "snr": "snr_definition"}.get(table, f"{table}.{key}")
             was, now = json.dumps(getattr(getattr(base, table), key)), json.dumps(value)
             other = base.replace(**{table: {key: value}})

@@ -132,7 +132,7 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
     add(
         "--describe",
         action="store_true",
-        help="say what the scenario's code, SNR and channel amount to, and exit",
+        help="describe the scenario's code, SNR and channel, and exit",
     )
     for what in ("scenarios", "detectors", "quantizers", "models"):
         add(f"--list-{what}", action="store_true", help=f"list the {what} and exit")
@@ -226,7 +226,12 @@ def _run(args: argparse.Namespace) -> int:
         raise InvalidInput(f"--replay: there is no {counts}, expected the run of the block")
 
     # After everything that can be refused quickly
-    start_keras("linksim.montecarlo.engine", "linksim.report", "linksim.figures")
+    modules = ["linksim.montecarlo.engine", "linksim.report", "linksim.figures"]
+    if args.describe:
+        modules = ["linksim.link.describe"]
+    elif replayed is not None:
+        modules = ["linksim.montecarlo.replay"]
+    start_keras(*modules)
     if args.describe:
         from linksim.link.describe import describe_link
 
@@ -323,7 +328,6 @@ def _simulate(
     from linksim.montecarlo.engine import run_points, simulate
     from linksim.montecarlo.output import (
         gap_table,
-        is_uncoded,
         rate_tables,
         shown_rates,
         write_results,
@@ -331,12 +335,12 @@ def _simulate(
     from linksim.report import write_report
 
     print_entry(console, f"{scenario.name}:", scenario.description)
-    rate = "ser" if scenario.code.type == "none" else "bler"
-    view = LiveView(console, run_points(scenario, points), rate)
+    rates = shown_rates(scenario)
+    view = LiveView(console, run_points(scenario, points), rates[0])
 
     def on_point(results: dict[str, Any]) -> None:
         view.point(results)
-        write_results(results, folder, shown_rates(results))
+        write_results(results, folder, rates)
 
     def on_progress(*state: Any) -> None:
         view.batch(*state)
@@ -364,9 +368,9 @@ def _simulate(
             on_progress=on_progress,
             on_point=on_point,
         )
-    write_results(results, folder, shown_rates(results))
-    rates = shown_rates(results)
-    for rate in rates if is_uncoded(results) else rates[:1]:
+    write_results(results, folder, rates)
+    # Without a code both rates are printed, as neither of them is that of a block
+    for rate in rates if scenario.code.type == "none" else rates[:1]:
         for table in rate_tables(results, rate, width=console.width):
             console.print(table)
     gaps = gap_table(results)

@@ -107,8 +107,8 @@ def load_user_code(args: argparse.Namespace) -> None:
 
 
 def make_console() -> Console:
-    """A console without rich's highlighting of numbers and its names of pictures, as in a
-    path with ":100:"."""
+    """A console without rich's highlighting of numbers, and without its emoji codes, such
+    as ":100:" in a path."""
     from rich.console import Console
 
     return Console(highlight=False, emoji=False)
@@ -154,7 +154,7 @@ def run_command(
     _interrupted.append(f"{prog}: {interrupted}")
     try:
         return command()
-    except BrokenPipeError:  # who read the output has gone, as `head` does
+    except BrokenPipeError:  # the reader of the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except mendable as error:

@@ -63,10 +63,10 @@ class LiveView:
             if not c.blocks:
                 table.add_row(Text(name))
                 continue
-            errors, total, (low, high) = {
-                "bler": (c.block_errors, c.blocks, c.bler_interval()),
-                "ser": (c.symbol_errors, c.symbols, c.ser_interval()),
-            }[self._rate]
+            if self._rate == "bler":
+                errors, total, (low, high) = c.block_errors, c.blocks, c.bler_interval()
+            else:
+                errors, total, (low, high) = c.symbol_errors, c.symbols, c.ser_interval()
             table.add_row(
                 Text(name),
                 rate_text(errors / total),

@@ -12,7 +12,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def exit_at_once(line: str) -> Iterator[None]:
-    """Inside, Ctrl-C ends the process without more ado, with exit code 130.
+    """Inside, Ctrl-C ends the process without further ado, with exit code 130.
 
     This is for imports and for TensorFlow: an exception that is raised in the middle of
     them can be swallowed, or become another one. Nothing is lost that is on disk.

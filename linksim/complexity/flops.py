@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from linksim.backend import require_tensorflow
+from linksim.backend import num_weights, require_tensorflow
 from linksim.complexity.graphs import used_operations
 from linksim.errors import InvalidInput, check_int
 
@@ -71,7 +71,7 @@ def count_flops(detector: Any, num_rx: int) -> Complexity:
     return Complexity(
         flops=sum(by_operation.values()),
         by_operation=by_operation,
-        parameters=int(sum(np.prod(w.shape) for w in detector.weights)),
+        parameters=num_weights(detector.weights),
     )
 
 

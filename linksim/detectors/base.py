@@ -23,6 +23,7 @@ from linksim.detectors.real import (
     into_range,
     stacked_matrix,
     whiten,
+    with_zeros,
 )
 from linksim.errors import InvalidInput, check_choice, check_int
 
@@ -187,9 +188,10 @@ class Detector(Capabilities, Float32Layer):
                 return ops.cast(out, dtype)
             if fits and found == dtype:
                 return out
+        wanted = ", ".join(map(str, ("B", *shape)))
         raise InvalidInput(
-            f"{type(self).__name__}: `{method}` returned {got}, expected {dtype} "
-            f"{('B', *shape)} with B = {y.shape[0]}".replace("'B'", "B")
+            f"{type(self).__name__}: `{method}` returned {got}, expected {dtype} ({wanted}) "
+            f"with B = {y.shape[0]}"
         )
 
     # --- calls --------------------------------------------------------------
@@ -462,8 +464,7 @@ def arranged_as(out, lead, *own):
 def _with_silent_vector(y, h, s):
     """Append one vector of zeros to y [0, M], h [0, M, K] and s [0] or [0, M, M]."""
     num_rx = y.shape[-1]
-    y = ops.concatenate([y, ops.zeros((1, num_rx), y.dtype)])
-    h = ops.concatenate([h, ops.zeros((1, *ops.shape(h)[1:]), h.dtype)])
+    y, h = with_zeros(y), with_zeros(h)
     if s.shape[0] != 1:
         one = ops.ones((1,)) if len(s.shape) == 1 else ops.eye(num_rx, dtype=s.dtype)[None]
         s = ops.concatenate([s, one])

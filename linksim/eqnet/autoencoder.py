@@ -59,7 +59,7 @@ def size_or(name: str, value: int | None, default: int) -> int:
     """An optional size: `value`, or for None the default.
 
     Raises:
-        InvalidInput: it is no positive integer.
+        InvalidInput: it is not a positive integer.
     """
     if value is None:
         return int(default)

@@ -26,10 +26,7 @@ from linksim.registry import build_detector, create_detector
 _NUM_VECTORS, _NUM_BLOCKS = 64, 4
 
 # Measured with TensorFlow 2.21
-_NOT_IN_TFLITE = {
-    (OAMPDetector, OAMPNetDetector): "the interpreter's XNNPACK kernels compute the product "
-    "of a scalar and a matrix in their linear step wrongly",
-}
+_WRONG_IN_TFLITE = (OAMPDetector, OAMPNetDetector)
 
 _LLR = "LLR log p(b=1)/p(b=0), natural logarithm"
 _NO_MEANING = "noise variance N0 = E|n|^2 per receive antenna, linear, in the units of |y|^2"
@@ -243,9 +240,11 @@ def _detecting_target(what, parts, output, weights):
         inputs = _complex_inputs(scenario.system, parts.lead, any_users=True)
         output = output._replace(shape=(None, None, *output.shape[2:]))
     refusals = {}
-    for kinds, why in _NOT_IN_TFLITE.items():
-        if isinstance(detector, kinds):
-            refusals["tflite"] = why
+    if isinstance(detector, _WRONG_IN_TFLITE):
+        refusals["tflite"] = (
+            "the interpreter's XNNPACK kernels compute the product of a scalar and a matrix "
+            "in their linear step wrongly"
+        )
     if not ours:
         why = "Sionna's detectors {}; linksim's, such as `mmse`, can be exported"
         refusals["keras"] = why.format("are no Keras layers")

@@ -62,7 +62,9 @@ def qr(x: tf.Tensor, mode: str = "reduced") -> tuple[tf.Tensor, tf.Tensor]:
     """
     rows, columns = _sizes(x, "a QR decomposition")
     if rows < columns or mode != "reduced":
-        raise InvalidInput("tflite: only reduced QR decompositions of tall matrices are there")
+        raise InvalidInput(
+            "tflite: QR decompositions are only supported in reduced form, of tall matrices"
+        )
     eye = np.eye(rows, dtype=np.float32)
     a = tf.concat([x, 0 * x[..., :1] + eye], axis=-1)
     for k in range(columns):
@@ -88,7 +90,7 @@ def diagonal(x: tf.Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1) -> t
     rows, columns = _sizes(x, "a diagonal")
     rank = len(x.shape)
     if offset or rows != columns or (axis1 % rank, axis2 % rank) != (rank - 2, rank - 1):
-        raise InvalidInput("tflite: only the main diagonal of square matrices is there")
+        raise InvalidInput("tflite: only the main diagonal of square matrices is supported")
     return tf.reduce_sum(tf.where(np.eye(rows, dtype=bool), x, 0.0), axis=-1)
 
 
@@ -112,7 +114,7 @@ def _place(function, x, axis, keepdims):
 def _sizes(x, what):
     sizes = tuple(x.shape[-2:])
     if x.dtype != tf.float32 or len(sizes) < 2 or None in sizes:
-        raise InvalidInput(f"tflite: {what} is only there for float32 of known size")
+        raise InvalidInput(f"tflite: {what} is only supported for float32 of known size")
     return sizes
 
 

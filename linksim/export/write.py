@@ -93,7 +93,7 @@ def export(target: Target, format: str, folder: str | Path) -> dict[str, Any]:
     folder = as_path("output", folder)
     check_folder(folder, "output")
     if folder.exists() and any(folder.iterdir()) and not (folder / "check.py").exists():
-        raise InvalidInput(f"output: {folder} holds something else than an export")
+        raise InvalidInput(f"output: {folder} holds something other than an export")
     make_folder(folder.parent)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

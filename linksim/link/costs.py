@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from linksim.backend import num_weights
 from linksim.complexity.flops import count_flops
 from linksim.complexity.latency import compile_detector, interleaved_seconds
 from linksim.errors import InvalidInput
@@ -49,8 +50,9 @@ def detector_costs(
         costs[name]["weights"] = receiver.weights
         try:
             counted = count_flops(receiver.detector, scenario.system.num_rx)
-            parameters = counted.parameters + _num_weights(receiver.quantizer)
-            costs[name].update(flops=counted.flops, parameters=parameters)
+            quantizer: Any = receiver.quantizer
+            more = 0 if quantizer is None else num_weights(quantizer.weights)
+            costs[name].update(flops=counted.flops, parameters=counted.parameters + more)
         except InvalidInput:  # a loop, for instance: a graph does not say how often it runs
             pass
         if inputs is not None:
@@ -59,8 +61,3 @@ def detector_costs(
         for name, seconds in interleaved_seconds(calls, repeats).items():
             costs[name]["us"] = 1e6 * float(np.median(seconds)) / len(inputs[0])
     return costs
-
-
-def _num_weights(layer):
-    """How many numbers the weights of a layer hold; 0 for None."""
-    return 0 if layer is None else int(sum(np.prod(w.shape) for w in layer.weights))

@@ -32,8 +32,8 @@ def describe_link(scenario):
         for name, definition in SNR_DEFINITIONS.items()
         if name != scenario.snr.definition and not definition.per_realization
     ]
-    mean = "a mean N0" if own.per_realization else "N0"
-    lines.append(f"0 dB are {mean} of {no:.4g}; {', '.join(others)}")
+    mean = "a mean N0" if own.per_realization else "an N0"
+    lines.append(f"0 dB means {mean} of {no:.4g}; {', '.join(others)}")
     if scenario.csi.type == "noisy":
         lines.append(
             f"channel knowledge: E|h|^2 / E|error|^2 = {scenario.csi.error_snr_db:g} dB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from linksim.detectors.base import Detector, check_column_rank
 from linksim.errors import InvalidInput
 from linksim.link.scenario import Scenario
 from linksim.models import find_model
-from linksim.names import QuantizerSpec, ReceiverSpec, parse_receiver
+from linksim.names import QuantizerSpec, ReceiverSpec, counts_key, parse_receiver
 from linksim.quantization.base import Unquantized
 from linksim.quantization.registry import LATENT, QUANTIZERS, make_quantizer
 from linksim.registry import DETECTORS, build_detector, make_detector
@@ -32,25 +32,16 @@ class Receiver:
         quantizer: layer called with the LLRs, or None.
         weights: {"<model>/<configuration>": SHA-256} of all trained weights in use; of a
             layer that was passed, {its class: a hash of its options and weights}.
-        key: what its counts are stored under: its name, and a hash of its weights where
-            it has any, and of the revision of its detector where there was another.
+        key: what its counts are stored under: its name, with a hash of its weights if it
+            has any, and of the revision of its detector if that is above 1.
     """
 
     name: str
     detector: Callable[..., Any]
     detection: str
-    quantizer: Callable[..., Any] | None = None
-    weights: dict[str, str] = field(default_factory=dict)
-    key: str = ""
-
-    def __post_init__(self):
-        if not self.key:
-            digests = "".join(sorted(self.weights.values()))
-            object.__setattr__(self, "key", _key(self.name, digests.encode()))
-
-
-def _key(name, content):
-    return f"{name}@{hashlib.sha256(content).hexdigest()[:12]}" if content else name
+    quantizer: Callable[..., Any] | None
+    weights: dict[str, str]
+    key: str
 
 
 def create_receiver(
@@ -107,7 +98,7 @@ def _of_spec(spec, scenario):
     content = "".join(sorted(weights.values()))
     if entry.revision > 1:
         content += f"revision {entry.revision}"
-    key = _key(spec.text, content.encode())
+    key = counts_key(spec.text, content.encode())
     return Receiver(spec.text, detector, spec.detection, quantizer, weights, key)
 
 
@@ -196,8 +187,8 @@ def _of_layer(name, layer, scenario):
         build_detector(layer, scenario.system.num_rx)
     content = _content(layer)
     weights = {type(layer).__name__: hashlib.sha256(content).hexdigest()}
-    key = _key(name, content)
-    return Receiver(name, layer, name, weights=weights if layer.weights else {}, key=key)
+    key = counts_key(name, content)
+    return Receiver(name, layer, name, None, weights if layer.weights else {}, key)
 
 
 def _content(layer):

@@ -87,7 +87,7 @@ class Code:
         if self.rate and self.num_info_bits:
             raise InvalidInput(
                 f"code: got num_info_bits = {self.num_info_bits} and rate = {self.rate}, "
-                "expected one of them; 0 takes a key back"
+                "expected only one of them; set the other to 0"
             )
         if self.type == "5g" and not (self.num_info_bits or self.rate):
             raise InvalidInput(
@@ -231,29 +231,29 @@ class Scenario:
         if "type" not in self.channel:
             raise InvalidInput("channel.type: missing")
         check_choice("channel.type", self.channel["type"], list_channels())
-        if self.ofdm is not None and self.channel["type"] != "cdl":
-            raise InvalidInput("ofdm: an OFDM grid needs channel.type = cdl")
-        if self.ofdm is not None and SNR_DEFINITIONS[self.snr.definition].per_realization:
-            raise InvalidInput(
-                f'snr.definition: got "{self.snr.definition}", whose noise follows each '
-                "channel use, expected another one with an [ofdm] table"
-            )
-        streams = self.system.num_streams
-        if (
-            self.ofdm is not None
-            and self.ofdm.pilot_symbols
-            and self.ofdm.num_subcarriers % streams
-        ):
-            raise InvalidInput(
-                f"ofdm.num_subcarriers: got {self.ofdm.num_subcarriers}, expected a multiple "
-                f"of system.num_streams = {streams}: each stream has pilots of its own, on "
-                "every so many subcarriers"
-            )
+        if self.ofdm is not None:
+            self._check_ofdm(self.ofdm)
         if self.csi.type == "ls":
             if self.ofdm is None:
                 raise InvalidInput('csi.type: "ls" needs an [ofdm] table with pilots')
             if not self.ofdm.pilot_symbols:
                 raise InvalidInput('csi.type: "ls" needs ofdm.pilot_symbols')
+
+    def _check_ofdm(self, ofdm: Ofdm) -> None:
+        if self.channel["type"] != "cdl":
+            raise InvalidInput("ofdm: an OFDM grid needs channel.type = cdl")
+        if SNR_DEFINITIONS[self.snr.definition].per_realization:
+            raise InvalidInput(
+                f'snr.definition: got "{self.snr.definition}", whose noise follows each '
+                "channel use, expected another one with an [ofdm] table"
+            )
+        streams = self.system.num_streams
+        if ofdm.pilot_symbols and ofdm.num_subcarriers % streams:
+            raise InvalidInput(
+                f"ofdm.num_subcarriers: got {ofdm.num_subcarriers}, expected a multiple of "
+                f"system.num_streams = {streams}: each stream has its own pilots, on one of "
+                f"every {streams} subcarriers"
+            )
 
     @property
     def description(self) -> str:
@@ -280,7 +280,7 @@ class Scenario:
             return self.code.num_coded_bits
         uses = self.code.uses_per_block
         if self.ofdm is not None:
-            data_symbols = self.ofdm.num_symbols - len(set(self.ofdm.pilot_symbols))
+            data_symbols = self.ofdm.num_symbols - len(self.ofdm.pilot_symbols)
             uses = data_symbols * self.ofdm.num_subcarriers
         return uses * self.system.num_streams * self.system.num_bits_per_symbol
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from linksim.errors import InvalidInput, check_choice, check_int, check_real
+from linksim.errors import InvalidInput, as_list, check_choice, check_int, check_real
 from linksim.files import as_path
 from linksim.link.receiver import is_outdated
 from linksim.link.scenario import Scenario, load_scenario
@@ -86,7 +86,8 @@ def simulate(
     """
     started = time.perf_counter()
     chosen = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-    detectors = _listed(chosen.run.detectors if detectors is None else detectors)
+    detectors = chosen.run.detectors if detectors is None else detectors
+    detectors = as_list("detectors", detectors, "names or layers")
     if store_path is not None:
         store_path = as_path("store_path", store_path)
     for name, function in (("on_progress", on_progress), ("on_point", on_point)):
@@ -113,14 +114,17 @@ def simulate(
         earlier = {}
         if everything:
             earlier = store.earlier(functools.partial(is_outdated, chosen))
-        keys = {name: name for name in simulator.receivers} | earlier
+        own = {name: name for name in simulator.receivers}
+        keys = own | earlier
+        # Their counts do not change in this run
+        earlier_records = _records(store, earlier, simulator)
 
         def results(complete: bool = True) -> dict[str, Any]:
             made = provenance(simulator, seed, started, complete, executor.workers)
             return {
                 "scenario": chosen.to_dict(),
                 "provenance": {**made, "earlier": earlier},
-                "records": _records(store, keys, simulator),
+                "records": _records(store, own, simulator) + earlier_records,
                 "gaps": _gaps(store, keys, simulator, reference),
             }
 
@@ -140,15 +144,6 @@ def simulate(
         except KeyboardInterrupt:
             return results(complete=False)
         return results()
-
-
-def _listed(detectors):
-    if not isinstance(detectors, (str, bytes, Mapping)):
-        try:
-            return list(detectors)
-        except TypeError:  # a layer alone, for instance
-            pass
-    raise InvalidInput(f"detectors: got {detectors!r}, expected a list of names or layers")
 
 
 def run_points(

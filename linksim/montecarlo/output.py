@@ -13,7 +13,7 @@ from rich.text import Text
 
 from linksim.errors import InvalidInput, check_choice
 from linksim.files import as_path, make_folder, save_json, write_atomically
-from linksim.link.scenario import scenario_from_dict
+from linksim.link.scenario import Scenario, scenario_from_dict
 from linksim.snr import SNR_DEFINITIONS
 from linksim.tables import check_table
 
@@ -126,17 +126,12 @@ def rate_text(rate: float) -> str:
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
-def shown_rates(results: dict[str, Any]) -> tuple[str, ...]:
+def shown_rates(scenario: Scenario) -> tuple[str, ...]:
     """The rates that say something about a run, the one to look at first in front.
 
     Without a code a block is a packet of symbols, so its error rate says little.
     """
-    return ("ser", "ber") if is_uncoded(results) else ("bler", "ber")
-
-
-def is_uncoded(results: dict[str, Any]) -> bool:
-    """Whether a run has no code."""
-    return results["scenario"]["code"]["type"] == "none"
+    return ("ser", "ber") if scenario.code.type == "none" else ("bler", "ber")
 
 
 def gap_table(results: dict[str, Any]) -> Table | None:

@@ -94,11 +94,12 @@ def _as_drawn(scenario, seed, path):
 
 def _stored(counts, receiver, snr_db, block, batch, path):
     """The `BatchResult` of the batch with a block."""
-    if (receiver.key, snr_db, batch) in counts:
-        return counts[receiver.key, snr_db, batch]
-    points = sorted({snr for key, snr, _ in counts if key == receiver.key})
+    result = counts.get(receiver.key, snr_db, batch)
+    if result is not None:
+        return result
+    points = counts.points(receiver.key)
     if not points:
-        known = ", ".join(dict.fromkeys(key for key, _, _ in counts))
+        known = ", ".join(counts.detectors())
         raise InvalidInput(
             f"replay: got the detector {receiver.key!r}, expected one that {path} has: "
             f"{known or 'there is none'}"
@@ -108,11 +109,7 @@ def _stored(counts, receiver, snr_db, block, batch, path):
             f"replay: got {snr_db:g} dB, expected a point at which {path} has "
             f"{receiver.name}: {', '.join(f'{p:g}' for p in points)}"
         )
-    held = sum(
-        result.counts.blocks
-        for (key, snr, _), result in counts.items()
-        if (key, snr) == (receiver.key, snr_db)
-    )
+    held = counts.total(receiver.key, snr_db).blocks
     raise InvalidInput(
         f"replay: got block {block}, expected less than {held}, the blocks of "
         f"{receiver.name} at {snr_db:g} dB in {path}"
@@ -129,7 +126,7 @@ def _compare(stored, errors, batch, index, path):
         f"{path}: batch {batch} had {was} bit errors in {stored.counts.block_errors} blocks, "
         f"and block {index} of it {outcome[int(stored.failed[index])]}; now it has {now} in "
         f"{np.count_nonzero(errors)}, and the block {outcome[int(errors[index] > 0)]}. The run "
-        "had other software, another kind of machine, or another --xla"
+        "used different software, a different kind of machine, or a different --xla"
     )
 
 

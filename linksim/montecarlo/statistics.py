@@ -216,7 +216,7 @@ def paired_gaps(
     for snr in snrs:
         longest = max(len(curve[snr]) for curve in failed.values() if snr in curve)
         size = -(-longest // _MAX_GROUPS)  # blocks resampled together
-        weights = rng.poisson(1.0, (num_resamples + 1, -(-longest // size)))
+        weights = rng.poisson(1.0, (num_resamples + 1, -(-longest // size))).astype(float)
         weights[0] = 1  # the measured rates
         for name, curve in failed.items():
             if snr not in curve:

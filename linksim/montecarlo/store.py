@@ -9,7 +9,6 @@ itself, so that a number that was changed on disk is noticed.
 
 import json
 import os
-import re
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from linksim.errors import ResultFileError
 from linksim.files import differences, make_folder, set_aside
 from linksim.locks import FileLock
 from linksim.montecarlo.statistics import Counts
+from linksim.names import name_of_key
 from linksim.notices import announce
 
 FORMAT = "linksim-counts-1"
@@ -188,6 +188,10 @@ class CountStore:
         """SNR points in dB that hold counts, ascending."""
         return sorted(p for p, b in self._points(detector).items() if b)
 
+    def detectors(self):
+        """All detectors that have counts, as the file names them, in its order."""
+        return list(self._results)
+
     def earlier(self, is_outdated=lambda name, key: False):
         """Detectors that have counts and are not of this run, in the order of the file.
 
@@ -204,7 +208,7 @@ class CountStore:
         """
         current, outdated = {}, {}
         for key in self._results:
-            name = re.sub("@[0-9a-f]{12}$", "", key)
+            name = name_of_key(key)
             if name not in self._keys:
                 (outdated if is_outdated(name, key) else current)[name] = key
         names = [name for name in outdated if name not in current]
@@ -238,8 +242,8 @@ def read_counts(path):
         path: the file.
 
     Returns:
-        The identity of the draws, and {(detector, snr_db, batch): `BatchResult`}, with
-        detectors as the file names them.
+        The identity of the draws, and a `CountStore` in memory, with detectors as the file
+        names them.
 
     Raises:
         ResultFileError: the file is unreadable, corrupted or something else.
@@ -248,17 +252,17 @@ def read_counts(path):
         lines = Path(path).read_bytes().split(b"\n")[:-1]  # the last one may still be growing
     except OSError as error:
         raise ResultFileError(f"{path}: cannot read ({error.strerror})") from None
-    results = {}
+    store = CountStore(None, {})
     try:
         identity = json.loads(lines[0]) if lines else None
         if not isinstance(identity, dict) or identity.get("format") != FORMAT:
             raise ResultFileError(f"{path}: not a result file of linksim")
         for line in lines[1:]:
-            for detector, snr_db, batch, result in _parse(json.loads(line)):
-                results[detector, snr_db, batch] = result
+            for row in _parse(json.loads(line)):
+                store._insert(*row)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ResultFileError(f"{path}: corrupted ({error})") from None
-    return identity, results
+    return identity, store
 
 
 def _checksum(entry):

@@ -165,7 +165,7 @@ def rate_ranges(runs: Sequence[ReportRun]) -> dict[str, list[float]]:
     """{rate: the range of its axis, in exponents of ten}."""
     ranges = {}
     for rate in RATES:
-        records = [r for run in runs for name in run.detectors for r in run.records(name)]
+        records = [r for run in runs for r in run.results["records"]]
         values = [r[rate] or r[f"{rate}_high"] for r in records]
         lowest = max(min(values, default=1e-3) / 3, 1e-9)
         ranges[rate] = [math.log10(lowest), math.log10(1.3)]

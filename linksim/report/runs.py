@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linksim.errors import InvalidInput, ResultFileError
+from linksim.errors import InvalidInput, ResultFileError, as_list
 from linksim.files import as_path, load_json
 from linksim.link.scenario import Scenario, scenario_from_dict
 from linksim.montecarlo.output import RATES
@@ -57,9 +57,7 @@ class ReportRun:
 
     def records(self, detector: str) -> list[dict[str, Any]]:
         """The records of a detector, in ascending order of the SNR."""
-        mine = [r for r in self.results["records"] if r["detector"] == detector]
-        # Files of before have wider bounds where there is no error
-        return bound_by_blocks(sorted(mine, key=lambda r: r["snr_db"]))
+        return [r for r in self.results["records"] if r["detector"] == detector]
 
 
 def read_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
@@ -75,12 +73,7 @@ def read_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
         InvalidInput: there is no path, or a file is given twice.
         ResultFileError: a file is unreadable, damaged, edited or something else.
     """
-    try:
-        listed = None if isinstance(paths, (str, bytes)) else list(paths)
-    except TypeError:  # one path, for instance
-        listed = None
-    if listed is None:
-        raise InvalidInput(f"results: got {paths!r}, expected a list of paths")
+    listed = as_list("results", paths, "paths")
     if not listed:
         raise InvalidInput("results: empty, expected at least one results.json or its folder")
     given = [as_path("results", path) for path in listed]
@@ -121,6 +114,13 @@ def _read(file):
     for gap in results["gaps"]:
         if not isinstance(gap, dict) or not _GAP_KEYS <= set(gap):
             raise ResultFileError(f"{file}: got the gap {gap!r}, expected {sorted(_GAP_KEYS)}")
+    # Files of earlier versions have wider bounds where there is no error
+    by_snr = sorted(results["records"], key=lambda r: r["snr_db"])
+    results["records"] = [
+        record
+        for name in dict.fromkeys(r["detector"] for r in results["records"])
+        for record in bound_by_blocks([r for r in by_snr if r["detector"] == name])
+    ]
     try:
         return results, scenario_from_dict(results["scenario"])
     except (InvalidInput, TypeError) as error:

@@ -123,7 +123,7 @@ def card_text(card):
 
 
 def _literal(text):
-    """A text as Markdown shows it as it is."""
+    """Escape a text so that Markdown shows it as it is."""
     return re.sub(r"([\\`*_\[\]<>#~|$])", r"\\\1", text).replace("&", "&amp;")
 
 

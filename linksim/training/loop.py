@@ -71,8 +71,8 @@ class Trainer:
         on_resume: called as `f(step, steps)` if an earlier run is continued after a step.
         tensorboard: write TensorBoard logs to `folder`/tensorboard.
         save_seconds: a state is saved at the latest this many seconds after the one
-            before. Where saving is slow, it waits longer: it takes a tenth of the time at
-            most.
+            before. Where saving is slow, it waits longer, so that saving takes at most a
+            tenth of the time.
 
     Raises:
         InvalidInput: a value out of range, or data that the layer cannot be trained on.
@@ -109,7 +109,8 @@ class Trainer:
         if task.needs_teacher and not data.teacher:
             raise InvalidInput(f"data.teacher: missing, the task {recipe.task} needs one")
         task.take_data_from(self._source, data)
-        self._draws = [_drawing(part, task) for part in self._source.parts]
+        parts = self._source.parts
+        self._batch = batch_maker(parts, [_drawing(part, task) for part in parts])
         self.step = 0
         self.seconds = 0.0
         self.history = []  # one dictionary per validation
@@ -181,11 +182,6 @@ class Trainer:
         self._load_weights(self.best[2])
         return self.history
 
-    def _batch(self, purpose, index):
-        """Prepared batch number `index`."""
-        part = index % len(self._draws)
-        return self._draws[part](self._source.parts[part].keys(purpose, index))
-
     def _report_step(self, loss):
         try:
             self._on_step(self.step, self.steps, loss)
@@ -204,10 +200,7 @@ class Trainer:
 
     def _validate(self, **measured):
         rows = [self._measures(batch) for batch in self._validation]
-        values = {
-            name: float(np.mean([float(ops.convert_to_numpy(row[name])) for row in rows]))
-            for name in rows[0]
-        }
+        values = mean_of_rows(rows)
         entry = {
             "step": self.step,
             "seconds": round(self.seconds, 1),
@@ -349,6 +342,29 @@ class Trainer:
         self._writer.flush()
 
 
+def batch_maker(parts, functions):
+    """A function of a purpose and a number n, which makes batch n.
+
+    Args:
+        parts: sources, as a source's `parts`. Batch n is of part n modulo their number.
+        functions: for each part, the function of the keys of a batch that makes it.
+    """
+
+    def batch(purpose, index):
+        part = index % len(parts)
+        return functions[part](parts[part].keys(purpose, index))
+
+    return batch
+
+
+def mean_of_rows(rows):
+    """{name: mean} of dictionaries {name: scalar tensor}."""
+    return {
+        name: float(np.mean([float(ops.convert_to_numpy(row[name])) for row in rows]))
+        for name in rows[0]
+    }
+
+
 def _drawing(source, task):
     return compiled(lambda keys: task.prepare(source.draw(keys)))
 
@@ -360,10 +376,9 @@ def _settings(recipe):
     training which began before them can go on.
     """
     kept = {k: v for k, v in recipe.items() if k not in ("title", "source")}
-    if not kept.get("teachers"):
-        kept.pop("teachers", None)
-    if not kept.get("parts"):
-        kept.pop("parts", None)
+    for key in ("teachers", "parts"):  # newer than some states
+        if not kept.get(key):
+            kept.pop(key, None)
     if kept.get("best_by") == "loss":
         kept.pop("best_by")
     return kept

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 import linksim
-from linksim.backend import compiled
+from linksim.backend import compiled, num_weights
 from linksim.data import model_folder
 from linksim.detectors.base import Detector
 from linksim.errors import check_choice
@@ -22,7 +22,7 @@ from linksim.models import (
 )
 from linksim.registry import create_detector
 from linksim.training.cards import card_text, write_catalogue
-from linksim.training.loop import source_of
+from linksim.training.loop import batch_maker, mean_of_rows, source_of
 from linksim.training.losses import mutual_information
 from linksim.training.recipe import recipe_text
 from linksim.training.source import VALIDATION
@@ -196,15 +196,8 @@ def _held_out_rates(recipe, scenario, functions):
             LLRs of one of its batches}.
     """
     parts = source_of(recipe, scenario).parts
-    draws = [_rates(part, functions(part)) for part in parts]
-    rows = []
-    for i in range(recipe.validation_batches):
-        part = i % len(parts)
-        rows.append(draws[part](parts[part].keys(VALIDATION, i)))
-    return {
-        name: float(np.mean([float(ops.convert_to_numpy(row[name])) for row in rows]))
-        for name in rows[0]
-    }
+    rates = batch_maker(parts, [_rates(part, functions(part)) for part in parts])
+    return mean_of_rows([rates(VALIDATION, i) for i in range(recipe.validation_batches)])
 
 
 def _rates(source, functions):
@@ -224,7 +217,7 @@ def _detection(detector):
 
 def _storage(recipe, scenario, layer):
     """Whether to store a layer in 8 bits, and what that cost, for its card."""
-    few = sum(np.prod(w.shape) for w in trained_weights(layer)) <= _MANY_WEIGHTS
+    few = num_weights(trained_weights(layer)) <= _MANY_WEIGHTS
     if few or recipe.parts:  # one layer is for one of their systems
         return False, {}
     function = _detection(layer)
@@ -265,7 +258,7 @@ def make_card(recipe, scenario, layer, training):
         "autoencoder": recipe.autoencoder,
         "teachers": recipe.teachers,
         # An EQ-Net estimator's include those of the decoder that it shares with a quantizer
-        "num_parameters": int(sum(np.prod(w.shape) for w in trained_weights(layer))),
+        "num_parameters": num_weights(trained_weights(layer)),
         "task": recipe.task,
         "loss_terms": recipe.loss,
         "snr_db": list(data.snr_db),

@@ -35,11 +35,7 @@ class Data:
     rho: tuple = ()
 
     def __post_init__(self):
-        for key in ("snr_db", "streams", "rho"):
-            value = getattr(self, key)
-            if not isinstance(value, (list, tuple)):
-                raise InvalidInput(f"data.{key}: got {value!r}, expected [low, high]")
-            object.__setattr__(self, key, tuple(value))
+        _make_tuples("data", self, "snr_db", "streams", "rho")
 
 
 @dataclass(frozen=True)
@@ -60,11 +56,7 @@ class Part:
     rho: tuple = ()
 
     def __post_init__(self):
-        for key in ("snr_db", "rho"):
-            value = getattr(self, key)
-            if not isinstance(value, (list, tuple)):
-                raise InvalidInput(f"parts.{key}: got {value!r}, expected [low, high]")
-            object.__setattr__(self, key, tuple(value))
+        _make_tuples("parts", self, "snr_db", "rho")
         check_int("parts.batch_size", self.batch_size, minimum=0)
 
 
@@ -157,7 +149,6 @@ class Recipe:
                 f"parts: got {len(self.parts)}, expected some for an any-size-detector and "
                 "none for every other task"
             )
-        object.__setattr__(self, "parts", tuple(self.parts))
         if self.parts:
             self._check_parts()
         check_int("steps", self.steps, minimum=0)
@@ -192,6 +183,15 @@ class Recipe:
     def to_dict(self):
         """The recipe as nested dictionaries."""
         return dataclasses.asdict(self)
+
+
+def _make_tuples(table, settings, *keys):
+    """Make ranges [low, high] of a frozen dataclass tuples; refuse what is no list."""
+    for key in keys:
+        value = getattr(settings, key)
+        if not isinstance(value, (list, tuple)):
+            raise InvalidInput(f"{table}.{key}: got {value!r}, expected [low, high]")
+        object.__setattr__(settings, key, tuple(value))
 
 
 _TABLES = {"data": Data, "optimizer": Optimizer}

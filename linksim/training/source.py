@@ -264,7 +264,7 @@ class MixtureSource:
         parts: a `VectorSource` for each kind.
 
     Attributes:
-        parts: the argument. Batch i is one of `parts[i % len(parts)]`.
+        parts: the argument.
     """
 
     channels = None

@@ -15,7 +15,7 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from linksim import files
-from linksim.cli.common import make_console
+from linksim.cli.common import make_console, run_command
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.models import list_models
 
@@ -53,19 +53,21 @@ def run_paper(
     add("--fresh", action="store_true", help="set earlier counts aside and start again")
     args = parser.parse_args(argv)
     args.paper = paper
+    return run_command(
+        paper,
+        lambda: _make_figures(args, functions),
+        "interrupted; the same command continues",
+        mendable=(ResultFileError,),
+    )
+
+
+def _make_figures(args, functions):
     console = make_console()
-    try:
-        files.make_folder(args.output)
-        console.print(f"trained models: {', '.join(list_models())}", soft_wrap=True)
-        for name in args.only or functions:
-            console.print(f"[bold]{name}[/]")
-            functions[name](name, args, console)
-    except ResultFileError as error:
-        print(f"{paper}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{paper}: interrupted; the same command continues", file=sys.stderr)
-        return 130
+    files.make_folder(args.output)
+    console.print(f"trained models: {', '.join(list_models())}", soft_wrap=True)
+    for name in args.only or functions:
+        console.print(f"[bold]{name}[/]")
+        functions[name](name, args, console)
     return 0
 
 

@@ -204,6 +204,8 @@ def _vectors(scenario, snr_db, seed):
 
 def soft_output(name, args, console):
     """Measure information and calibration of the LLRs."""
+    from linksim.link.link import Link
+
     data = load_json_if_made(args.output / "soft_output.json") or {}
     for link in chosen(args, SOFT):
         console.print(f"{name}, {link}")
@@ -214,8 +216,8 @@ def soft_output(name, args, console):
             wanted += ["lord", "kbest"]
         if system.num_streams * system.num_bits_per_symbol <= 16:
             wanted += ["ml"]
-        per_batch = scenario.run.batch_size * _uses_per_block(scenario)
-        per_batch *= system.num_streams * system.num_bits_per_symbol
+        per_batch = scenario.run.batch_size * Link(scenario).num_symbols
+        per_batch *= system.num_bits_per_symbol
         data[link] = simulate_rates(
             scenario,
             available(wanted, scenario, console),
@@ -225,12 +227,6 @@ def soft_output(name, args, console):
         )
         save_json(args.output / "soft_output.json", data)
     _plot_calibration(data, args.output / "calibration.png")
-
-
-def _uses_per_block(scenario):
-    from linksim.link.simulator import LinkSimulator
-
-    return LinkSimulator(scenario).link.num_uses
 
 
 def _plot_calibration(data, path):
@@ -261,12 +257,9 @@ def _plot_calibration(data, path):
 
 def times(name, args, console):
     """Time the detectors on 1000 vectors, in turn."""
-    import numpy as np
-    import tensorflow as tf
-
     from linksim.complexity.latency import compile_detector, measure_latency
-    from linksim.constellation import qam_points
     from linksim.link.receiver import create_receiver
+    from simulations.benchmark import draw_vectors
 
     data = {}
     for link, (num_rx, streams, m, no) in TIMED.items():
@@ -275,17 +268,7 @@ def times(name, args, console):
         scenario = base.replace(
             system={"num_rx": num_rx, "num_streams": streams, "num_bits_per_symbol": m}
         )
-        rng = np.random.default_rng(0)
-        shape = (TIMED_BATCH, num_rx, streams)
-        h = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) / 2**0.5
-        x = rng.choice(qam_points(m), (TIMED_BATCH, streams, 1))
-        noise = rng.normal(size=(TIMED_BATCH, num_rx, 2)) @ [1, 1j] * (no / 2) ** 0.5
-        y = (h @ x)[..., 0] + noise
-        inputs = [
-            tf.constant(y.astype(np.complex64)),
-            tf.constant(h.astype(np.complex64)),
-            tf.fill([TIMED_BATCH], np.float32(no)),
-        ]
+        inputs = draw_vectors(num_rx, streams, m, TIMED_BATCH, no)
         wanted = [d for d in TIMED_DETECTORS if d != "ml" or streams <= 4]
         functions = {
             d: compile_detector(create_receiver(d, scenario).detector)
@@ -456,7 +439,6 @@ def main(argv=None):
         "pepnet",
         functions,
         panels=panels,
-        target_block_errors=100,
         max_blocks=1500,
     )
 

@@ -271,7 +271,7 @@ def test_folders(tmp_path, caplog):
     found = target("mf")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
-    with pytest.raises(InvalidInput, match="something else"):
+    with pytest.raises(InvalidInput, match="something other than an export"):
         export(found, "onnx", tmp_path / "mine")
     first = export(found, "onnx", tmp_path / "out")
     export(found, "onnx", tmp_path / "out")

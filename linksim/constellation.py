@@ -176,13 +176,85 @@ def llrs_to_symbol_logits(llrs):
     return positive + negative
 
 
-def pam_posterior(z, variance, points):
+def llrs_to_pam_logits(llrs, num_bits_per_symbol):
+    """PAM logits from the LLRs of the independent bits of K streams.
+
+    Args:
+        llrs: float [..., K, m].
+        num_bits_per_symbol: m.
+
+    Returns:
+        float [..., 2K, 2^(m/2)], or [..., K, 2] for BPSK, the largest of a dimension 0.
+        LLRs of 0 give exact zeros.
+    """
+    if num_bits_per_symbol > 1:
+        llrs = ops.concatenate([llrs[..., 0::2], llrs[..., 1::2]], axis=-2)
+    labels = bit_labels(llrs.shape[-1])
+    logits = sum(llrs[..., i, None] * (labels[:, i] - 0.5) for i in range(labels.shape[1]))
+    return logits - ops.max(logits, axis=-1, keepdims=True)
+
+
+def symbol_logits_to_pam_logits(logits, num_bits_per_symbol):
+    """PAM logits, each marginal over the other part of the symbol, of symbol logits.
+
+    Args:
+        logits: float [..., K, 2^m].
+        num_bits_per_symbol: m.
+
+    Returns:
+        As `llrs_to_pam_logits`. Equal logits give exact zeros.
+    """
+    if num_bits_per_symbol > 1:
+        pam, size = (
+            pam_indices_of_symbols(num_bits_per_symbol),
+            2 ** (num_bits_per_symbol // 2),
+        )
+        parts = [
+            ops.stack(
+                [
+                    ops.logsumexp(ops.take(logits, np.flatnonzero(part == i), -1), axis=-1)
+                    for i in range(size)
+                ],
+                axis=-1,
+            )
+            for part in pam.T
+        ]
+        logits = ops.concatenate(parts, axis=-2)
+    return logits - ops.max(logits, axis=-1, keepdims=True)
+
+
+def pam_moments(logits, points):
+    """Means and variances of PAM levels with the given log-probabilities.
+
+    Both are written as deviations from those of equally likely levels, so that logits of
+    zero give exactly 0 and the mean square of the levels.
+
+    Args:
+        logits: float [..., L], up to a constant.
+        points: the levels [L].
+
+    Returns:
+        float [...] and float [...]. The variance is at least 0.
+    """
+    count, energy = len(points), float(np.mean(points.astype(np.float64) ** 2))
+    positive = np.flatnonzero(points > 0)
+    negative = np.array([int(np.argmin(np.abs(points + points[i]))) for i in positive])
+    pmf = ops.softmax(logits, axis=-1)
+    up, down = ops.take(pmf, positive, axis=-1), ops.take(pmf, negative, axis=-1)
+    mean = ops.sum((up - down) * points[positive], axis=-1)
+    excess = ops.sum((pmf - 1.0 / count) * np.square(points), axis=-1)
+    return mean, ops.maximum(energy + excess - ops.square(mean), 0.0)
+
+
+def pam_posterior(z, variance, points, prior=None):
     """The posterior of a PAM level that is observed in Gaussian noise.
 
     Args:
-        z: float [...], observations `level + noise` of equally likely levels.
+        z: float [...], observations `level + noise`.
         variance: float [...], the variance of the real noise.
         points: the levels [L].
+        prior: float [..., L], log-probabilities of the levels up to a constant, or None
+            where all are equally likely.
 
     Returns:
         Logits [..., L], posterior means [...] and posterior variances [...].
@@ -194,6 +266,8 @@ def pam_posterior(z, variance, points):
     z = ops.clip(z, -limit, limit)
     distance = ops.square(ops.expand_dims(z, -1) - levels)
     logits = -distance / (2.0 * ops.expand_dims(variance, -1))
+    if prior is not None:
+        logits = logits + prior
     pmf = ops.softmax(logits, axis=-1)
     mean = ops.sum(pmf * levels, axis=-1)
     spread = ops.square(levels - ops.expand_dims(mean, -1))

@@ -31,7 +31,7 @@ class Probe(Detector):
         self.function = function
 
     def call(self, y, h, s):
-        y, h, no, _ = self._to_real(y, h, s)
+        (y, h, no), _ = self._to_real(y, h, s)
         return self.function(y, h, no)
 
 

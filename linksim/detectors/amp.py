@@ -48,6 +48,7 @@ class AMPDetector(Detector):
         InvalidInput: (a `ValueError`) an option is out of range.
     """
 
+    accepts_prior = True
     xla_on_cpu = True
 
     def __init__(self, *args, num_iterations=50, damping=0.0, normalize=True, **kwargs):
@@ -60,12 +61,12 @@ class AMPDetector(Detector):
         self.damping = float(damping)
         self.normalize = normalize
 
-    def detect(self, y, h, no):
+    def detect(self, y, h, no, prior=None):
         hty, gram = matched_filter(y, h)
         half_no = no[:, None] / 2.0
         if self.num_streams == 1:
             own = ops.maximum(diagonal(gram), 1e-30)
-            return pam_posterior(hty / own, half_no / own, self.points)[0]
+            return pam_posterior(hty / own, half_no / own, self.points, prior)[0]
         if self.normalize:
             # H and y are divided by g and N0 by g^2, where g^2 is the mean column energy
             energy = ops.mean(diagonal(gram), axis=-1)
@@ -83,7 +84,7 @@ class AMPDetector(Detector):
         logits = None
         for _ in range(self.num_iterations):
             effective = half_no + variance
-            logits, mean, spread = pam_posterior(x + htr, effective, self.points)
+            logits, mean, spread = pam_posterior(x + htr, effective, self.points, prior)
             spread = load * ops.mean(spread, axis=-1, keepdims=True)
             keep = self.damping
             x = keep * x + (1.0 - keep) * mean

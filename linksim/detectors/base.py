@@ -11,13 +11,15 @@ from keras import ops
 from linksim.backend import Float32Layer, Tensor, check_floatx, concrete
 from linksim.constellation import (
     DEMAPPING_METHODS,
+    llrs_to_pam_logits,
     pam_logits_to_llrs,
     pam_logits_to_symbol_indices,
     pam_logits_to_symbol_logits,
     pam_num_bits,
     pam_points,
+    symbol_logits_to_pam_logits,
 )
-from linksim.detectors.capabilities import Capabilities
+from linksim.detectors.capabilities import ACCEPT_PRIOR, Capabilities
 from linksim.detectors.real import (
     complex_to_real_channel,
     into_range,
@@ -28,6 +30,8 @@ from linksim.detectors.real import (
 from linksim.errors import InvalidInput, check_choice, check_int
 
 OUTPUTS = ("bit", "symbol")
+# A-priori LLRs and logits count up to here: more certain is nobody, and all sums are finite
+_MOST_PRIOR = 100.0
 
 
 class Detector(Capabilities, Float32Layer):
@@ -46,10 +50,17 @@ class Detector(Capabilities, Float32Layer):
         h: complex64 [..., M, K], channel matrices.
         s: complex64 [..., M, M], noise covariances as Sionna passes them; or
             float32 [...] (or a scalar, also a Python number), the noise variances N0.
+        prior: None, or what is known of the symbols beforehand: float32 [..., K, m], LLRs
+            of independent bits, or float32 [..., K, 2^m], logits of the symbols. LLRs
+            count up to a magnitude of 100, and logits down to 100 below the largest. Of
+            logits, each detector takes the marginals of the real and the imaginary part.
 
-    The leading dimensions of `y` are those of the result. Those of `h` and `s` may be
-    fewer or 1, as in a covariance [M, M] of all vectors; they are broadcast by the usual
-    rules. There may be no vectors at all.
+    The leading dimensions of `y` are those of the result. Those of `h`, `s` and `prior`
+    may be fewer or 1, as in a covariance [M, M] of all vectors; they are broadcast by the
+    usual rules. There may be no vectors at all.
+
+    Soft output is a-posteriori: it includes the prior. What the channel adds is the
+    difference of output and prior. A prior of zeros changes nothing.
 
     Returns:
         - output "bit": LLRs `log p(b=1)/p(b=0)`, float32 [..., K, m], or with
@@ -59,15 +70,17 @@ class Detector(Capabilities, Float32Layer):
 
     Raises:
         InvalidInput: (a `ValueError`) wrong ranks, shapes or dtypes, also of what a
-            subclass returns; in an eager call also NaN or inf in `y`, `h` or `s`, N0 <= 0,
-            and a covariance that is not positive definite.
+            subclass returns; a prior for a detector that cannot use one, see
+            `Capabilities.accepts_prior`; in an eager call also NaN or inf in `y`, `h` or
+            `s`, NaN in `prior`, N0 <= 0, and a covariance that is not positive definite.
 
     For all other inputs the output is finite, whatever their scale and however
     singular H is; see `linksim.detectors.real.into_range`.
 
     All is computed in float32, whatever Keras' global dtype policy is.
 
-    A subclass implements `detect` on real tensors. Class attributes declare what it can
+    A subclass implements `detect` on real tensors. One that declares `accepts_prior` takes
+    the prior as a fourth argument of it. Class attributes declare what it can
     do; see `Capabilities`. `demapping_methods` are those that make sense for it, the
     default first.
 
@@ -117,8 +130,10 @@ class Detector(Capabilities, Float32Layer):
 
     # --- what a subclass provides -------------------------------------------
 
-    def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
+    def detect(self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None) -> Tensor:
         """PAM logits of the real system.
+
+        A subclass without `accepts_prior` has the first three arguments only.
 
         Args:
             y: float32 [B, 2M], `[Re; Im]`.
@@ -126,9 +141,12 @@ class Detector(Capabilities, Float32Layer):
                 BPSK, whose symbols have no imaginary part.
             no: float32 [B], noise variance N0 per complex dimension; each real
                 dimension has N0/2.
+            prior: float32 [B, N, L], log-probabilities of the levels up to a constant, or
+                None where all are equally likely.
 
         Returns:
-            float32 [B, N, L], log-probabilities up to a constant.
+            float32 [B, N, L], log-probabilities up to a constant, those of the prior
+            included.
         """
         raise InvalidInput(
             f"{type(self).__name__} has no `detect`; expected a method detect(self, y, h, no) "
@@ -136,12 +154,17 @@ class Detector(Capabilities, Float32Layer):
         )
 
     def all_logits(
-        self, y: Tensor, h: Tensor, no: Tensor, training: bool | None = None
+        self,
+        y: Tensor,
+        h: Tensor,
+        no: Tensor,
+        training: bool | None = None,
+        prior: Tensor | None = None,
     ) -> list[Tensor]:
         """Logits of every unfolded layer, for training. The last ones are `detect`'s.
 
         Args:
-            y, h, no: as in `detect`.
+            y, h, no, prior: as in `detect`.
             training: whether layers such as dropout are in training mode. None takes the
                 mode of the Keras call that this runs in. Stateless calls, by which JAX
                 trains, have no such mode, so training passes it.
@@ -149,33 +172,42 @@ class Detector(Capabilities, Float32Layer):
         Returns:
             list of float32 [B, N, L], with one entry for a detector without layers.
         """
-        return [self.detect(y, h, no)]
+        return [self.detect(*_given(y, h, no, prior))]
 
-    def detect_llrs(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
+    def detect_llrs(
+        self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None
+    ) -> Tensor:
         """LLRs [B, K, m]. Override it where they do not come from PAM logits."""
-        return self._llrs(self._detected(y, h, no))
+        return self._llrs(self._detected(y, h, no, prior))
 
-    def detect_both(self, y: Tensor, h: Tensor, no: Tensor) -> tuple[Tensor, Tensor]:
+    def detect_both(
+        self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """LLRs [B, K, m] and symbol indices int32 [B, K], from one detection."""
-        logits = self._detected(y, h, no)
+        logits = self._detected(y, h, no, prior)
         return self._llrs(logits), self._symbols(logits)
 
-    def symbol_logits(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
+    def symbol_logits(
+        self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None
+    ) -> Tensor:
         """Symbol logits [B, K, 2^m].
 
         Override it, and `symbol_indices` with it, where the two PAMs of a symbol are
         not independent a posteriori.
         """
-        return pam_logits_to_symbol_logits(self._detected(y, h, no), self.num_bits_per_symbol)
+        logits = self._detected(y, h, no, prior)
+        return pam_logits_to_symbol_logits(logits, self.num_bits_per_symbol)
 
-    def symbol_indices(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
+    def symbol_indices(
+        self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None
+    ) -> Tensor:
         """Decided symbols int32 [B, K], those with the largest `symbol_logits`."""
-        return self._symbols(self._detected(y, h, no))
+        return self._symbols(self._detected(y, h, no, prior))
 
-    def _detected(self, y, h, no):
+    def _detected(self, y, h, no, prior):
         """What `detect` returns, checked."""
         expected = (self.num_dims, len(self.points))
-        return self._returned("detect", self.detect(y, h, no), y, *expected)
+        return self._returned("detect", self.detect(*_given(y, h, no, prior)), y, *expected)
 
     def _returned(self, method, out, y, *shape, dtype="float32"):
         """What a method of a subclass returns, if it is a tensor [B, *shape]."""
@@ -196,39 +228,51 @@ class Detector(Capabilities, Float32Layer):
 
     # --- calls --------------------------------------------------------------
 
-    def __call__(self, y: Tensor, h: Tensor, s: Tensor | float, **kwargs: Any) -> Tensor:
+    def __call__(
+        self,
+        y: Tensor,
+        h: Tensor,
+        s: Tensor | float,
+        prior: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
         # Keras refuses Python numbers as positional arguments
         if isinstance(s, (int, float)) and not isinstance(s, bool):
             s = ops.convert_to_tensor(s, dtype="float32")
-        return super().__call__(y, h, s, **kwargs)
+        if prior is None:
+            return super().__call__(y, h, s, **kwargs)
+        return super().__call__(y, h, s, prior, **kwargs)
 
-    def call(self, y: Tensor, h: Tensor, s: Tensor) -> Tensor:
+    def call(self, y: Tensor, h: Tensor, s: Tensor, prior: Tensor | None = None) -> Tensor:
         """Detect the streams; arguments and results are those of the class."""
         streams = self._streams_of(h)
-        y, h, no, lead = self._to_real(y, h, s)
+        system, lead = self._to_real(y, h, s, prior)
         if self.output_type == "bit":
-            out = self._checked_llrs(self.detect_llrs(y, h, no), y)
+            out = self._checked_llrs(self.detect_llrs(*system), system[0])
             if self.hard_out:
                 out = ops.cast(out > 0, "float32")
         elif self.hard_out:
-            out = self._checked_indices(self.symbol_indices(y, h, no), y)
+            out = self._checked_indices(self.symbol_indices(*system), system[0])
         else:
             size = (self.num_streams, 2**self.num_bits_per_symbol)
-            out = self._returned("symbol_logits", self.symbol_logits(y, h, no), y, *size)
+            logits = self.symbol_logits(*system)
+            out = self._returned("symbol_logits", logits, system[0], *size)
         return self._arranged_as(out, lead, streams)
 
-    def llrs_and_symbols(self, y: Tensor, h: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def llrs_and_symbols(
+        self, y: Tensor, h: Tensor, s: Tensor, prior: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Soft bits and hard symbols for the price of one detection.
 
         Returns:
             LLRs float32 [..., K, m] and symbol indices int32 [..., K].
         """
         streams = self._streams_of(h)
-        y, h, no, lead = self._to_real(y, h, s)
-        llrs, symbols = self.detect_both(y, h, no)
+        system, lead = self._to_real(y, h, s, prior)
+        llrs, symbols = self.detect_both(*system)
         return (
-            self._arranged_as(self._checked_llrs(llrs, y), lead, streams),
-            self._arranged_as(self._checked_indices(symbols, y), lead, streams),
+            self._arranged_as(self._checked_llrs(llrs, system[0]), lead, streams),
+            self._arranged_as(self._checked_indices(symbols, system[0]), lead, streams),
         )
 
     def _checked_llrs(self, llrs, y):
@@ -275,19 +319,21 @@ class Detector(Capabilities, Float32Layer):
     def _symbols(self, logits):
         return pam_logits_to_symbol_indices(logits, self.num_bits_per_symbol)
 
-    def _to_real(self, y, h, s):
+    def _to_real(self, y, h, s, prior=None):
         """Check, broadcast, flatten and whiten a call's arguments.
 
         Returns:
-            The real tensors that `detect` takes, and the leading shape. Where there are no
-            vectors, `detect` gets one of zeros, which `arranged_as` leaves out: no detector
-            has to think of empty tensors.
+            A tuple of the real tensors that `detect` takes, and the leading shape. Where
+            there are no vectors, `detect` gets one of zeros, which `arranged_as` leaves
+            out: no detector has to think of empty tensors.
         """
         y, h = ops.convert_to_tensor(y), ops.convert_to_tensor(h)
         if isinstance(s, (int, float)):
             s = ops.convert_to_tensor(s, dtype="float32")
         s = ops.convert_to_tensor(s)
         covariance = self._check(y, h, s)
+        if prior is not None:
+            prior = self._pam_prior(y, h, prior)
         lead = tuple(ops.shape(y)[:-1])
         num_rx, own = y.shape[-1], 2 if covariance else 0
         h = _flattened(h, y, 2)
@@ -308,7 +354,59 @@ class Detector(Capabilities, Float32Layer):
         else:
             no = ops.broadcast_to(s, ops.shape(y)[:1]) if s.shape[0] == 1 else s
         self._check_values(y, h, no)
-        return *into_range(y, h, no, self.num_streams), lead
+        return _given(*into_range(y, h, no, self.num_streams), prior), lead
+
+    def _pam_prior(self, y, h, prior):
+        """The prior of a call as PAM logits [B, N, L]."""
+        prior = ops.convert_to_tensor(prior)
+        self._check_prior(y, h, prior)
+        value = concrete(prior)
+        if value is not None and np.any(np.isnan(value)):
+            raise InvalidInput(f"{type(self).__name__}: prior contains NaN")
+        absent = self.num_streams - ops.shape(prior)[-2]
+        prior = ops.reshape(_flattened(prior, y, 2), (-1, *_trailing(prior, 2)))
+        if _is_empty(tuple(y.shape[:-1])):
+            prior = with_zeros(prior)
+        if prior.shape[-2] != self.num_streams:
+            none = ops.zeros((ops.shape(prior)[0], absent, prior.shape[-1]))
+            prior = ops.concatenate([prior, none], axis=-2)
+            prior = ops.reshape(prior, (-1, self.num_streams, prior.shape[-1]))
+        if prior.shape[-1] == self.num_bits_per_symbol:
+            prior = ops.clip(prior, -_MOST_PRIOR, _MOST_PRIOR)
+            return llrs_to_pam_logits(prior, self.num_bits_per_symbol)
+        largest = np.finfo(np.float32).max
+        prior = ops.clip(prior, -largest, largest)  # a difference of infinities is none
+        prior = prior - ops.max(prior, axis=-1, keepdims=True)
+        prior = ops.maximum(prior, -_MOST_PRIOR)
+        return symbol_logits_to_pam_logits(prior, self.num_bits_per_symbol)
+
+    def _check_prior(self, y, h, prior):
+        """Check the dtype and the static shape of a prior."""
+        who = type(self).__name__
+        if not self.accepts_prior:
+            raise InvalidInput(
+                f"{who}: prior: this detector cannot use what is known beforehand; those "
+                f"that can are {', '.join(ACCEPT_PRIOR)}"
+            )
+        dtype = keras.backend.standardize_dtype(prior.dtype)
+        if dtype != "float32":
+            raise InvalidInput(
+                f"{who}: prior has dtype {dtype}, expected float32{_cast(dtype)}"
+            )
+        sizes = self.num_bits_per_symbol, 2**self.num_bits_per_symbol
+        streams = h.shape[-1] if self.any_num_streams else self.num_streams
+        lead = tuple(y.shape[:-1])
+        if (
+            prior.shape[-1:] not in [(size,) for size in sizes]
+            or not _compatible(prior.shape[-2:-1], (streams,))
+            or not _broadcastable(_leading(prior, 2), lead)
+        ):
+            shape = ", ".join(str(size) for size in (*lead, streams))
+            raise InvalidInput(
+                f"{who}: prior has shape {tuple(prior.shape)}, expected ({shape}, {sizes[0]}) "
+                f"for LLRs or ({shape}, {sizes[1]}) for logits beside y {tuple(y.shape)}, or "
+                "what broadcasts to that"
+            )
 
     def _whitened(self, y, h, s):
         """`whiten`, which refuses a singular covariance in an eager call."""
@@ -410,9 +508,11 @@ class Detector(Capabilities, Float32Layer):
 
     # --- Keras --------------------------------------------------------------
 
-    def compute_output_spec(self, y, h, s):
+    def compute_output_spec(self, y, h, s, prior=None):
         """The shape and dtype of the result, as Keras asks for them."""
         self._check(y, h, s)
+        if prior is not None:
+            self._check_prior(y, h, prior)
         lead = tuple(y.shape[:-1])
         lead += (h.shape[-1] if self.any_num_streams else self.num_streams,)
         if self.output_type == "bit":
@@ -452,6 +552,11 @@ def _cast(dtype):
         "; cast it, or if Sionna has made it, leave sionna.phy.config.precision and its "
         "blocks' precision= at 'single'"
     )
+
+
+def _given(y, h, no, prior):
+    """The arguments of `detect`: those without `accepts_prior` have no fourth one."""
+    return (y, h, no) if prior is None else (y, h, no, prior)
 
 
 def arranged_as(out, lead, *own):

@@ -2,6 +2,9 @@
 
 from linksim.errors import InvalidInput
 
+# The detectors whose `accepts_prior` is true, by their names in the registry
+ACCEPT_PRIOR: tuple[str, ...] = ("amp",)
+
 
 class Capabilities:
     """The capabilities that receivers, training and exports ask for, with their defaults.
@@ -11,7 +14,8 @@ class Capabilities:
     methods here raise `InvalidInput`.
 
     For detection:
-        accepts_prior: the call takes a-priori LLRs.
+        accepts_prior: the call takes a-priori LLRs or logits, and `detect` the PAM logits
+            that they make.
         any_num_streams: the weights do not depend on K, and zero columns of H are
             absent streams. Such a detector also takes an `h` of fewer columns than
             `num_streams`, or of an unknown number, and returns as many streams as `h`

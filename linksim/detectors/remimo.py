@@ -158,7 +158,7 @@ class REMIMODetector(Detector):
         if not self.built:
             raise InvalidInput("attention_maps: no weights yet; call or build the layer first")
         streams = self._streams_of(h)
-        y, h, no, lead = self._to_real(y, h, s)
+        (y, h, no), lead = self._to_real(y, h, s)
         size = (self.num_heads, streams, streams)
         maps = self._unfold(y, h, no)[1]
         return [arranged_as(a[..., :streams, :streams], lead, *size) for a in maps]

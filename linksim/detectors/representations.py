@@ -55,7 +55,7 @@ def zf_sic_representation(
         InvalidInput: for the inputs that `Detector` refuses.
     """
     detector = ZFSICDetector(_num_streams(h), num_bits_per_symbol)
-    y, h, no, lead = detector._to_real(y, h, no)
+    (y, h, no), lead = detector._to_real(y, h, no)
     y, r = _scaled_qr(y, h, no, detector.num_streams, detector.is_real)
     dims = detector.num_dims
     observations = successive_residuals(y, r, detector.points)
@@ -119,7 +119,7 @@ def ml_representation(y: Tensor, h: Tensor, no: Tensor) -> Tensor:
     """
     num_streams = _num_streams(h)
     # The real system is the same for every complex modulation
-    y, h, no, lead = Detector(num_streams, 2)._to_real(y, h, no)
+    (y, h, no), lead = Detector(num_streams, 2)._to_real(y, h, no)
     y, r = _scaled_qr(y, h, no, num_streams, is_real=False)
     # Interleaved order: a complex entry a + jb is the block [[a, -b], [b, a]]
     real, imag = r[:, 0::2, 0::2], r[:, 1::2, 0::2]

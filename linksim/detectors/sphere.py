@@ -66,7 +66,7 @@ class SphereDetector(Detector):
         Args:
             y, h, s: as in a call.
         """
-        y, h, no, lead = self._to_real(y, h, s)
+        (y, h, no), lead = self._to_real(y, h, s)
         return arranged_as(self.search(y, h, no)[1], lead)
 
     def search(self, y, h, no):

@@ -3,7 +3,7 @@
 from linksim.errors import InvalidInput
 
 # The detectors whose `accepts_prior` is true, by their names in the registry
-ACCEPT_PRIOR: tuple[str, ...] = ("amp",)
+ACCEPT_PRIOR: tuple[str, ...] = ("amp", "ep", "lord", "pep", "pepnet")
 
 
 class Capabilities:
@@ -78,7 +78,8 @@ class Capabilities:
 
     def all_estimates(self, y, h, no):
         """Estimates of the sent levels, float32 [B, N], in a list: one of each unfolded
-        layer, or of the last one alone. Arguments are those of `Detector.detect`."""
+        layer, or of the last one alone. Arguments are those of `Detector.detect`, the
+        prior only where `accepts_prior` is set."""
         raise self._lacks("estimates of its layers")
 
     def set_channels(self, h):

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from linksim.backend import Tensor
-from linksim.constellation import level_distance, pam_posterior
+from linksim.constellation import level_distance, pam_moments, pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import (
     MIN_SYMBOL_VARIANCE,
@@ -41,7 +41,7 @@ class EPState(NamedTuple):
     variance: Tensor  # of the approximation, float32 [B, N]
     cavity_mean: Tensor  # float32 [B, N]
     cavity_variance: Tensor  # float32 [B, N]
-    logits: Tensor  # of the levels in the cavities, float32 [B, N, L]
+    logits: Tensor  # of the levels in the cavities, with the prior, float32 [B, N, L]
 
 
 def ep_states(
@@ -52,6 +52,7 @@ def ep_states(
     num_iterations: int,
     damping: float,
     least_variance: float = MIN_SYMBOL_VARIANCE,
+    prior: Tensor | None = None,
 ) -> list[EPState]:
     """Run expectation propagation [Cespedes14].
 
@@ -61,14 +62,21 @@ def ep_states(
         num_iterations: the number of updates of the factors.
         damping: weight of the old factors, in [0, 1].
         least_variance: the smallest variance of a level that a factor is made from.
+        prior: float32 [B, N, L], log-probabilities of the levels up to a constant, or None.
 
     Returns:
-        The states after 0, 1, ..., `num_iterations` updates. State 0 is LMMSE.
+        The states after 0, 1, ..., `num_iterations` updates. State 0 is LMMSE, with the
+        means and variances of the prior.
     """
     hty, gram = matched_filter(y, h)
     half_no = no[:, None] / 2.0
-    precision = ops.ones_like(hty) / float(np.mean(points.astype(np.float64) ** 2))
-    shift = ops.zeros_like(hty)
+    if prior is None:
+        precision = ops.ones_like(hty) / float(np.mean(points.astype(np.float64) ** 2))
+        shift = ops.zeros_like(hty)
+    else:
+        mean, variance = pam_moments(prior, points)
+        precision = 1.0 / ops.maximum(variance, least_variance)
+        shift = mean * precision
     states = []
     for remaining in reversed(range(num_iterations + 1)):
         load = half_no * precision
@@ -81,7 +89,7 @@ def ep_states(
         cavity_v = 1.0 / ops.maximum(1.0 / variance - precision, 1e-30)
         cavity_v = ops.clip(cavity_v, MIN_SYMBOL_VARIANCE, 1e6)
         cavity_x = cavity_v * (mean / variance - shift)
-        logits, x, v = pam_posterior(cavity_x, cavity_v, points)
+        logits, x, v = pam_posterior(cavity_x, cavity_v, points, prior)
         approximation = inverse, mean, variance, cavity_x, cavity_v, logits
         states.append(EPState(gram, precision, shift, *approximation))
         if remaining:
@@ -131,6 +139,8 @@ class EPDetector(Detector):
         InvalidInput: (a `ValueError`) an option is out of range.
     """
 
+    accepts_prior = True
+
     def __init__(
         self, *args: Any, num_iterations: int = 2, damping: float = 0.3, **kwargs: Any
     ) -> None:
@@ -140,9 +150,9 @@ class EPDetector(Detector):
         self.num_iterations = int(num_iterations)
         self.damping = float(damping)
 
-    def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
-        updates = self.num_iterations - 1
-        return ep_states(y, h, no, self.points, updates, self.damping)[-1].logits
+    def detect(self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None) -> Tensor:
+        settings = self.points, self.num_iterations - 1, self.damping
+        return ep_states(y, h, no, *settings, prior=prior)[-1].logits
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -23,21 +23,27 @@ _LEAST = 1e-6
 
 
 def hypotheses(
-    state: EPState, y: Tensor, h: Tensor, no: Tensor, points: np.ndarray
+    state: EPState,
+    y: Tensor,
+    h: Tensor,
+    no: Tensor,
+    points: np.ndarray,
+    prior: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Test every level of every dimension.
 
     A hypothesis fixes one dimension at one level. The other dimensions are decided one
-    after the other, the most certain first: each takes the level nearest to its cavity
-    given all that is decided so far. That makes N L candidate vectors, whose exact
-    likelihoods are compared. Each decision also gives the probability of the levels that it
-    did not take.
+    after the other, the most certain first: each takes the most likely level given all that
+    is decided so far, which without a prior is the one nearest to its cavity. That makes N L
+    candidate vectors, whose exact likelihoods, times their priors, are compared. Each
+    decision also gives the probability of the levels that it did not take.
 
     Args:
         state: the approximation of expectation propagation; it says how dimensions
             depend on each other before they are decided.
         y, h, no: the real system.
         points: float32 [L], the levels.
+        prior: float32 [B, N, L], log-probabilities of the levels up to a constant, or None.
 
     Returns:
         - float32 [B, N, L]: the largest log-likelihood of a candidate that has the level,
@@ -53,7 +59,10 @@ def hypotheses(
     mean, precision, shift = (
         batch_last(_sorted(x, order)) for x in (state.mean, state.precision, state.shift)
     )
-    paths, left_out = _paths(batch_last(matrix), mean, precision, shift, points)
+    known = None if prior is None else batch_last(_sorted(prior, order[..., None]))
+    paths, left_out, prior_of_path = _paths(
+        batch_last(matrix), mean, precision, shift, points, known
+    )
     # Likelihoods relative to those of a reference, whose residual is accurate in float32
     reference = nearest_pam(state.mean, points)
     residual = matvec(ops.swapaxes(h, -1, -2), y - matvec(h, reference))
@@ -62,6 +71,8 @@ def hypotheses(
     steps = batch_first(candidates) - _sorted(reference, order)[..., None]
     inner = _sorted(residual, order)[..., None] - 0.5 * ops.matmul(gram, steps)
     metrics = ops.sum(steps * inner, axis=1) / (no / 2.0)[:, None]  # [B, N L]
+    if prior is not None:
+        metrics = metrics + batch_first(ops.reshape(prior_of_path, (n * size, -1)))
     metrics = metrics - ops.max(metrics, axis=-1, keepdims=True)
     metrics = batch_last(ops.maximum(metrics, _FLOOR))[None]
     near = level_distance(points) / 4
@@ -85,8 +96,13 @@ def _sorted_matrix(matrix, order):
 
 
 def _paths(
-    covariance: Tensor, mean: Tensor, precision: Tensor, shift: Tensor, points: np.ndarray
-) -> tuple[Tensor, Tensor]:
+    covariance: Tensor,
+    mean: Tensor,
+    precision: Tensor,
+    shift: Tensor,
+    points: np.ndarray,
+    prior: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | float]:
     """The candidates of all hypotheses, with the batch last.
 
     Dimensions are decided in their order. Given a hypothesis about dimension i and the
@@ -97,10 +113,12 @@ def _paths(
         covariance: float32 [N, N, B].
         mean, precision, shift: float32 [N, B].
         points: float32 [L].
+        prior: float32 [N, L, B], or None.
 
     Returns:
         Candidates float32 [N, N, L, B], whose axes are dimension, dimension of the
-        hypothesis, its level; and what their paths left out, float32 [N, L, B].
+        hypothesis, its level; what their paths left out, float32 [N, L, B]; and the prior of
+        the candidates, float32 [N, L, B].
     """
     n = mean.shape[0]
     levels = ops.convert_to_tensor(points)[None, :, None]
@@ -111,7 +129,7 @@ def _paths(
     means = mean[:, None, None] + means
     own = ops.broadcast_to(levels, (1, len(points), ops.shape(mean)[-1]))
     none = ops.zeros_like(own)
-    taken, left_out = [], 0.0
+    taken, left_out, prior_of_path = [], 0.0, 0.0
     for p in range(n):
         # Dimensions p, p + 1, ... given those before; hypotheses about p itself know it,
         # those before p are among the decisions, and those after p are still to be given
@@ -124,11 +142,17 @@ def _paths(
         centre = (means[0] / s[:, None] - shift[p]) / cavity
         x = nearest_pam(centre, points)
         # (l - centre)^2 - (x - centre)^2, without the rounding of a difference of squares
-        excess = sum(
-            ops.exp(-0.5 * cavity * ops.maximum((level - x) * (level + x - 2 * centre), 0.0))
+        scores = [
+            -0.5 * cavity * ops.maximum((level - x) * (level + x - 2 * centre), 0.0)
             for level in points.tolist()
-        )
-        lost = ops.log(ops.maximum(excess, 1.0))  # the level taken counts 1, but for rounding
+        ]
+        if prior is not None:
+            x, scores, known = _with_prior(x, scores, prior[p], points)
+            own_known = ops.broadcast_to(prior[p][None], ops.shape(none))
+            known = ops.concatenate([known[:p], own_known, known[p + 1 :]], axis=0)
+            prior_of_path = prior_of_path + known
+        # The level taken counts 1, but for rounding
+        lost = ops.log(ops.maximum(sum(map(ops.exp, scores)), 1.0))
         left_out = left_out + ops.concatenate([lost[:p], none, lost[p + 1 :]], axis=0)
         x = ops.concatenate([x[:p], own, x[p + 1 :]], axis=0)
         taken.append(x)
@@ -138,7 +162,36 @@ def _paths(
             gain = ops.concatenate([before] * p + [ops.zeros_like(before), after], axis=1)
             means = means[1:] + gain[:, :, None] * (x - means[0])
             covariance = covariance[1:, 1:] - rest[1:, None] * (row[1:] / s_before)
-    return ops.stack(taken), left_out
+    return ops.stack(taken), left_out, prior_of_path
+
+
+def _with_prior(
+    nearest: Tensor, scores: list[Tensor], prior: Tensor, points: np.ndarray
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Decide by likelihood and prior.
+
+    Args:
+        nearest: float32 [N, L, B], the most likely levels without the prior, which a prior
+            of zeros must not change by rounding.
+        scores: log-likelihoods of each level relative to that of `nearest`.
+        prior: float32 [L, B].
+
+    Returns:
+        The levels decided, the scores relative to theirs, and their prior.
+    """
+    near = level_distance(points) / 4
+    known = sum(
+        ops.where(ops.abs(nearest - level) < near, prior[i], 0.0)
+        for i, level in enumerate(points.tolist())
+    )
+    scores = [score + (prior[i] - known) for i, score in enumerate(scores)]
+    best, x, known_x = ops.zeros_like(nearest), nearest, known
+    for i, level in enumerate(points.tolist()):
+        better = scores[i] > best
+        best = ops.where(better, scores[i], best)
+        x = ops.where(better, level, x)
+        known_x = ops.where(better, prior[i], known_x)
+    return x, [score - best for score in scores], known_x
 
 
 def _diagonal(matrices):
@@ -168,6 +221,8 @@ class LORDDetector(Detector):
         InvalidInput: (a `ValueError`) an option is out of range.
     """
 
+    accepts_prior = True
+
     def __init__(
         self, *args: Any, num_updates: int = 1, damping: float = 0.5, **kwargs: Any
     ) -> None:
@@ -177,10 +232,10 @@ class LORDDetector(Detector):
         self.num_updates = int(num_updates)
         self.damping = float(damping)
 
-    def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
+    def detect(self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None) -> Tensor:
         settings = self.num_updates, self.damping, accurate_variance(self.points)
-        state = ep_states(y, h, no, self.points, *settings)[-1]
-        best, left_out = hypotheses(state, y, h, no, self.points)
+        state = ep_states(y, h, no, self.points, *settings, prior)[-1]
+        best, left_out = hypotheses(state, y, h, no, self.points, prior)
         return best if self.demapping_method == "maxlog" else best + left_out
 
     def get_config(self) -> dict[str, Any]:

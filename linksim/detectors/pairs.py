@@ -145,7 +145,11 @@ def choose_pairs(state: EPState, num_partners: int) -> AllPairs | StrongestPairs
 
 
 def pair_terms(
-    state: EPState, no: Tensor, points: np.ndarray, pairs: AllPairs | StrongestPairs
+    state: EPState,
+    no: Tensor,
+    points: np.ndarray,
+    pairs: AllPairs | StrongestPairs,
+    prior: Tensor | None = None,
 ) -> PairTerms:
     """Enumerate the levels of pairs.
 
@@ -158,6 +162,7 @@ def pair_terms(
         no: float32 [B], N0.
         points: float32 [L], the levels.
         pairs: which pairs.
+        prior: float32 [B, N, L], log-probabilities of the levels up to a constant, or None.
     """
     half_no = no[None] / 2.0
     variance, mean, precision, shift = (
@@ -180,6 +185,11 @@ def pair_terms(
     levels = ops.convert_to_tensor(points)[None, :, None]
     at_i = (e_i[:, None] - 0.5 * a[:, None] * levels) * levels
     at_j = (e_j[:, None] - 0.5 * c[:, None] * levels) * levels
+    if prior is not None:
+        known = batch_last(prior)
+        known = [pairs.ends(known[:, level]) for level in range(len(points))]
+        known_i, known_j = (ops.stack(ends, axis=1) for ends in zip(*known))
+        at_i, at_j = at_i + known_i, at_j + known_j
     products = ops.convert_to_tensor(np.outer(points, points).astype(np.float32))
     table = at_i[:, :, None] + at_j[:, None] - b[:, None, None] * products[None, ..., None]
     table = table - ops.max(table, axis=(1, 2), keepdims=True)  # [Q, L, L, B]

@@ -38,6 +38,8 @@ class PairwiseEPDetector(Detector):
         InvalidInput: (a `ValueError`) an option is out of range.
     """
 
+    accepts_prior = True
+
     def __init__(
         self,
         *args: Any,
@@ -57,13 +59,13 @@ class PairwiseEPDetector(Detector):
         self.weight = float(weight)
         self.num_partners = int(num_partners)
 
-    def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
+    def detect(self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None) -> Tensor:
         settings = self.num_updates, self.damping, accurate_variance(self.points)
-        state = ep_states(y, h, no, self.points, *settings)[-1]
+        state = ep_states(y, h, no, self.points, *settings, prior)[-1]
         if self.num_dims == 1:
             return state.logits
         pairs = choose_pairs(state, self.num_partners)
-        terms = pair_terms(state, no, self.points, pairs)
+        terms = pair_terms(state, no, self.points, pairs, prior)
         return state.logits + self.weight * batch_first(ops.sum(terms.correction, axis=1))
 
     def get_config(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from linksim.backend import Float32Layer, Tensor
-from linksim.constellation import level_distance, nearest_pam
+from linksim.constellation import level_distance, nearest_pam, pam_moments
 from linksim.detectors.base import Detector
 from linksim.detectors.ep import EPState, accurate_variance, ep_states
 from linksim.detectors.lord import hypotheses
@@ -28,11 +28,11 @@ from linksim.errors import check_int
 # Updates of EP, weight of its old factors, and the state that hypotheses start from. More
 # updates make EP too sure of itself on ill-conditioned channels
 _UPDATES, _DAMPING, _START = 2, 0.5, 1
-# Systems of more real dimensions than this have no hypotheses, whose work grows with N^3 L,
-# and only the strongest pairs
-_MOST_DIMS = 16
-_NUM_PARTNERS = 8
-_NODE_FEATURES, _PAIR_FEATURES = 21, 10
+# Systems of more real dimensions than this have no hypotheses, whose work grows with N^3 L
+_MOST_DIMS = 32
+# Up to so many real dimensions all pairs count, and beyond only the strongest
+_ALL_PAIRS, _NUM_PARTNERS = 16, 8
+_NODE_FEATURES, _PAIR_FEATURES = 22, 10
 # Each source of evidence has such a weight at first
 _FIRST_WEIGHT, _FIRST_PAIR_WEIGHT = 0.5, 0.3
 
@@ -40,45 +40,56 @@ _FIRST_WEIGHT, _FIRST_PAIR_WEIGHT = 0.5, 0.3
 class Evidence(NamedTuple):
     """What is known of each dimension, and features that say how far to trust it.
 
+    The prior is kept apart, so that what the channel adds is weighed and the prior is not.
     Batches are last. Apart from the number of levels and whether there are hypotheses,
     features do not depend on the sizes of the system, on the scale of y, H and N0, or on the
     order of the streams.
     """
 
+    prior: Tensor | None  # log-probabilities up to a constant, float32 [N, L, B]
     marginals: Tensor  # log-probabilities by expectation propagation, float32 [N, L, B]
     hypotheses: Tensor  # log-likelihoods of the best candidates, float32 [N, L, B]
     left_out: Tensor  # what their paths left out, float32 [N, L, B]
     corrections: Tensor  # of the pairs, float32 [N, P, L, B]
-    node_features: Tensor  # float32 [21, N, B]
+    node_features: Tensor  # float32 [22, N, B]
     pair_features: Tensor  # float32 [10, N, P, B]
 
 
-def evidence(y: Tensor, h: Tensor, no: Tensor, points: np.ndarray) -> Evidence:
+def evidence(
+    y: Tensor, h: Tensor, no: Tensor, points: np.ndarray, prior: Tensor | None = None
+) -> Evidence:
     """Gather the evidence about a real system.
 
     Args:
-        y, h, no: as `Detector.detect` takes them.
+        y, h, no, prior: as `Detector.detect` takes them.
         points: float32 [L], the levels.
     """
-    states = ep_states(y, h, no, points, _UPDATES, _DAMPING, accurate_variance(points))
+    settings = points, _UPDATES, _DAMPING, accurate_variance(points)
+    states = ep_states(y, h, no, *settings, prior)
     state, n = states[-1], h.shape[-1]
     gains = diagonal(state.gram) / (no / 2.0)[:, None]
     marginals = log_probabilities(batch_last(state.logits))
     has_paths = 1 < n <= _MOST_DIMS
     if has_paths:
-        best, left_out = (batch_last(x) for x in hypotheses(states[_START], y, h, no, points))
+        found = hypotheses(states[_START], y, h, no, points, prior)
+        best, left_out = (batch_last(x) for x in found)
         best = ops.maximum(log_probabilities(best), 10 * FLOOR)
         left_out = left_out - ops.max(left_out, axis=1, keepdims=True)
     else:
         best, left_out = marginals, ops.zeros_like(marginals)
     pairs, terms = None, None
     if n > 1:
-        pairs = choose_pairs(state, _MOST_DIMS - 1 if n <= _MOST_DIMS else _NUM_PARTNERS)
-        terms = pair_terms(state, no, points, pairs)
+        pairs = choose_pairs(state, _ALL_PAIRS - 1 if n <= _ALL_PAIRS else _NUM_PARTNERS)
+        terms = pair_terms(state, no, points, pairs, prior)
     node = _node_features(
         states, batch_last(gains), (marginals, best, left_out), terms, points
     )
     node["has paths"] = ops.ones_like(node["agree"]) * float(has_paths)
+    node["known"] = ops.zeros_like(node["agree"])
+    if prior is not None:
+        variance = pam_moments(prior, points)[1]
+        energy = float(np.mean(points.astype(np.float64) ** 2))
+        node["known"] = batch_last((energy - variance) / energy)
     if terms is None:
         corrections = ops.zeros_like(marginals)[:, None]
         none = ops.zeros_like(node["agree"])[:, None]
@@ -87,7 +98,10 @@ def evidence(y: Tensor, h: Tensor, no: Tensor, points: np.ndarray) -> Evidence:
         corrections = terms.correction
         pair = _pair_features(terms, marginals, pairs, node, points)
     node = ops.stack(list(node.values()))
-    return Evidence(marginals, best, left_out, corrections, node, pair)
+    if prior is not None:
+        prior = batch_last(prior)
+        marginals, best = marginals - prior, best - prior
+    return Evidence(prior, marginals, best, left_out, corrections, node, pair)
 
 
 def _node_features(
@@ -251,9 +265,12 @@ class PEPNetDetector(Detector):
     number of streams and antennas, every modulation and every channel. Permuting the streams
     permutes the result.
 
-    A system of more than 16 real dimensions, counting absent streams, has no hypotheses, and
-    each of its dimensions only the eight strongest partners. Otherwise the work would outgrow
-    that of the matrix inverses.
+    A prior enters all three kinds, is taken off before they are weighed, and is added to the
+    result once.
+
+    A system of more than 16 real dimensions, counting absent streams, has only the eight
+    strongest partners of each dimension, and one of more than 32 has no hypotheses.
+    Otherwise the work would outgrow that of the matrix inverses.
 
     Args:
         width: units of the hidden layers of the perceptron of dimensions.
@@ -263,6 +280,7 @@ class PEPNetDetector(Detector):
         InvalidInput: (a `ValueError`) an option is out of range.
     """
 
+    accepts_prior = True
     any_num_streams = True
 
     def __init__(
@@ -283,8 +301,8 @@ class PEPNetDetector(Detector):
         self.pairs.build()
         self.built = True
 
-    def detect(self, y: Tensor, h: Tensor, no: Tensor) -> Tensor:
-        return self.weigh(evidence(y, h, no, self.points))
+    def detect(self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None) -> Tensor:
+        return self.weigh(evidence(y, h, no, self.points, prior))
 
     def weigh(self, found: Evidence) -> Tensor:
         """Add up evidence, of any system, with learned weights.
@@ -301,7 +319,7 @@ class PEPNetDetector(Detector):
             + kinds[2][:, None] * found.left_out
             + kinds[3][:, None] * ops.sum(weights[:, :, None] * found.corrections, axis=1)
         )
-        return batch_first(logits)
+        return batch_first(logits if found.prior is None else found.prior + logits)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "width": self.width, "pair_width": self.pair_width}

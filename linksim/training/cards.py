@@ -85,6 +85,11 @@ def card_text(card):
         more += f" Each stream adds {card['snr_db_per_stream']:g} dB to that."
     if card["rho"]:
         more += " The correlation of a batch is in [{:g}, {:g}].".format(*card["rho"])
+    if card.get("prior_information"):  # newer than some cards
+        more += (
+            " {:.0%} of the vectors have a prior, whose mutual information is between {:g} and "
+            "{:g} bit.".format(card["prior_share"], *card["prior_information"])
+        )
     if card["num_channels"]:
         more += f" It is for {card['num_channels']} fixed channels, kept with the weights."
     if card["teacher"]:

@@ -36,6 +36,7 @@ def source_of(recipe, scenario):
         streams_step=data.streams_step,
         snr_db_per_stream=data.snr_db_per_stream,
         rho=data.rho or None,
+        **_prior(data),
     )
 
 
@@ -48,9 +49,16 @@ def _source_of_part(number, part, recipe, scenario):
             part.batch_size or recipe.data.batch_size,
             seed=recipe.seed,
             rho=part.rho or None,
+            **_prior(recipe.data),
         )
     except InvalidInput as error:
         raise InvalidInput(f"parts[{number}]: {error}") from None
+
+
+def _prior(data):
+    """The arguments of a `VectorSource` for the prior of its vectors."""
+    information = data.prior_information or None
+    return {"prior_information": information, "prior_share": data.prior_share}
 
 
 class Trainer:
@@ -379,6 +387,10 @@ def _settings(recipe):
     for key in ("teachers", "parts"):  # newer than some states
         if not kept.get(key):
             kept.pop(key, None)
+    data = kept["data"] = dict(kept["data"])
+    if not data.get("prior_information"):
+        data.pop("prior_information", None)
+        data.pop("prior_share", None)
     if kept.get("best_by") == "loss":
         kept.pop("best_by")
     return kept

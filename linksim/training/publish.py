@@ -212,7 +212,18 @@ def _rates(source, functions):
 
 
 def _detection(detector):
-    return lambda batch: detector(batch["y"], batch["h"], batch["no"])
+    """A function of a batch that makes a-posteriori LLRs."""
+
+    def llrs(batch):
+        system, prior = (batch["y"], batch["h"], batch["no"]), batch.get("prior")
+        if prior is None:
+            return detector(*system)
+        # What cannot use a prior is only added to it
+        return (
+            detector(*system, prior) if detector.accepts_prior else detector(*system) + prior
+        )
+
+    return llrs
 
 
 def _storage(recipe, scenario, layer):
@@ -265,6 +276,8 @@ def make_card(recipe, scenario, layer, training):
         "snr_db_per_stream": data.snr_db_per_stream,
         "snr_definition": scenario.snr.definition,
         "rho": list(data.rho),
+        "prior_information": list(data.prior_information),
+        "prior_share": data.prior_share,
         "num_channels": data.num_channels,
         "teacher": data.teacher,
         "start": recipe.start,

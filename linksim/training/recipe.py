@@ -33,9 +33,15 @@ class Data:
     streams_step: int = 1
     snr_db_per_stream: float = 0.0
     rho: tuple = ()
+    prior_information: tuple = ()
+    prior_share: float = 1.0
 
     def __post_init__(self):
-        _make_tuples("data", self, "snr_db", "streams", "rho")
+        _make_tuples("data", self, "snr_db", "streams", "rho", "prior_information")
+        if self.prior_share != 1.0 and not self.prior_information:
+            raise InvalidInput(
+                f"data.prior_share: got {self.prior_share} without prior_information"
+            )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from linksim.channels.fixed import RepeatedChannel
 from linksim.channels.present import PresentStreams
 from linksim.channels.random import StreamKey, stream_keys
 from linksim.errors import InvalidInput, check_int, check_real
+from linksim.information import gaussian_llrs, llr_deviation
 from linksim.link.draw import UniformSender, draw, symbols_of_bits
 from linksim.link.fronts import create_front
 from linksim.link.scenario import Scenario, naming_scenario
@@ -24,7 +25,7 @@ from linksim.snr import LinkBudget, snr_db_to_no
 # One random stream each. New ones are appended: the keys of the others stay as they are
 _PURPOSES = (
     *("symbols", "channel", "noise", "snr", "csi", "symmetry", "layer"),
-    *("streams", "correlation"),
+    *("streams", "correlation", "prior"),
 )
 FIXED, TRAINING, VALIDATION = 0, 1, 2
 
@@ -60,6 +61,10 @@ class VectorSource:
             a triangular distribution with its mode at `high` ([Pratik21], Section V-B).
             It replaces those that the scenario has, at either side. None for the
             scenario's.
+        prior_information: (low, high), for a prior as a decoder gives it: consistent
+            Gaussian LLRs of the sent bits, whose mutual information is uniform in that
+            range for each channel use. None for no prior.
+        prior_share: the share of the channel uses whose prior is not zero.
 
     Attributes:
         channels: complex64 [num_channels, M, K], NumPy, or None.
@@ -83,6 +88,8 @@ class VectorSource:
         streams_step=1,
         snr_db_per_stream=0.0,
         rho=None,
+        prior_information=None,
+        prior_share=1.0,
     ):
         _check_data(scenario, batch_size, seed, copies, num_channels, streams, rho)
         check_real("snr_db_per_stream", snr_db_per_stream, low=-10, high=10)
@@ -101,6 +108,12 @@ class VectorSource:
         self._streams = self._check_streams(streams, streams_step)
         self._snr_db_per_stream = float(snr_db_per_stream)
         self._rho = self._check_rho(rho)
+        self._prior_information = None
+        if prior_information is not None:
+            found = _range("prior_information", prior_information, low=0, high=0.999)
+            self._prior_information = found
+        check_real("prior_share", prior_share, low=0, high=1)
+        self._prior_share = float(prior_share)
         # N0 at 0 dB for each number of users
         self._no_at_0db = np.array([self._no_of(k) for k in self._streams], np.float32)
         self.channels = None
@@ -163,7 +176,7 @@ class VectorSource:
         return snr_db_to_no(self.scenario.snr.definition, 0.0, budget)
 
     def keys(self, purpose, index):
-        """Random-stream keys of a batch, int32 [9, 2], NumPy.
+        """Random-stream keys of a batch, int32 [10, 2], NumPy.
 
         Args:
             purpose: `TRAINING` or `VALIDATION`.
@@ -175,13 +188,14 @@ class VectorSource:
         """Draw a batch; traceable, a pure function of `keys`.
 
         Args:
-            keys: int32 [9, 2] from `keys`.
+            keys: int32 [10, 2] from `keys`.
 
         Returns:
             Dictionary: `y` complex64 [B, M], `h` complex64 [B, M, K] as known to the
             receiver, `no` float32 [B], `symbols` int32 [B, K], `bits` float32
             [B, K, m], `present` float32 [B, K] (1 for users that take part), `key` int32
-            [2] for randomness inside layers, and with a teacher `llr` float32 [B, K, m].
+            [2] for randomness inside layers; with a teacher `llr`, and with a prior
+            `prior`, LLRs float32 [B, K, m].
         """
         keys = {name: keys[i] for i, name in enumerate(_PURPOSES)}
         uses = self.batch_size // self.copies
@@ -205,8 +219,20 @@ class VectorSource:
             batch = self._with_copies(batch, keys["symmetry"])
         batch["symbols"] = symbols_of_bits(batch["bits"])
         batch["present"] = present * ops.ones((self.batch_size, 1))
+        if self._prior_information is not None:
+            batch["prior"] = self._draw_prior(keys["prior"], batch["bits"])
         batch["key"] = keys["layer"]
         return batch
+
+    def _draw_prior(self, key, bits):
+        """Draw the LLRs of a decoder for bits [B, K, m]."""
+        low, high = self._prior_information
+        seed = StreamKey(key)
+        uniform = keras.random.uniform((2, self.batch_size), seed=seed)
+        deviation = llr_deviation(low + (high - low) * uniform[0])
+        deviation = ops.where(uniform[1] < self._prior_share, deviation, 0.0)
+        normal = keras.random.normal(ops.shape(bits), seed=seed)
+        return gaussian_llrs(bits, deviation[:, None, None], normal)
 
     def _channel_of_batch(self, key):
         """The channel of all users: the scenario's, fixed matrices, or another rho."""

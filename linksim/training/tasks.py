@@ -9,7 +9,13 @@ import numpy as np
 from keras import ops
 
 from linksim.channels.random import StreamKey
-from linksim.constellation import bit_labels, pam_logits_to_llrs, pam_num_bits, pam_points
+from linksim.constellation import (
+    bit_labels,
+    llrs_to_pam_logits,
+    pam_logits_to_llrs,
+    pam_num_bits,
+    pam_points,
+)
 from linksim.detectors.pepnet import Evidence, PEPNetDetector, evidence
 from linksim.detectors.real import (
     complex_to_real_channel,
@@ -33,6 +39,8 @@ class Task(keras.Model):
     Attributes:
         terms_available: the names of terms that the loss can have.
         needs_teacher: batches need the LLRs of a teacher.
+        any_num_streams: batches may have absent streams.
+        takes_prior: batches may have a prior.
         product: the layer whose weights are the result of the training.
 
     Raises:
@@ -41,6 +49,8 @@ class Task(keras.Model):
 
     terms_available: tuple[str, ...] = ()
     needs_teacher = False
+    any_num_streams = False
+    takes_prior = False
     product = None
 
     def __init__(self, weights_of_losses):
@@ -69,11 +79,11 @@ class Task(keras.Model):
         Raises:
             InvalidInput: the layer cannot be trained on these data.
         """
-        if data.streams:
-            raise InvalidInput(
-                f"data.streams: {type(self.product).__name__} has weights for one number of "
-                "streams"
-            )
+        name = type(self.product).__name__
+        if data.streams and not self.any_num_streams:
+            raise InvalidInput(f"data.streams: {name} has weights for one number of streams")
+        if data.prior_information and not self.takes_prior:
+            raise InvalidInput(f"data.prior_information: {name} is not trained with a prior")
 
     def prepare(self, batch):
         """The part of a `VectorSource` batch that the training step needs.
@@ -322,8 +332,7 @@ class DetectorTask(Task):
 
     def take_data_from(self, source, data):
         detector, name = self.product, type(self.product).__name__
-        if not detector.any_num_streams:
-            super().take_data_from(source, data)
+        super().take_data_from(source, data)
         if detector.fixed_channels:
             if not data.num_channels:
                 raise InvalidInput(
@@ -340,6 +349,16 @@ class DetectorTask(Task):
                 )
             detector.set_drops(covariances)
 
+    @property
+    def any_num_streams(self):
+        """As the detector has it."""
+        return self.product.any_num_streams
+
+    @property
+    def takes_prior(self):
+        """Whether the detector uses a prior and the loss looks at what it makes of it."""
+        return self.product.accepts_prior and self._grouped is None
+
     def prepare(self, batch):
         y, h = complex_to_real_channel(batch["y"], batch["h"])
         if self.product.is_real:
@@ -352,6 +371,9 @@ class DetectorTask(Task):
             "symbols": batch["symbols"],
             "present": batch["present"],
         }
+        if "prior" in batch:
+            m = self.product.num_bits_per_symbol
+            prepared["prior"] = llrs_to_pam_logits(batch["prior"], m)
         if "detnet" in self.loss_weights_by_term:
             hty, gram = matched_filter(y, h)
             prepared["zero_forcing"] = matvec(regularized_inverse(gram, 0.0), hty)
@@ -362,13 +384,13 @@ class DetectorTask(Task):
         args = batch["y"], batch["h"], batch["no"]
         m, points = detector.num_bits_per_symbol, detector.points
         present = batch["present"]
-        layers = self._logits(*args, training)
+        layers = self._logits(*args, training, **_prior_of(batch))
         entropy = [losses.cross_entropy(x, symbols, m, present) for x in layers]
         values = {"cross-entropy": sum(entropy) / len(layers)}
         if {"squared-error", "detnet"} & set(self.loss_weights_by_term):
             sent = losses.sent_levels(symbols, m, points)
             if detector.has_estimates:
-                estimates = detector.all_estimates(*args)
+                estimates = detector.all_estimates(*args, **_prior_of(batch))
             else:
                 estimates = [losses.pam_means(x, points) for x in layers]
             kept = estimates if self._all_layers else estimates[-1:]
@@ -389,12 +411,12 @@ class DetectorTask(Task):
             )
         return values
 
-    def _logits(self, y, h, no, training):
+    def _logits(self, y, h, no, training, **prior):
         """The logits of the layers that the loss looks at."""
         if self._grouped is not None:
             every = self._grouped(y, h, no)
         else:
-            every = self.product.all_logits(y, h, no, training=training)
+            every = self.product.all_logits(y, h, no, training=training, **prior)
         return every if self._all_layers else every[-1:]
 
     def soft_output(self, batch):
@@ -402,7 +424,7 @@ class DetectorTask(Task):
         if self._grouped is not None:
             last = self._grouped(*args)[-1]
             return pam_logits_to_llrs(last, self.product.num_bits_per_symbol)
-        return self.product.detect_llrs(*args)
+        return self.product.detect_llrs(*args, **_prior_of(batch))
 
 
 class AnySizeDetectorTask(Task):
@@ -434,20 +456,24 @@ class AnySizeDetectorTask(Task):
         y, h = complex_to_real_channel(batch["y"], batch["h"])
         h = h[..., : batch["bits"].shape[1]] if m == 1 else h
         points = pam_points(m)
-        found = evidence(y, h, batch["no"], points)
+        prior = batch.get("prior")
+        if prior is not None:
+            prior = llrs_to_pam_logits(prior, m)
+        found = evidence(y, h, batch["no"], points, prior)
         # [B, N, n]: the bits of a real dimension, as its levels are labelled
         step = 1 if m == 1 else 2
         bits = [batch["bits"][..., i::step] for i in range(step)]
         labels = bit_labels(pam_num_bits(m)).astype(np.float32)
+        given = {k: v for k, v in found._asdict().items() if v is not None}
         return {
-            **found._asdict(),
+            **given,
             "bits": ops.concatenate(bits, axis=1),
             "labels": ops.convert_to_tensor(labels),
         }
 
     def soft_output(self, batch):
         """LLRs [B, N, n] of the bits of each real dimension."""
-        logits = self.product.weigh(Evidence(*(batch[k] for k in Evidence._fields)))
+        logits = self.product.weigh(Evidence(*(batch.get(k) for k in Evidence._fields)))
         # Masks instead of indices: Keras forgets the number of levels between batches
         never = -1e30
         ones = batch["labels"][None, None]  # [1, 1, L, n]
@@ -459,6 +485,11 @@ class AnySizeDetectorTask(Task):
     def terms(self, batch, training):
         llr = self.soft_output(batch)
         return {"cross-entropy": losses.bit_cross_entropy(llr, batch["bits"])}
+
+
+def _prior_of(batch):
+    """The keyword `prior` of a prepared batch that has one."""
+    return {"prior": batch["prior"]} if "prior" in batch else {}
 
 
 def _check_losses(terms, detector, penalized_from):

@@ -67,9 +67,14 @@ def test_batches_come_from_the_parts_in_turn():
     assert shapes == wanted
 
 
-def test_the_prepared_loss_is_that_of_the_detector():
+PRIOR = {"prior_information": [0.5, 0.5], "prior_share": 0.5}
+
+
+@pytest.mark.parametrize("prior", [{}, PRIOR])
+def test_the_prepared_loss_is_that_of_the_detector(prior):
     """The task shares its evidence, masks and bits with nothing in the layer."""
     plan = recipe()
+    plan = recipe(data={**plan.to_dict()["data"], **prior})
     task, scenario = build_task(plan)
     rng = np.random.default_rng(1)
     for weight in task.product.weights:
@@ -86,9 +91,42 @@ def test_the_prepared_loss_is_that_of_the_detector():
         )
         build_detector(detector, part.num_rx)
         detector.set_weights(task.product.get_weights())
-        llr = detector(batch["y"], batch["h"], batch["no"])
+        llr = detector(batch["y"], batch["h"], batch["no"], batch.get("prior"))
         wanted = mutual_information(llr, batch["bits"])
         assert float(measured["mutual_information"]) == pytest.approx(float(wanted), abs=1e-4)
+
+
+def test_priors_have_the_information_asked_for_and_change_no_other_draw():
+    plan = recipe()
+    scenario = load_scenario(plan.data.scenario)
+    data = {**plan.to_dict()["data"], **PRIOR, "batch_size": 4000}
+    plans = (
+        recipe(data=data),
+        recipe(data={**data, "prior_information": [], "prior_share": 1.0}),
+    )
+    with_prior, without = (source_of(p, scenario).parts[0] for p in plans)
+    batch, plain = (s.draw(s.keys(TRAINING, 3)) for s in (with_prior, without))
+    for name, value in plain.items():
+        np.testing.assert_array_equal(value, batch[name])
+    prior, bits = np.asarray(batch["prior"]), np.asarray(batch["bits"])
+    known = np.any(prior != 0, axis=(1, 2))
+    assert np.mean(known) == pytest.approx(0.5, abs=0.03)
+    assert not np.any(prior[~known])
+    information = float(mutual_information(prior[known], bits[known]))
+    assert information == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_task_that_can_use_no_prior_refuses_one():
+    data = {"scenario": "rayleigh-2x2-qam64", "snr_db": [9, 18], "batch_size": 8}
+    plan = {"title": "A test", "task": "detector", "steps": 4, "loss": {"cross-entropy": 1.0}}
+    plan = {**plan, "name": "mmnet-iid/test", "data": {**data, **PRIOR}}
+    message = "data.prior_information: MMNetIIDDetector is not trained with a prior"
+    with pytest.raises(InvalidInput, match=message):
+        trainer(recipe_from_dict(plan))
+    with pytest.raises(InvalidInput, match="prior_share: got 0.5 without"):
+        recipe(data={**data, "prior_share": 0.5})
+    with pytest.raises(InvalidInput, match="prior_information"):
+        trainer(recipe(data={**data, "prior_information": [0.2, 1.0]}))
 
 
 @needs_tensorflow

@@ -35,19 +35,34 @@ def _real(y, h, m):
     return [x.astype(np.float32) for x in real_system(y, h, m)]
 
 
-def _numpy_ep(y, h, no, points, updates, damping):
-    """Expectation propagation by the equations of [Cespedes14], one vector, float64."""
+def _prior(rng, known, batch, dims, size):
+    """Log-probabilities of levels up to a constant, float32 [B, N, L], or None."""
+    if not known:
+        return None
+    logits = 1.5 * rng.normal(size=(batch, dims, size))
+    return (logits - logits.max(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _of(prior, b):
+    """The prior of one vector in float64, zero if there is none."""
+    return 0.0 if prior is None else prior[b].astype(np.float64)
+
+
+def _numpy_ep(y, h, no, points, updates, damping, prior=0.0):
+    """Expectation propagation by the equations of [Cespedes14], one vector, float64. With a
+    prior, the factors start with its moments, and stand for levels of that probability."""
     least = accurate_variance(points)
     y, h, points = (np.asarray(x, np.float64) for x in (y, h, points))
     precision_of_y, shift_of_y = h.T @ h / (no / 2), h.T @ y / (no / 2)
-    factor = np.full(h.shape[1], 1 / np.mean(points**2))
-    shift = np.zeros(h.shape[1])
+    p = softmax(prior + np.zeros((h.shape[1], len(points))), axis=1)
+    factor = 1 / np.maximum(p @ points**2 - (p @ points) ** 2, least)
+    shift = (p @ points) * factor
     for update in range(updates + 1):
         covariance = np.linalg.inv(precision_of_y + np.diag(factor))
         mean = covariance @ (shift_of_y + shift)
         cavity_v = 1 / (1 / np.diag(covariance) - factor)
         cavity_m = cavity_v * (mean / np.diag(covariance) - shift)
-        logits = -((points - cavity_m[:, None]) ** 2) / (2 * cavity_v[:, None])
+        logits = prior - (points - cavity_m[:, None]) ** 2 / (2 * cavity_v[:, None])
         p = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
         x = p @ points
         v = np.maximum(p @ points**2 - x**2, least)
@@ -59,18 +74,20 @@ def _numpy_ep(y, h, no, points, updates, damping):
     return covariance, mean, factor, shift, logits
 
 
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("m, streams", [(4, 3), (6, 2), (1, 4)])
-def test_expectation_propagation_follows_its_equations(m, streams):
+def test_expectation_propagation_follows_its_equations(m, streams, known):
     rng = np.random.default_rng(1)
     y, h, no = _system(rng, 6, streams + 1, streams, m, 0.3)
     y, h = _real(y, h, m)
     points = pam_points(m)
-    states = ep_states(y, h, no, points, 3, 0.4, accurate_variance(points))
+    prior = _prior(rng, known, 6, h.shape[-1], len(points))
+    states = ep_states(y, h, no, points, 3, 0.4, accurate_variance(points), prior)
     for updates in (0, 1, 3):
         got = states[updates]
         for b in range(6):
             covariance, mean, factor, shift, logits = _numpy_ep(
-                y[b], h[b], 0.3, pam_points(m), updates, 0.4
+                y[b], h[b], 0.3, pam_points(m), updates, 0.4, _of(prior, b)
             )
             half_no = 0.15
             np.testing.assert_allclose(got.covariance[b] * half_no, covariance, 2e-4, 1e-6)
@@ -91,7 +108,7 @@ def test_one_iteration_of_ep_is_lmmse():
     np.testing.assert_allclose(run(one, y, h, no), run(mmse, y, h, no), 1e-3, 1e-3)
 
 
-def _numpy_pair(state, i, j, points):
+def _numpy_pair(state, i, j, points, prior):
     """log p_ij(x_i) by enumeration of one pair, from S of the pair alone."""
     covariance, mean, factor, shift, _ = state
     both = [i, j]
@@ -104,25 +121,32 @@ def _numpy_pair(state, i, j, points):
             for a in points
         ]
     )
+    if np.ndim(prior):
+        table = table + prior[i][:, None] + prior[j]
     table = table - logsumexp(table)
     return logsumexp(table, axis=1), table
 
 
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("m, streams", [(4, 3), (6, 2), (2, 4), (1, 5)])
-def test_pairs_are_those_of_an_enumeration(m, streams):
+def test_pairs_are_those_of_an_enumeration(m, streams, known):
     rng = np.random.default_rng(3)
     y, h, no = _system(rng, 4, streams + 1, streams, m, 0.4)
     y, h = _real(y, h, m)
     points, dims = pam_points(m), h.shape[-1]
-    state = ep_states(y, h, no, points, 2, 0.5, accurate_variance(points))[-1]
-    terms = pair_terms(state, no, points, AllPairs(dims))
+    prior = _prior(rng, known, 4, dims, len(points))
+    state = ep_states(y, h, no, points, 2, 0.5, accurate_variance(points), prior)[-1]
+    terms = pair_terms(state, no, points, AllPairs(dims), prior)
     for b in range(4):
-        reference = _numpy_ep(y[b], h[b], 0.4, points, 2, 0.5)
+        beforehand = _of(prior, b)
+        reference = _numpy_ep(y[b], h[b], 0.4, points, 2, 0.5, beforehand)
         own = reference[4] - logsumexp(reference[4], axis=1, keepdims=True)
         for i in range(dims):
             others = [j for j in range(dims) if j != i]
             for p, j in enumerate(others):
-                marginal, table = _numpy_pair(reference, i, j, points.astype(np.float64))
+                marginal, table = _numpy_pair(
+                    reference, i, j, points.astype(np.float64), beforehand
+                )
                 got = np.asarray(terms.marginal[i, p, :, b])
                 np.testing.assert_allclose(got, np.exp(marginal), atol=2e-3)
                 likely = (np.exp(marginal) > 1e-3) & (np.exp(own[i]) > 1e-3)
@@ -130,7 +154,7 @@ def test_pairs_are_those_of_an_enumeration(m, streams):
                 np.testing.assert_allclose(
                     correction[likely], (marginal - own[i])[likely], atol=0.03
                 )
-                other, _ = _numpy_pair(reference, j, i, points.astype(np.float64))
+                other, _ = _numpy_pair(reference, j, i, points.astype(np.float64), beforehand)
                 outer = marginal[:, None] + other[None]
                 information = np.sum(np.exp(table) * (table - outer))
                 assert float(terms.information[i, p, b]) == pytest.approx(
@@ -138,15 +162,17 @@ def test_pairs_are_those_of_an_enumeration(m, streams):
                 )
 
 
-def test_strongest_pairs_are_the_most_correlated_of_all_pairs():
+@pytest.mark.parametrize("known", [False, True])
+def test_strongest_pairs_are_the_most_correlated_of_all_pairs(known):
     rng = np.random.default_rng(4)
     y, h, no = _system(rng, 3, 6, 5, 4, 0.4)
     y, h = _real(y, h, 4)
     points = pam_points(4)
     state = ep_states(y, h, no, points, 2, 0.5, accurate_variance(points))[-1]
     all_pairs = AllPairs(10)
-    every = pair_terms(state, no, points, all_pairs)
-    few = pair_terms(state, no, points, StrongestPairs(state.covariance, 4))
+    prior = _prior(rng, known, 3, 10, 4)
+    every = pair_terms(state, no, points, all_pairs, prior)
+    few = pair_terms(state, no, points, StrongestPairs(state.covariance, 4), prior)
     for i, b in itertools.product(range(10), range(3)):
         strongest = np.argsort(-np.asarray(every.rho2[i, :, b]))[:4]
         np.testing.assert_allclose(
@@ -175,7 +201,26 @@ def test_two_streams_of_bpsk_are_a_pair_and_exact(num_rx):
     np.testing.assert_allclose(run(pep, y, h, no)[likely], exact[likely], 1e-3, 5e-3)
 
 
-def _numpy_paths(y, h, no, state, points):
+@pytest.mark.parametrize("name", ["pep", "lord"])
+def test_two_streams_of_bpsk_with_a_prior_are_exact_too(name):
+    rng = np.random.default_rng(15)
+    y, h, no = _system(rng, 200, 2, 2, 1, 0.8)
+    llrs = (2 * rng.normal(size=(200, 2, 1))).astype(np.float32)
+    points = pam_points(1).astype(np.float64)
+    vectors = np.array(list(itertools.product(range(2), repeat=2)))
+    distances = np.abs(y[:, None] - np.einsum("bmk,vk->bvm", h, points[vectors])) ** 2
+    metrics = -np.sum(distances, axis=-1) / no[:, None] + llrs[..., 0] @ vectors.T
+    ones = [logsumexp(metrics[:, vectors[:, k] == 1], axis=1) for k in range(2)]
+    zeros = [logsumexp(metrics[:, vectors[:, k] == 0], axis=1) for k in range(2)]
+    exact = np.stack([a - b for a, b in zip(ones, zeros)], axis=1)[..., None]
+    options = {"weight": 1.0} if name == "pep" else {}
+    detector = create_detector(name, num_streams=2, num_bits_per_symbol=1, **options)
+    likely = np.abs(exact) < 20  # far beyond it, corrections are cut
+    got = ops.convert_to_numpy(detector(y, h, no, llrs))
+    np.testing.assert_allclose(got[likely], exact[likely], 1e-3, 1e-2)
+
+
+def _numpy_paths(y, h, no, state, points, prior):
     """Candidates by conditioning the Gaussian on all that was decided before, float64."""
     covariance, mean, factor, shift, _ = state
     dims = len(mean)
@@ -189,7 +234,7 @@ def _numpy_paths(y, h, no, state, points):
             m = mean[j] + gain @ (np.array(values) - mean[known])
             cavity = 1 / s - factor[j]
             centre = (m / s - shift[j]) / cavity
-            exponents = -0.5 * cavity * (points - centre) ** 2
+            exponents = -0.5 * cavity * (points - centre) ** 2 + prior[j]
             best = np.argmax(exponents)
             lost += logsumexp(exponents) - exponents[best]
             known.append(j)
@@ -197,7 +242,11 @@ def _numpy_paths(y, h, no, state, points):
         x = np.zeros(dims)
         x[known] = values
         vectors[i, level], left_out[i, level] = x, lost
-    metrics = {k: -np.sum((y - h @ x) ** 2) / no for k, x in vectors.items()}
+    metrics = {
+        k: -np.sum((y - h @ x) ** 2) / no
+        + sum(prior[i, np.argmin(np.abs(points - x[i]))] for i in range(dims))
+        for k, x in vectors.items()
+    }
     logits = np.array(
         [
             [
@@ -211,22 +260,27 @@ def _numpy_paths(y, h, no, state, points):
     return logits - logits.max(), lost
 
 
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("m, streams, updates", [(4, 2, 1), (4, 3, 2), (2, 4, 2), (1, 5, 1)])
-def test_hypotheses_follow_their_paths(m, streams, updates):
+def test_hypotheses_follow_their_paths(m, streams, updates, known):
     rng = np.random.default_rng(6)
     y, h, no = _system(rng, 8, streams + 1, streams, m, 0.3)
     y, h = _real(y, h, m)
     points = pam_points(m)
-    state = ep_states(y, h, no, points, updates, 0.5, accurate_variance(points))[-1]
-    best, left_out = hypotheses(state, y, h, no, points)
+    prior = _prior(rng, known, 8, h.shape[-1], len(points))
+    variance = accurate_variance(points)
+    state = ep_states(y, h, no, points, updates, 0.5, variance, prior)[-1]
+    best, left_out = hypotheses(state, y, h, no, points, prior)
     for b in range(8):
-        reference = _numpy_ep(y[b], h[b], 0.3, points, updates, 0.5)
+        beforehand = _of(prior, b) + np.zeros((h.shape[-1], len(points)))
+        reference = _numpy_ep(y[b], h[b], 0.3, points, updates, 0.5, beforehand)
         wanted, lost = _numpy_paths(
             y[b].astype(np.float64),
             h[b].astype(np.float64),
             0.3,
             reference,
             points.astype(np.float64),
+            beforehand,
         )
         np.testing.assert_allclose(best[b], wanted, rtol=1e-3, atol=5e-3)
         np.testing.assert_allclose(left_out[b], lost, rtol=1e-2, atol=5e-3)
@@ -253,8 +307,11 @@ def _pepnet(streams, m, weights=None, **options):
     return net
 
 
-# N = 4, 16 and 18 real dimensions: paths and all pairs, the most of them, strongest pairs
-@pytest.mark.parametrize("m, streams, num_rx", [(4, 2, 3), (4, 8, 8), (4, 9, 10), (1, 3, 3)])
+# N = 4, 16, 18 and 34 real dimensions: paths and all pairs, the most of them, strongest pairs,
+# no paths
+@pytest.mark.parametrize(
+    "m, streams, num_rx", [(4, 2, 3), (4, 8, 8), (4, 9, 10), (4, 17, 20), (1, 3, 3)]
+)
 def test_one_set_of_weights_serves_every_system_with_its_symmetries(m, streams, num_rx):
     rng = np.random.default_rng(9)
     y, h, no = _system(rng, 12, num_rx, streams, m, 0.2)

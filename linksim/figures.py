@@ -38,11 +38,18 @@ def empty_figure(width: float, height: float) -> Figure:
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure and its axes, which have a light grid; the size is in inches."""
+    figure, panels = new_panels(1, width, height)
+    return figure, panels[0]
+
+
+def new_panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure and its axes side by side with one vertical scale, as `new_figure`."""
     figure = empty_figure(width, height)
-    axes = figure.add_subplot()
-    axes.grid(True, which="major", color="0.8", linewidth=0.7)
-    axes.grid(True, which="minor", color="0.92", linewidth=0.4)
-    return figure, axes
+    panels = list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
+    for axes in panels:
+        axes.grid(True, which="major", color="0.8", linewidth=0.7)
+        axes.grid(True, which="minor", color="0.92", linewidth=0.4)
+    return figure, panels
 
 
 def ordered_legend(axes: Axes) -> tuple[list[Any], list[str]]:

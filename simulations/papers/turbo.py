@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Compare detectors that iterate with the decoder: one, two and four passes.
+
+The script writes into results/papers/turbo/:
+
+- <link>/ (results.json, results.csv, bler.png): all detectors with one, two and four passes
+- README.md, the page with all tables
+"""
+
+import sys
+
+from common import chosen, gap_text, load_results, run_paper, simulate_figure
+
+from linksim.files import write_atomically
+from linksim.link.scenario import load_scenario
+
+PASSES = (1, 2, 4)
+DETECTORS = ["mmse", "oamp", "ep", "kbest", "lord", "pep", "pepnet", "ml"]
+# {link: (detectors, reference, SNR in dB, the one of them at which times are compared)}
+LINKS = {
+    "cdl-c-8x4-qam16": (DETECTORS, "ml", [2, 3, 4, 5, 6, 7, 8, 9, 10], 7),
+    "rayleigh-4x4-qam16": (DETECTORS, "ml", [2, 3, 4, 5, 6, 7], 5),
+    "rayleigh-2x2-qam64": (DETECTORS, "ml", [10, 11, 12, 13, 14, 15], 13),
+    "cdl-c-16x8-qam16": (DETECTORS[:-1], "kbest", [3, 4, 5, 6, 7, 8, 9, 10, 12], 8),
+}
+TARGET_BLER, FEW_BLER = 0.1, 0.01
+
+
+def loop(name, args, console):
+    """Simulate the links, with gaps at two block error rates."""
+    from linksim.montecarlo.engine import simulate
+
+    for link in chosen(args, LINKS):
+        console.print(f"{name}, {link}")
+        detectors, reference, points, _ = LINKS[link]
+        run = {"min_bler": 2e-3, "gap_bler": TARGET_BLER}
+
+        def few(results, arguments, reference=reference, run=run):
+            # The same counts, compared at another rate
+            scenario = arguments.pop("scenario").replace(run={**run, "gap_bler": FEW_BLER})
+            return {"few_gaps": simulate(scenario, reference=reference, **arguments)["gaps"]}
+
+        results = simulate_figure(
+            link,
+            load_scenario(link).replace(run=run),
+            [_with(detector, passes) for detector in detectors for passes in PASSES],
+            points,
+            args,
+            console,
+            reference=[reference],
+            more=few,
+            rates=(),
+        )
+        _plot(results, args.output / link / "bler.png")
+
+
+def _with(detector, passes):
+    return detector if passes == 1 else f"{detector}/{passes}"
+
+
+def _plot(results, path):
+    """One panel for each number of passes, with the reference in all of them."""
+    from linksim.figures import literal, new_panels, save_figure
+    from linksim.link.scenario import scenario_from_dict
+    from linksim.montecarlo.output import curve_style, error_bars
+    from linksim.snr import SNR_DEFINITIONS
+
+    scenario = scenario_from_dict(results["scenario"])
+    reference = LINKS[scenario.name][1]
+    figure, panels = new_panels(len(PASSES), 11.0, 4.4)
+    for axes, passes in zip(panels, PASSES):
+        for index, detector in enumerate(DETECTORS):
+            rows = _rows(results, _with(detector, passes))
+            if rows:
+                style = {**curve_style(index), "linewidth": 1.3, "markersize": 4}
+                snr_db, bler = ([r[k] for r in rows] for k in ("snr_db", "bler"))
+                bars = error_bars(rows, "bler")
+                axes.errorbar(snr_db, bler, bars, label=detector, capsize=2, **style)
+        if passes > 1:
+            rows = _rows(results, reference)
+            snr_db, bler = ([r[k] for r in rows] for k in ("snr_db", "bler"))
+            axes.plot(snr_db, bler, "k:", linewidth=1.0, label=f"{reference}, 1 pass")
+        axes.set_title("1 pass" if passes == 1 else f"{passes} passes", fontsize=10)
+        axes.set_yscale("log")
+        axes.set_ylim(1e-3, 1.3)
+        axes.set_xlabel(SNR_DEFINITIONS[scenario.snr.definition].label)
+    panels[0].set_ylabel("Block error rate")
+    figure.suptitle(literal(scenario.description), fontsize=11)
+    handles = panels[-1].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right center", fontsize=9, frameon=False)
+    save_figure(figure, path)
+
+
+def _rows(results, name):
+    return [r for r in results["records"] if r["detector"] == name and r["bler"] > 0]
+
+
+# --- the page -------------------------------------------------------------------------
+
+
+INTRO = """
+# Detectors that iterate with the decoder
+
+The decoder tells the detector what it has found, and the detector tries again those blocks
+whose parity checks do not hold. `ep/2` makes two such passes and `ep/4` up to four. Each pass
+of the decoder has the iterations that a receiver of one pass has, and goes on where the one
+before it ended.
+
+`simulations/papers/turbo.py` makes everything here. Gaps are from paired blocks, with 95 %
+intervals; a positive gap means that a receiver needs more SNR than the reference, which has
+one pass. Times are those of detection and decoding on one machine, in milliseconds per block;
+later passes take little because few blocks need them.
+"""
+
+
+def page_text(folder):
+    """The text of README.md.
+
+    Args:
+        folder: where the links' folders are.
+    """
+    lines = [INTRO.strip()]
+    for link in LINKS:
+        lines += _link(folder, link)
+    return "\n".join(lines) + "\n"
+
+
+def _link(folder, link):
+    results = load_results(folder, link)
+    if results is None:
+        return []
+    detectors, reference, _, timed_at = LINKS[link]
+    lines = ["", f"## {results['scenario']['title']}"]
+    for key, target in (("gaps", TARGET_BLER), ("few_gaps", FEW_BLER)):
+        gaps = {gap["detector"]: gap for gap in results.get(key, [])}
+        lines += ["", f"Gap to `{reference}` at BLER {target:g}:", ""]
+        lines += ["| detector | 1 pass | 2 passes | 4 passes |", "|---|---|---|---|"]
+        for detector in detectors:
+            cells = []
+            for passes in PASSES:
+                name = _with(detector, passes)
+                gap = gaps.get(name)
+                cells.append(
+                    "reference" if name == reference else gap_text(gap) if gap else "-"
+                )
+            lines.append(f"| `{detector}` | {' | '.join(cells)} |")
+    by_key = {(r["detector"], r["snr_db"]): r for r in results["records"]}
+    lines += ["", f"At {timed_at:g} dB, BLER, and in brackets milliseconds per block:", ""]
+    lines += ["| detector | 1 pass | 2 passes | 4 passes |", "|---|---|---|---|"]
+    for detector in detectors:
+        rows = [by_key.get((_with(detector, p), float(timed_at))) for p in PASSES]
+        cells = [
+            f"{r['bler']:.2g} ({1e3 * r['seconds'] / r['blocks']:.1f})" if r else "-"
+            for r in rows
+        ]
+        lines.append(f"| `{detector}` | {' | '.join(cells)} |")
+    return [*lines, "", f"![BLER]({link}/bler.png)"]
+
+
+def page(name, args, console):
+    """Write README.md."""
+    write_atomically(args.output / "README.md", page_text(args.output))
+    console.print(f"{args.output}/README.md")
+
+
+def main(argv=None):
+    return run_paper(
+        argv,
+        __doc__,
+        "turbo",
+        {"loop": loop, "page": page},
+        panels=list(LINKS),
+        max_blocks=1000,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

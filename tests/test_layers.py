@@ -27,6 +27,7 @@ LAYERS = (
         "data",
         "errors",
         "files",
+        "information",
         "lazy",
         "locks",
         "notices",

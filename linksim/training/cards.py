@@ -85,11 +85,6 @@ def card_text(card):
         more += f" Each stream adds {card['snr_db_per_stream']:g} dB to that."
     if card["rho"]:
         more += " The correlation of a batch is in [{:g}, {:g}].".format(*card["rho"])
-    if card.get("prior_information"):  # newer than some cards
-        more += (
-            " {:.0%} of the vectors have a prior, whose mutual information is between {:g} and "
-            "{:g} bit.".format(card["prior_share"], *card["prior_information"])
-        )
     if card["num_channels"]:
         more += f" It is for {card['num_channels']} fixed channels, kept with the weights."
     if card["teacher"]:
@@ -106,6 +101,14 @@ def card_text(card):
         f"**Data.** Training draws channel uses of `{card['scenario']}` on the fly, at an SNR "
         f"uniform in\n[{low:g}, {high:g}] dB (definition `{card['snr_definition']}`).{more}"
     )
+    prior = ""
+    if card.get("prior_information"):  # newer than some cards
+        prior = (
+            "\n{:.0%} of the vectors have a prior as a decoder gives it, whose mutual information "
+            "with the bits\nis between {:g} and {:g} bit.".format(
+                card["prior_share"], *card["prior_information"]
+            )
+        )
     compare = "compare it with `mmse` and `ep` on your link"
     if card["task"] in ("autoencoder", "codebook"):
         compare = "compare the error rates of your link with and without it"
@@ -117,7 +120,7 @@ def card_text(card):
 
 {_system_text(card)}
 
-{_DATA_OF_PARTS if card.get("any_system") else data}
+{_DATA_OF_PARTS + prior if card.get("any_system") else data + prior}
 
 {_training_text(card) if "steps" in card else _CODEBOOK_TEXT}
 **Limits.** {limits} For other channels or SNRs than these,

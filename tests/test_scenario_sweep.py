@@ -22,7 +22,7 @@ from tests.small_runs import SMALL
 
 TABLES = ("system", "channel", "code", "csi", "ofdm", "snr", "run")
 KEYS = {  # of tables that a scenario may leave out
-    "code": ("type", "num_info_bits", "num_coded_bits", "interleaver_seed"),
+    "code": ("type", "num_info_bits", "num_coded_bits", "interleaver_seed", "file"),
     "csi": ("type", "error_snr_db"),
     "ofdm": ("num_symbols", "num_subcarriers", "pilot_symbols", "cyclic_prefix_ratio"),
 }
@@ -153,7 +153,7 @@ def test_grids_that_sionna_refuses_are_refused_by_key(ofdm, message):
         load_scenario("cdl-c-4x4-qam16").replace(ofdm=ofdm)
 
 
-@pytest.mark.parametrize("k, n", [(11, 100), (9000, 10000), (100, 90), (100, 1000), (5, 0)])
+@pytest.mark.parametrize("k, n", [(11, 100), (9000, 9400), (100, 90), (5, 0)])
 def test_codes_that_do_not_exist_name_their_table_and_scenario(k, n):
     code = {"type": "5g", "num_info_bits": k, "num_coded_bits": n, "interleaver_seed": -1}
     with pytest.raises(InvalidInput, match="scenario tried: code"):

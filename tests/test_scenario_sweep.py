@@ -96,7 +96,7 @@ def test_every_key_of_a_channel_is_refused_by_name_or_draws(name):
     def drawn(channel):
         scenario = built({**base, "channel": channel})
         front = create_front(scenario, channel_of(scenario))
-        if name == "cdl":  # its draws take long; another test makes some
+        if name in ("cdl", "tdl"):  # their draws take long; other tests make some
             return
         key = np.array([1, 2], np.int32)
         assert np.isfinite(np.asarray(front.channel.sample(key, 2, 3))).all()
@@ -171,6 +171,8 @@ def test_codes_that_do_not_exist_name_their_table_and_scenario(k, n):
         ("cdl", "carrier_frequency_ghz", 3500, "GHz"),  # megahertz
         ("cdl", "carrier_frequency_ghz", 3.5e9, "GHz"),  # hertz
         ("cdl", "speed", 30000, "m/s"),  # millimetres a second
+        ("tdl", "delay_spread_ns", 1e-7, "ns"),  # seconds
+        ("tdl", "max_doppler_hz", 1e9, "Hz"),
         ("local-scattering", "angular_std_deg", 600, "degrees"),  # minutes of arc
         ("local-scattering", "spacing", 500, "wavelengths"),
         ("local-scattering", "distance", 2.5e8, "m"),

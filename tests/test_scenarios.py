@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from linksim.channels.base import CHANNELS, GRID_CHANNELS, Channel
 from linksim.errors import InvalidInput
 from linksim.link.link import Link
 from linksim.link.scenario import list_scenarios, load_scenario, scenario_from_dict
@@ -184,6 +185,12 @@ def test_a_rate_is_a_number_of_information_bits():
     for name in ("rayleigh-2x2-qam64", "wesnet-8x8-qam4"):
         scenario = load_scenario(name)
         assert scenario.num_info_bits == Link(scenario).num_info_bits
+
+
+def test_grids_are_for_the_channels_that_have_them():
+    classes = {name: CHANNELS.entry(name).load() for name in CHANNELS.names()}
+    with_grids = [n for n, c in classes.items() if c.sample_grid is not Channel.sample_grid]
+    assert sorted(with_grids) == sorted(GRID_CHANNELS)
 
 
 def test_a_definition_by_channel_use_needs_a_link_without_grid():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from linksim.channels.base import list_channels
+from linksim.channels.base import GRID_CHANNELS, list_channels
 from linksim.data import scenario_folder
 from linksim.errors import (
     InvalidInput,
@@ -274,8 +274,8 @@ class Scenario:
                 raise InvalidInput('csi.type: "ls" needs ofdm.pilot_symbols')
 
     def _check_ofdm(self, ofdm: Ofdm) -> None:
-        if self.channel["type"] != "cdl":
-            raise InvalidInput("ofdm: an OFDM grid needs channel.type = cdl")
+        if self.channel["type"] not in GRID_CHANNELS:
+            raise InvalidInput("ofdm: an OFDM grid needs channel.type = cdl, tdl or file")
         if SNR_DEFINITIONS[self.snr.definition].per_realization:
             raise InvalidInput(
                 f'snr.definition: got "{self.snr.definition}", whose noise follows each '
@@ -356,8 +356,11 @@ class Scenario:
         data = self.to_dict()
         data["batch_size"] = self.run.batch_size
         data["snr_definition"] = self.snr.definition
-        data["code"] |= self._drawn_code()
+        data["code"] |= self._code_size()
         data["code"].pop("rate", 0)
+        for name, table, key in _files_of(data):
+            if table.get(key):
+                table[key] = file_hash(name, table[key])
         tables = self.channel, self.channel.get("options")
         unnormalized = any(isinstance(t, dict) and t.get("normalize") is False for t in tables)
         if unnormalized and (
@@ -369,16 +372,14 @@ class Scenario:
             del data[key]
         return data
 
-    def _drawn_code(self) -> dict[str, Any]:
-        """What the keys of the code amount to: one code goes by one name."""
-        code = self.code
-        if code.type == "alist":
-            return {"file": file_hash("code.file", code.file)}
-        if code.type == "802.11n":
+    def _code_size(self) -> dict[str, int]:
+        """The keys of the code's size, so that each code goes by one name."""
+        if self.code.type == "802.11n":
             n, k = self.num_coded_bits, self.num_info_bits
+            # As they were when there was only one
             n, k = (0, 0) if (n, k) == (648, 324) else (n, k)
             return {"num_coded_bits": n, "num_info_bits": k}
-        return {"num_info_bits": self.num_info_bits} if code.rate else {}
+        return {"num_info_bits": self.num_info_bits} if self.code.rate else {}
 
     def fingerprint(self) -> str:
         """A hash of what is `drawn`."""
@@ -431,14 +432,25 @@ def naming_scenario(scenario: Scenario) -> Iterator[None]:
         raise InvalidInput(f"scenario {scenario.name}: {error}") from None
 
 
+def _files_of(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """The keys that name files, in the tables of a scenario: (name, table, key)."""
+    code, channel = data.get("code"), data.get("channel")
+    if isinstance(code, dict):
+        yield "code.file", code, "file"
+    if isinstance(channel, dict):
+        if channel.get("type") == "file":
+            yield "channel.path", channel, "path"
+        # The channel that "fixed" draws its matrices from
+        if channel.get("of") == "file" and isinstance(channel.get("options"), dict):
+            yield "channel.options.path", channel["options"], "path"
+
+
 def _located(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A scenario's tables with the files that they name relative to its folder."""
-    data = dict(data)
-    for table, key in (("code", "file"), ("channel", "path")):
-        value = data[table].get(key) if isinstance(data.get(table), dict) else None
-        if value and isinstance(value, str):
-            located = str((folder / as_path(f"{table}.{key}", value)).absolute())
-            data[table] = {**data[table], key: located}
+    data = copy.deepcopy(data)
+    for name, table, key in _files_of(data):
+        if isinstance(table.get(key), str) and table[key]:
+            table[key] = str((folder / as_path(name, table[key])).absolute())
     return data
 
 

@@ -9,7 +9,7 @@ from sionna.phy.fec.crc import CRCEncoder
 from sionna.phy.fec.utils import load_parity_check_examples
 from sionna.phy.nr import TBEncoder
 
-from linksim.errors import InvalidInput
+from linksim.errors import InvalidInput, WorkerError
 from linksim.link.coding import (
     NRLDPC,
     AlistLDPC,
@@ -24,6 +24,7 @@ from linksim.link.coding.wifi import SIZES, base_matrix, wifi_matrix
 from linksim.link.link import Link
 from linksim.link.scenario import load_scenario, scenario_from_dict
 from linksim.montecarlo.engine import simulate
+from linksim.montecarlo.remote import make_worker
 
 BASE = load_scenario("awgn-siso-qam4").replace(
     code={"interleaver_seed": -1}, run={"batch_size": 20}
@@ -70,6 +71,17 @@ def test_what_is_sent_comes_back(rng, name):
     np.testing.assert_array_equal(code.sent_llrs(tf.constant(mother)) > 0, coded > 0)
     with pytest.raises(InvalidInput, match=f"expected \\[B, {code.num_coded_bits}\\]"):
         code.decode(tf.zeros([1, code.num_coded_bits + 1]))
+
+
+@pytest.mark.parametrize("name", ["5g, repeated", "5g, segments of graph 2"])
+def test_any_number_of_blocks(rng, name):
+    code = CODES[name]()
+    spec = [tf.TensorSpec([None, code.num_coded_bits], tf.float32)]
+    decode = tf.function(code.decode, input_signature=spec, autograph=False)
+    bits = random_bits(rng, code)
+    llrs = 12.0 * code.encode(tf.constant(bits)) - 6.0
+    for blocks in (0, 1, 2):
+        np.testing.assert_array_equal(decode(llrs[:blocks]), bits[:blocks])
 
 
 @pytest.mark.parametrize("n, k", SIZES)
@@ -296,6 +308,8 @@ def test_results_belong_to_what_the_file_holds(tmp_path):
     assert scenario_from_dict(one.to_dict()) == one
     (tmp_path / "a" / "code.alist").write_text(alist_text(HAMMING[:, ::-1]))
     assert one.fingerprint() != other.fingerprint()
+    with pytest.raises(WorkerError, match="the files that the scenario names differ"):
+        make_worker(other, one.fingerprint(), "off", {}, 0, [], [])
     (tmp_path / "a" / "code.alist").write_text(alist_text(HAMMING[:, :6]))
     assert other.num_coded_bits == 6
 

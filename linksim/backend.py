@@ -64,6 +64,36 @@ def compiled(
     return function
 
 
+def host_call(
+    function: Callable[[int], np.ndarray], argument: Any, shape: tuple[int, ...]
+) -> Tensor:
+    """Call a NumPy function of one integer, also while a graph is being traced.
+
+    Args:
+        function: from an int to a complex64 array of the given shape.
+        argument: integer scalar, a number or a tensor.
+        shape: tuple of ints.
+
+    Returns:
+        complex64 of that shape, a tensor.
+    """
+    value = concrete(argument)
+    if value is not None:
+        return ops.convert_to_tensor(function(int(value)))
+
+    def call(number: Any) -> np.ndarray:
+        return function(int(number))
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        result = tf.numpy_function(call, [argument], tf.complex64, stateful=False)
+        return tf.ensure_shape(result, shape)
+    import jax
+
+    return jax.pure_callback(call, jax.ShapeDtypeStruct(shape, np.complex64), argument)
+
+
 def require_tensorflow(what: str) -> None:
     """Raise `InvalidInput` if Keras runs on another backend than TensorFlow.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import io
 import json
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from linksim.errors import InvalidInput, ResultFileError
+from linksim.errors import InvalidInput, ResultFileError, check_line
 from linksim.notices import announce
 
 _HEADER = "header.json"
@@ -32,6 +34,64 @@ def as_path(name: str, value: Any) -> Path:
     if not isinstance(text, str) or "\0" in text:
         raise InvalidInput(f"{name}: got {value!r}, expected a path")
     return Path(text)
+
+
+def path_text(name: str, value: Any) -> str:
+    """The text of a path that a key of a scenario gives; "" stays "", for none.
+
+    Raises:
+        InvalidInput: it is no text or path, or has control characters.
+    """
+    if value == "" and isinstance(value, str):
+        return ""
+    text = str(as_path(name, value))
+    check_line(name, text)
+    return text
+
+
+def stamp(name: str, path: Path) -> tuple[int, int]:
+    """Size and time of change of a file, by which a changed file is known.
+
+    Args:
+        name: the argument or key that an error names.
+        path: of the file.
+
+    Raises:
+        InvalidInput: there is no such file.
+    """
+    try:
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "there is no such file")
+        status = path.stat()
+    except OSError as error:
+        raise InvalidInput(f"{name}: cannot read {path}: {error.strerror}") from None
+    return status.st_size, status.st_mtime_ns
+
+
+def file_hash(name: str, path: str | Path) -> str:
+    """SHA-256 of what a file holds; a file that has not changed is read once.
+
+    Args:
+        name: the argument or key that an error names.
+        path: of the file.
+
+    Raises:
+        InvalidInput: the file cannot be read.
+    """
+    path = as_path(name, path)
+    try:
+        return _hash_of(path.absolute(), stamp(name, path))
+    except OSError as error:
+        raise InvalidInput(f"{name}: cannot read {path}: {error.strerror}") from None
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_of(path, _):
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def write_atomically(path: str | Path, data: str | bytes) -> None:

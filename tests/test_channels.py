@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from linksim.backend import compiled
 from linksim.channels import create_channel
 from linksim.channels.fading import cholesky_of_exponential, exponential_correlation
 from linksim.channels.fixed import FixedChannel
@@ -197,3 +198,14 @@ def test_cholesky_of_exponential_correlation():
             factor @ factor.T, exponential_correlation(7, rho), atol=1e-6
         )
         assert (np.triu(factor, 1) == 0).all()
+
+
+def test_entries_of_a_file_are_the_same_in_a_graph(tmp_path):
+    h = np.random.default_rng(1).normal(size=(9, 4, 2, 2)) @ np.array([1, 1j])
+    np.save(tmp_path / "h.npy", h.astype(np.complex64))
+    channel = create_channel("file", 4, 2, path=str(tmp_path / "h.npy"))
+    key = np.array([1, 2], np.int32)
+    graph = compiled(lambda first: channel.sample(key, 4, 2, first))
+    for first in (3, 8):
+        in_graph = np.asarray(graph(ops.convert_to_tensor(first)))
+        np.testing.assert_array_equal(in_graph, sample(channel, 4, 2, first_block=first))

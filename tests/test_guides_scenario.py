@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from linksim.channels.base import create_channel, list_channels
+from linksim.channels.base import CHANNELS, create_channel, list_channels
 from linksim.cli import coded_ber, export, report, train
 from linksim.link import scenario
 from linksim.link.scenario import list_scenarios
@@ -56,7 +56,7 @@ def test_keys_of_tables(table):
 
 @pytest.mark.parametrize("name", list_channels())
 def test_keys_of_channels(name):
-    channel = type(create_channel(name, num_rx=4, num_streams=4))
+    channel = CHANNELS.entry(name).load()
     options = list(inspect.signature(channel).parameters.values())[2:]
     expected = {option.name: text_of(option.default) for option in options}
     assert keys_below(f'**`type = "{name}"`**') == expected

@@ -37,7 +37,10 @@ LAYERS = (
     },
 )
 # All else in linksim works with every backend of Keras
-USES_TENSORFLOW = ("link", "complexity", "export", "report", "channels/cdl.py", "backend.py")
+USES_TENSORFLOW = (
+    *("link", "complexity", "export", "report", "backend.py"),
+    *("channels/impulse.py", "channels/cdl.py", "channels/tdl.py"),
+)
 # What lists detectors, models and scenarios has to answer at once
 WITHOUT_KERAS = (
     "linksim",

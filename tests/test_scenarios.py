@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from linksim.channels.base import CHANNELS, GRID_CHANNELS, Channel
 from linksim.errors import InvalidInput
 from linksim.link.link import Link
 from linksim.link.scenario import list_scenarios, load_scenario, scenario_from_dict
@@ -96,7 +97,7 @@ def changed(path, value):
         ("channel", 3, "channel: got 3"),
         ("code.type", "turbo", "code.type: got 'turbo'"),
         ("code", {"type": "5g"}, "code.num_info_bits: missing"),
-        ("code", {"type": "802.11n", "num_info_bits": 5}, "is \\(648, 324\\)"),
+        ("code", {"type": "802.11n", "num_info_bits": 5}, "\\(648, 5\\), expected one of"),
         ("code", {"type": "5g", "rate": 1.5}, "code.rate: got 1.5"),
         ("code", {"type": "5g", "rate": float("nan")}, "code.rate: got nan"),
         (
@@ -104,8 +105,8 @@ def changed(path, value):
             {"type": "5g", "rate": 0.5, "num_info_bits": 40},
             "expected only one of them",
         ),
-        ("code", {"type": "802.11n", "rate": 0.5}, "expected the 5g code"),
-        ("code.rate", 0.5, "expected the 5g code"),
+        ("code", {"type": "802.11n", "rate": 0.6}, "code.rate: got 0.6, expected one of"),
+        ("code.rate", 0.5, "whose rate can be chosen"),
         ("csi.type", "ls", "needs an \\[ofdm\\] table"),
         ("csi.error_snr_db", 3.0, 'only csi.type = "noisy"'),
         ("ofdm", {}, "needs channel.type = cdl"),
@@ -184,6 +185,12 @@ def test_a_rate_is_a_number_of_information_bits():
     for name in ("rayleigh-2x2-qam64", "wesnet-8x8-qam4"):
         scenario = load_scenario(name)
         assert scenario.num_info_bits == Link(scenario).num_info_bits
+
+
+def test_grids_are_for_the_channels_that_have_them():
+    classes = {name: CHANNELS.entry(name).load() for name in CHANNELS.names()}
+    with_grids = [n for n, c in classes.items() if c.sample_grid is not Channel.sample_grid]
+    assert sorted(with_grids) == sorted(GRID_CHANNELS)
 
 
 def test_a_definition_by_channel_use_needs_a_link_without_grid():

@@ -47,12 +47,24 @@ CHANNELS = Registry(
             "A few matrices of another channel, the same in every run",
         ),
         Entry(
+            "file",
+            "linksim.channels.file:FileChannel",
+            "Measured or ray-traced channels, from a file",
+        ),
+        Entry(
             "cdl",
             "linksim.channels.cdl:CDLChannel",
             "3GPP TR 38.901 clustered delay lines, through Sionna",
         ),
+        Entry(
+            "tdl",
+            "linksim.channels.tdl:TDLChannel",
+            "3GPP TR 38.901 and TS 38.104 tapped delay lines, through Sionna",
+        ),
     ],
 )
+# Names of those that implement `Channel.sample_grid`
+GRID_CHANNELS = ("cdl", "tdl", "file")
 
 
 class Channel:
@@ -74,6 +86,8 @@ class Channel:
             `with_correlation` can replace.
         covariances: complex [num_drops, K, M, M] of the users in each of several fixed
             drops, or None.
+        by_block_number: whether a block's channels depend on its number alone. Training has
+            no numbers of blocks, and draws some.
 
     Raises:
         InvalidInput: a size that is not a positive integer.
@@ -83,6 +97,7 @@ class Channel:
     is_real = False
     is_correlated = False
     covariances = None
+    by_block_number = False
 
     def __init__(self, num_rx: int, num_streams: int) -> None:
         check_int("num_rx", num_rx)
@@ -129,6 +144,34 @@ class Channel:
             complex64 [B, U, M, K].
         """
         raise NotImplementedError
+
+    def sample_grid(
+        self,
+        key: Any,
+        num_blocks: int,
+        num_symbols: int,
+        num_subcarriers: int,
+        cyclic_prefix_ratio: float = 0.0,
+        first_block: Any = 0,
+    ) -> Any:
+        """Draw the channels of OFDM slots, one slot per block.
+
+        Only channels of `GRID_CHANNELS` have grids. These have two attributes more:
+        `subcarrier_spacing` in Hz, and `num_users`, the transmitters that share the streams.
+
+        Args:
+            key: integer tensor [2], the random stream.
+            num_blocks: int, number of slots.
+            num_symbols: int, OFDM symbols of a slot, T.
+            num_subcarriers: int, F.
+            cyclic_prefix_ratio: duration of the cyclic prefix relative to the rest of a
+                symbol; it sets how far the channel moves from symbol to symbol.
+            first_block: as in `sample`.
+
+        Returns:
+            complex64 [num_blocks, T, F, M, K].
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no OFDM grid")
 
     def fixed(self, key: Any, num_channels: int) -> Any:
         """Draw matrices once, to train networks for them: complex64 [num_channels, M, K]."""

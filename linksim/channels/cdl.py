@@ -5,10 +5,9 @@ import functools
 import numpy as np
 import tensorflow as tf
 from sionna.phy import config
-from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
 from sionna.phy.channel.tr38901 import CDL, AntennaArray
 
-from linksim.channels.base import Channel, check_power
+from linksim.channels.impulse import ImpulseResponseChannel
 from linksim.channels.profile import End, profile_of
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
@@ -17,7 +16,7 @@ POLARIZATIONS = ("single", "dual")
 PATTERNS = ("38.901", "omni")
 
 
-class CDLChannel(Channel):
+class CDLChannel(ImpulseResponseChannel):
     """Frequency responses of uplink CDL channels [TR38901].
 
     Each user has `num_streams / num_users` antennas and sends one stream from each. The
@@ -84,31 +83,17 @@ class CDLChannel(Channel):
         rx_orientation_deg=(0.0, 0.0, 0.0),
         tx_orientation_deg=(180.0, 0.0, 0.0),
     ):
-        super().__init__(num_rx, num_streams)
+        super().__init__(
+            num_rx, num_streams, subcarrier_spacing_khz, num_users, normalize, power
+        )
         check_choice("channel.model", model, CDL_MODELS)
         check_real("channel.delay_spread_ns", delay_spread_ns, low=1, high=10000, unit="ns")
         check_real(
             "channel.carrier_frequency_ghz", carrier_frequency_ghz, 0.5, 100, unit="GHz"
         )
-        check_real(
-            "channel.subcarrier_spacing_khz", subcarrier_spacing_khz, 1, 5000, unit="kHz"
-        )
         check_real("channel.speed", speed, low=0, high=1000, unit="m/s")
-        check_int("channel.num_users", num_users)
-        check_power(power)
-        if not isinstance(normalize, bool):
-            raise InvalidInput(f"channel.normalize: got {normalize!r}, expected true or false")
-        if num_streams % num_users:
-            raise InvalidInput(
-                f"channel.num_users: got {num_users}, expected a divisor of "
-                f"num_streams = {num_streams}"
-            )
         carrier = carrier_frequency_ghz * 1e9
-        self.subcarrier_spacing = subcarrier_spacing_khz * 1e3
-        self.num_users = num_users
-        self.normalize = normalize
         self.delay_spread_ns = delay_spread_ns
-        self._power = power
         rx_spacings = rx_row_spacing, rx_column_spacing
         tx_spacings = tx_row_spacing, tx_column_spacing
         rx = "rx", rx_polarization, rx_pattern, rx_rows, rx_spacings
@@ -129,7 +114,6 @@ class CDLChannel(Channel):
             min_speed=float(speed),
             max_speed=float(speed),
         )
-        self._rng = config.tf_rng  # created outside of any graph
 
     @property
     def power(self):
@@ -180,48 +164,8 @@ class CDLChannel(Channel):
         ]
         return lines
 
-    def sample(self, key, num_blocks, num_uses, first_block=0):
-        """Draw one OFDM symbol per block, with a channel use on each subcarrier.
-
-        See `Channel.sample` for arguments and shapes.
-        """
-        return self.sample_grid(key, num_blocks, 1, num_uses)[:, 0]
-
-    def sample_grid(
-        self, key, num_blocks, num_symbols, num_subcarriers, cyclic_prefix_ratio=0.0
-    ):
-        """Draw the channels of OFDM slots, one slot per block.
-
-        Args:
-            key: integer tensor [2], the random stream.
-            num_blocks: int, number of slots.
-            num_symbols: int, OFDM symbols of a slot.
-            num_subcarriers: int.
-            cyclic_prefix_ratio: duration of the cyclic prefix relative to the rest of a
-                symbol; it sets how far the channel moves from symbol to symbol.
-
-        Returns:
-            complex64 [num_blocks, num_symbols, num_subcarriers, M, K].
-        """
-        symbol_rate = self.subcarrier_spacing / (1.0 + cyclic_prefix_ratio)
-        frequencies = subcarrier_frequencies(num_subcarriers, self.subcarrier_spacing)
-        key = tf.cast(tf.convert_to_tensor(key), tf.int64)
-        # Sionna draws from one global generator, which gets its state back afterwards
-        before = tf.identity(self._rng.state)
-        self._rng.reset_from_key_counter(key[1], tf.stack([tf.zeros_like(key[0]), key[0]]))
-        users = [
-            self._user(num_blocks, num_symbols, symbol_rate, frequencies)
-            for _ in range(self.num_users)
-        ]
-        self._rng.reset(before)
-        h = tf.concat(users, axis=3)  # [b, 1, M, K, symbols, subcarriers]
-        h = tf.transpose(h[:, 0], [0, 3, 4, 1, 2])
-        return h * tf.cast(self._power**0.5, h.dtype)
-
-    def _user(self, num_blocks, num_symbols, symbol_rate, frequencies):
-        a, tau = self._cdl(num_blocks, num_symbols, symbol_rate)
-        h = cir_to_ofdm_channel(frequencies, a, tau, normalize=self.normalize)
-        return h[:, :, :, 0]
+    def _impulse_response(self, num_blocks, num_symbols, symbol_rate):
+        return self._cdl(num_blocks, num_symbols, symbol_rate)
 
 
 def _array(num_antennas, carrier, side, polarization, pattern, rows, spacings):

@@ -93,7 +93,11 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
         "1.5 GiB beside it (default: the scenario's batch size)",
     )
     add("--csi-error", type=float, metavar="DB", help="give detectors noisy CSI of this SNR")
-    add("--code", choices=CODES, help="replace the scenario's code (none: uncoded)")
+    add(
+        "--code",
+        choices=[c for c in CODES if c != "alist"],
+        help="replace the scenario's code (none: uncoded)",
+    )
     add(
         "--reference",
         metavar="NAME",
@@ -177,6 +181,7 @@ def chosen_scenario(args: argparse.Namespace) -> Scenario:
                 "num_info_bits": info,
                 "num_coded_bits": coded,
                 "rate": 0.0,
+                "file": "",
             }
         )
     return scenario.replace(name=name)

@@ -15,7 +15,7 @@ class OFDMFront(Front):
 
     Args:
         ofdm: a `linksim.link.scenario.Ofdm`.
-        channel: a `linksim.channels.cdl.CDLChannel`.
+        channel: a `linksim.channels.Channel` that has grids, see its `sample_grid`.
 
     Attributes:
         resource_grid: Sionna's `ResourceGrid`.
@@ -51,6 +51,7 @@ class OFDMFront(Front):
             self._ofdm.num_symbols,
             self._ofdm.num_subcarriers,
             self._ofdm.cyclic_prefix_ratio,
+            first_block,
         )
         y = tf.linalg.matvec(h, tf.transpose(grid, [0, 2, 3, 1]))  # [B, T, F, M]
         y = add_noise(keys["noise"], y, no)
@@ -110,7 +111,7 @@ def create_ofdm_front(scenario, channel):
 
     Args:
         scenario: a `linksim.link.scenario.Scenario` with an OFDM grid.
-        channel: its `linksim.channels.cdl.CDLChannel`.
+        channel: its `linksim.channels.Channel`.
     """
     kind = LSFront if scenario.csi.type == "ls" else OFDMFront
     return kind(scenario.ofdm, channel)

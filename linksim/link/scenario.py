@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from linksim.channels.base import list_channels
+from linksim.channels.base import GRID_CHANNELS, list_channels
 from linksim.data import scenario_folder
 from linksim.errors import (
     InvalidInput,
@@ -23,12 +23,14 @@ from linksim.errors import (
     check_list,
     check_real,
 )
-from linksim.files import as_path
+from linksim.files import as_path, file_hash, path_text
+from linksim.link.coding.alist import alist_size
+from linksim.link.coding.wifi import SIZES, wifi_rate
 from linksim.names import parse_receiver
 from linksim.snr import SNR_DEFINITIONS
 from linksim.tables import check_plain_table, dataclass_from_table, plain, read_toml
 
-CODES = ("none", "802.11n", "5g")
+CODES = ("none", "802.11n", "5g", "alist")
 CSI_TYPES = ("perfect", "noisy", "ls")
 CN_UPDATES = ("boxplus", "boxplus-phi", "minsum", "offset-minsum")
 INTERPOLATIONS = ("nn", "lin", "lin_time_avg")
@@ -56,9 +58,11 @@ class System:
 class Code:
     """Channel code, decoder and interleaver.
 
-    "802.11n" is the (648, 324) LDPC code. The "5g" code has `num_info_bits` information
-    bits or the `rate`, and is as long as `num_coded_bits` or the OFDM grid says. With "none"
-    there is no code, and a block is `uses_per_block` channel uses.
+    The "5g" code has `num_info_bits` information bits or the `rate`, and is as long as
+    `num_coded_bits` or the OFDM grid says. "802.11n" has the same keys for one of its twelve
+    codes, and is the (648, 324) one without them. "alist" is the code of the parity-check
+    matrix in `file`. With "none" there is no code, and a block is `uses_per_block` channel
+    uses.
     """
 
     type: str = "none"
@@ -69,6 +73,7 @@ class Code:
     interleaver_seed: int = -1
     uses_per_block: int = 1
     rate: float = 0.0
+    file: str = ""
 
     def __post_init__(self) -> None:
         check_choice("code.type", self.type, CODES)
@@ -79,10 +84,11 @@ class Code:
         check_int("code.interleaver_seed", self.interleaver_seed, minimum=-1)
         check_int("code.uses_per_block", self.uses_per_block, maximum=MAX_USES)
         check_real("code.rate", self.rate, low=0, high=1)
-        if self.rate and self.type != "5g":
+        object.__setattr__(self, "file", path_text("code.file", self.file))
+        if self.rate and self.type not in ("5g", "802.11n"):
             raise InvalidInput(
-                f'code.rate: got {self.rate} with code.type = "{self.type}", expected the 5g '
-                "code, whose rate can be chosen"
+                f'code.rate: got {self.rate} with code.type = "{self.type}", expected "5g" '
+                'or "802.11n", whose rate can be chosen'
             )
         if self.rate and self.num_info_bits:
             raise InvalidInput(
@@ -93,15 +99,43 @@ class Code:
             raise InvalidInput(
                 "code.num_info_bits: missing, the 5g code needs it or code.rate"
             )
-        if self.type == "802.11n" and (self.num_info_bits or self.num_coded_bits):
+        if self.type == "802.11n":
+            size = self.coded_bits_of(None), self.info_bits_of(self.coded_bits_of(None))
+            if size not in SIZES:
+                raise InvalidInput(
+                    f"code: got (num_coded_bits, num_info_bits) = {size}, expected one of "
+                    f"those of 802.11n: {', '.join(map(str, SIZES))}"
+                )
+        if (self.type == "alist") != bool(self.file):
             raise InvalidInput(
-                "code: num_info_bits and num_coded_bits belong to the 5g code; the "
-                "802.11n code is (648, 324)"
+                f'code.file: got {self.file!r} with code.type = "{self.type}", expected a '
+                'file with code.type = "alist" alone'
+            )
+        if self.type == "alist" and (self.num_info_bits or self.num_coded_bits):
+            raise InvalidInput(
+                "code: num_info_bits and num_coded_bits are those of the matrix in "
+                "code.file, leave them out"
             )
 
+    def coded_bits_of(self, num_available: int | None) -> int:
+        """Coded bits of a block in which so many bits fit; None where the code decides."""
+        if self.type == "alist":
+            return alist_size(self.file)[0]
+        if self.type == "802.11n":
+            return self.num_coded_bits or 648
+        coded = self.num_coded_bits if self.type == "5g" else 0
+        return coded or num_available or 0
+
     def info_bits_of(self, num_coded_bits: int) -> int:
-        """Information bits of the 5g code; a `rate` is rounded to a whole number of them."""
-        return self.num_info_bits or round(self.rate * num_coded_bits)
+        """Information bits of a block; a `rate` is rounded to a whole number of them."""
+        if self.type == "none":
+            return num_coded_bits
+        if self.type == "alist":
+            return alist_size(self.file)[1]
+        rate = self.rate
+        if self.type == "802.11n":
+            rate = float(wifi_rate(rate or 0.5))
+        return self.num_info_bits or round(rate * num_coded_bits)
 
 
 @dataclass(frozen=True)
@@ -240,8 +274,8 @@ class Scenario:
                 raise InvalidInput('csi.type: "ls" needs ofdm.pilot_symbols')
 
     def _check_ofdm(self, ofdm: Ofdm) -> None:
-        if self.channel["type"] != "cdl":
-            raise InvalidInput("ofdm: an OFDM grid needs channel.type = cdl")
+        if self.channel["type"] not in GRID_CHANNELS:
+            raise InvalidInput("ofdm: an OFDM grid needs channel.type = cdl, tdl or file")
         if SNR_DEFINITIONS[self.snr.definition].per_realization:
             raise InvalidInput(
                 f'snr.definition: got "{self.snr.definition}", whose noise follows each '
@@ -263,7 +297,7 @@ class Scenario:
             parts.append("uncoded")
         else:
             name, n, k = self.code.type, self.num_coded_bits, self.num_info_bits
-            name = {"5g": "5G"}.get(name, name)
+            name = {"5g": "5G", "alist": Path(self.code.file).stem}.get(name, name)
             parts += [f"{name} LDPC ({n}, {k})", f"rate {k / n:.3g}"]
         if self.csi.type == "noisy":
             parts.append(f"CSI error {self.csi.error_snr_db:g} dB")
@@ -273,24 +307,17 @@ class Scenario:
 
     @property
     def num_coded_bits(self) -> int:
-        """Bits of a codeword, or without a code of a block."""
-        if self.code.type == "802.11n":
-            return 648
-        if self.code.type == "5g" and self.code.num_coded_bits:
-            return self.code.num_coded_bits
+        """Coded bits of a block."""
         uses = self.code.uses_per_block
         if self.ofdm is not None:
             data_symbols = self.ofdm.num_symbols - len(self.ofdm.pilot_symbols)
             uses = data_symbols * self.ofdm.num_subcarriers
-        return uses * self.system.num_streams * self.system.num_bits_per_symbol
+        available = uses * self.system.num_streams * self.system.num_bits_per_symbol
+        return self.code.coded_bits_of(available)
 
     @property
     def num_info_bits(self) -> int:
         """Information bits of a block."""
-        if self.code.type == "none":
-            return self.num_coded_bits
-        if self.code.type == "802.11n":
-            return 324
         return self.code.info_bits_of(self.num_coded_bits)
 
     def to_dict(self) -> dict[str, Any]:
@@ -298,8 +325,10 @@ class Scenario:
         tables = dataclasses.asdict(self)
         if self.ofdm is None:
             del tables["ofdm"]
-        if not self.code.rate:
-            del tables["code"]["rate"]
+        # Later keys, which older fingerprints do not have
+        for key in ("rate", "file"):
+            if not tables["code"][key]:
+                del tables["code"][key]
         return tables
 
     def replace(self, name: str | None = None, **tables: Any) -> Scenario:
@@ -327,8 +356,11 @@ class Scenario:
         data = self.to_dict()
         data["batch_size"] = self.run.batch_size
         data["snr_definition"] = self.snr.definition
-        if data["code"].pop("rate", 0):
-            data["code"]["num_info_bits"] = self.num_info_bits
+        data["code"] |= self._code_size()
+        data["code"].pop("rate", 0)
+        for name, table, key in _files_of(data):
+            if table.get(key):
+                table[key] = file_hash(name, table[key])
         tables = self.channel, self.channel.get("options")
         unnormalized = any(isinstance(t, dict) and t.get("normalize") is False for t in tables)
         if unnormalized and (
@@ -339,6 +371,15 @@ class Scenario:
         for key in ("name", "title", "run", "snr"):
             del data[key]
         return data
+
+    def _code_size(self) -> dict[str, int]:
+        """The keys of the code's size, so that each code goes by one name."""
+        if self.code.type == "802.11n":
+            n, k = self.num_coded_bits, self.num_info_bits
+            # As they were when there was only one
+            n, k = (0, 0) if (n, k) == (648, 324) else (n, k)
+            return {"num_coded_bits": n, "num_info_bits": k}
+        return {"num_info_bits": self.num_info_bits} if self.code.rate else {}
 
     def fingerprint(self) -> str:
         """A hash of what is `drawn`."""
@@ -391,6 +432,28 @@ def naming_scenario(scenario: Scenario) -> Iterator[None]:
         raise InvalidInput(f"scenario {scenario.name}: {error}") from None
 
 
+def _files_of(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """The keys that name files, in the tables of a scenario: (name, table, key)."""
+    code, channel = data.get("code"), data.get("channel")
+    if isinstance(code, dict):
+        yield "code.file", code, "file"
+    if isinstance(channel, dict):
+        if channel.get("type") == "file":
+            yield "channel.path", channel, "path"
+        # The channel that "fixed" draws its matrices from
+        if channel.get("of") == "file" and isinstance(channel.get("options"), dict):
+            yield "channel.options.path", channel["options"], "path"
+
+
+def _located(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A scenario's tables with the files that they name relative to its folder."""
+    data = copy.deepcopy(data)
+    for name, table, key in _files_of(data):
+        if isinstance(table.get(key), str) and table[key]:
+            table[key] = str((folder / as_path(name, table[key])).absolute())
+    return data
+
+
 def list_scenarios() -> list[str]:
     """Names of the shipped scenarios."""
     return sorted(p.stem for p in scenario_folder().glob("*.toml"))
@@ -413,6 +476,6 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     if "name" in data:
         raise InvalidInput(f"{path.name}: unknown key name; the file's name is the name")
     try:
-        return scenario_from_dict({**data, "name": path.stem})
+        return scenario_from_dict({**_located(data, path.parent), "name": path.stem})
     except InvalidInput as error:
         raise InvalidInput(f"{path.name}: {error}") from None

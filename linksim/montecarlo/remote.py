@@ -28,6 +28,7 @@ class RemoteBatches:
         make = functools.partial(
             make_worker,
             simulator.scenario,
+            simulator.scenario.fingerprint(),
             simulator.xla,
             dict(simulator.weights),
             seed,
@@ -55,11 +56,12 @@ class RemoteBatches:
         return job, outcome
 
 
-def make_worker(scenario, xla, weights, seed, detectors, model_folders):
+def make_worker(scenario, fingerprint, xla, weights, seed, detectors, model_folders):
     """In a worker: the function that computes a `Job`.
 
     Args:
         scenario, xla: of the `LinkSimulator`.
+        fingerprint: of the scenario there, with what its files hold.
         weights: {receiver: {model: SHA-256}} of the process that starts the run.
         seed: of the draws.
         detectors: entries of the detectors that are registered there.
@@ -67,8 +69,13 @@ def make_worker(scenario, xla, weights, seed, detectors, model_folders):
 
     Raises:
         InvalidInput: one of the folders is not on this machine.
-        WorkerError: this machine holds other weights.
+        WorkerError: this machine holds other weights, or other files of the scenario.
     """
+    if scenario.fingerprint() != fingerprint:
+        raise WorkerError(
+            f"{scenario.name}: the files that the scenario names differ on "
+            f"{socket.gethostname()}; every node needs the same"
+        )
     for entry in detectors:
         DETECTORS.add(entry)
     for folder in model_folders:

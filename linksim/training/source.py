@@ -209,6 +209,7 @@ class VectorSource:
             create_front(self.scenario, channel),
             self._draw_no(keys["snr"], uses, index, count),
             uses,
+            self._first_block(keys["channel"]),
         )
         # One channel use per block
         batch = {"y": drawn.y, "h": drawn.h_hat, "no": drawn.no, "bits": drawn.bits}
@@ -233,6 +234,13 @@ class VectorSource:
         deviation = ops.where(uniform[1] < self._prior_share, deviation, 0.0)
         normal = keras.random.normal(ops.shape(bits), seed=seed)
         return gaussian_llrs(bits, deviation[:, None, None], normal)
+
+    def _first_block(self, key):
+        """The number of the first block of a batch, int32 []: a random one where channels
+        depend on it alone, so that batches differ."""
+        if not self.channel.by_block_number:
+            return 0
+        return keras.random.randint((), 0, 2**30, seed=StreamKey(key))
 
     def _channel_of_batch(self, key):
         """The channel of all users: the scenario's, fixed matrices, or another rho."""

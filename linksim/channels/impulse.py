@@ -1,0 +1,93 @@
+"""Channels whose impulse responses Sionna draws, as frequency responses of an uplink."""
+
+import tensorflow as tf
+from sionna.phy import config
+from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
+
+from linksim.channels.base import Channel, check_power
+from linksim.errors import InvalidInput, check_int, check_real
+
+
+class ImpulseResponseChannel(Channel):
+    """Frequency responses of independent users, from impulse responses of each.
+
+    Each user has `num_streams / num_users` antennas and sends one stream from each. A
+    subclass implements `_impulse_response`.
+
+    Args:
+        num_rx: receive antennas M.
+        num_streams: streams K of all users together.
+        subcarrier_spacing_khz: subcarrier spacing in kHz, from 1 to 5000.
+        num_users: number of users, a divisor of `num_streams`.
+        normalize: scale every block to a mean coefficient energy of exactly `power`.
+        power: factor on the energy, that is E|h_ij|^2 where the responses have 1.
+
+    Attributes:
+        subcarrier_spacing: subcarrier spacing in Hz.
+        num_users, normalize: the arguments.
+
+    Raises:
+        InvalidInput: a value out of range.
+    """
+
+    def __init__(
+        self, num_rx, num_streams, subcarrier_spacing_khz, num_users, normalize, power
+    ):
+        super().__init__(num_rx, num_streams)
+        check_real(
+            "channel.subcarrier_spacing_khz", subcarrier_spacing_khz, 1, 5000, unit="kHz"
+        )
+        check_int("channel.num_users", num_users)
+        check_power(power)
+        if not isinstance(normalize, bool):
+            raise InvalidInput(f"channel.normalize: got {normalize!r}, expected true or false")
+        if num_streams % num_users:
+            raise InvalidInput(
+                f"channel.num_users: got {num_users}, expected a divisor of "
+                f"num_streams = {num_streams}"
+            )
+        self.subcarrier_spacing = subcarrier_spacing_khz * 1e3
+        self.num_users = num_users
+        self.normalize = normalize
+        self._power = power
+        self._rng = config.tf_rng  # created outside of any graph
+
+    def _impulse_response(self, num_blocks, num_symbols, symbol_rate):
+        """Draw what Sionna's `ChannelModel` returns, for one user: coefficients and delays."""
+        raise NotImplementedError
+
+    def sample(self, key, num_blocks, num_uses, first_block=0):
+        """Draw one OFDM symbol per block, with a channel use on each subcarrier.
+
+        See `Channel.sample` for arguments and shapes.
+        """
+        return self.sample_grid(key, num_blocks, 1, num_uses)[:, 0]
+
+    def sample_grid(
+        self,
+        key,
+        num_blocks,
+        num_symbols,
+        num_subcarriers,
+        cyclic_prefix_ratio=0.0,
+        first_block=0,
+    ):
+        symbol_rate = self.subcarrier_spacing / (1.0 + cyclic_prefix_ratio)
+        frequencies = subcarrier_frequencies(num_subcarriers, self.subcarrier_spacing)
+        key = tf.cast(tf.convert_to_tensor(key), tf.int64)
+        # Sionna draws from one global generator, which gets its state back afterwards
+        before = tf.identity(self._rng.state)
+        self._rng.reset_from_key_counter(key[1], tf.stack([tf.zeros_like(key[0]), key[0]]))
+        users = [
+            self._user(num_blocks, num_symbols, symbol_rate, frequencies)
+            for _ in range(self.num_users)
+        ]
+        self._rng.reset(before)
+        h = tf.concat(users, axis=3)  # [b, 1, M, K, symbols, subcarriers]
+        h = tf.transpose(h[:, 0], [0, 3, 4, 1, 2])
+        return h * tf.cast(self._power**0.5, h.dtype)
+
+    def _user(self, num_blocks, num_symbols, symbol_rate, frequencies):
+        a, tau = self._impulse_response(num_blocks, num_symbols, symbol_rate)
+        h = cir_to_ofdm_channel(frequencies, a, tau, normalize=self.normalize)
+        return h[:, :, :, 0]

@@ -1,0 +1,157 @@
+"""LDPC codes: what all of them share, and those of a parity-check matrix whose bits are all sent."""
+
+import numpy as np
+import tensorflow as tf
+from sionna.phy.fec.ldpc import LDPCBPDecoder
+from sionna.phy.fec.linear import LinearEncoder
+
+from linksim.errors import InvalidInput
+from linksim.link.coding.alist import alist_form, read_alist
+from linksim.link.coding.binary import systematic_form
+from linksim.link.coding.wifi import SIZES, wifi_matrix
+from linksim.link.decoding import StoppingDecoder, fast_decoder
+
+
+class LDPC:
+    """What LDPC codes share: decoding that stops early, and Sionna's own for comparison.
+
+    A block has one codeword, or several of the same code. The *mother code* is that of the
+    parity-check matrix; of its bits some are not sent, and some more than once.
+
+    A subclass sets `num_info_bits`, `num_coded_bits`, `coderate`, `_encoder`, `_decoder`
+    (Sionna's, with soft output) and `_stopping` (a `StoppingDecoder` of the same parity
+    checks), and implements `mother_llrs` and `sent_llrs`. The information bits come first in
+    the mother code unless it has its own `_decided`.
+    """
+
+    def encode(self, bits):
+        """Coded bits float32 [B, n] of information bits [B, k]."""
+        return self._encoder(bits)
+
+    def mother_llrs(self, llrs):
+        """LLRs of all bits of the mother code, from LLRs [B, n] of the bits sent.
+
+        Returns:
+            float32 [C, N] of C codewords. Where a block has S of them, these are neighbours
+            and C is S B.
+        """
+        raise NotImplementedError
+
+    def sent_llrs(self, mother):
+        """Those of the bits sent [B, n], from values [C, N] of all bits of the mother code."""
+        raise NotImplementedError
+
+    def decode(self, llrs):
+        """Decided information bits float32 [B, k] from LLRs [B, n].
+
+        Raises:
+            InvalidInput: the number of LLRs is not n.
+        """
+        return self._decided(self._soft_bits(llrs)[0])
+
+    def _soft_bits(self, llrs):
+        if llrs.shape[-1] != self.num_coded_bits:
+            raise InvalidInput(
+                f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.num_coded_bits}]"
+            )
+        return self._stopping(self.mother_llrs(llrs))
+
+    def decode_without_stopping(self, llrs):
+        """The same as `decode`, but every codeword gets all iterations, in one plain loop."""
+        stopping = self._stopping
+        decoder = fast_decoder(stopping.pcm, stopping.num_iterations, stopping.cn_update)
+        return self._decided(decoder(self.mother_llrs(llrs)))
+
+    def decode_fully(self, llrs):
+        """The same as `decode`, by Sionna's decoder: every codeword gets all iterations."""
+        return self._decided(self._decoder(llrs))
+
+    def _decided(self, soft):
+        return tf.cast(soft[:, : self.num_info_bits] > 0, tf.float32)
+
+    def decoder_state(self, llrs):
+        """Soft output and iterations of each codeword, for replays: {name: NumPy array}.
+
+        Where a block has several codewords, the arrays have another dimension for them.
+        """
+        soft, iterations = self._soft_bits(llrs)
+        return {"decoder_llr": soft.numpy(), "decoder_iterations": iterations.numpy()}
+
+
+class MatrixLDPC(LDPC):
+    """The code of a parity-check matrix; every bit of it is sent, in the order of the columns.
+
+    Args:
+        pcm: parity-check matrix [checks, n], NumPy, 0 or 1. Rows may depend on each other;
+            the decoder uses all of them.
+        num_iterations: most iterations of a codeword.
+        cn_update: Sionna's name of the check-node update.
+        form: its `SystematicForm`, if it is known.
+    """
+
+    def __init__(self, pcm, num_iterations, cn_update, form=None):
+        form = systematic_form(pcm) if form is None else form
+        self.num_info_bits, self.num_coded_bits = form.generator.shape
+        self.coderate = self.num_info_bits / self.num_coded_bits
+        self._encoder = LinearEncoder(form.generator, is_pcm=False)
+        self._decoder = LDPCBPDecoder(
+            pcm, num_iter=num_iterations, cn_update=cn_update, hard_out=False
+        )
+        self._stopping = StoppingDecoder(pcm, num_iterations, cn_update)
+        first = np.arange(self.num_info_bits)
+        self._information = (
+            None if np.array_equal(form.information, first) else form.information
+        )
+
+    def mother_llrs(self, llrs):
+        """The LLRs themselves: every bit of the mother code is sent."""
+        return llrs
+
+    def sent_llrs(self, mother):
+        """The values themselves."""
+        return mother
+
+    def _decided(self, soft):
+        if self._information is not None:
+            soft = tf.gather(soft, self._information, axis=1)
+        return super()._decided(soft)
+
+
+class WiFiLDPC(MatrixLDPC):
+    """An LDPC code of IEEE 802.11n with a systematic encoder.
+
+    Args:
+        num_iterations: most iterations of a codeword.
+        cn_update: Sionna's name of the check-node update.
+        num_info_bits: information bits k.
+        num_coded_bits: coded bits n.
+
+    Raises:
+        InvalidInput: the standard has no code of these sizes.
+    """
+
+    def __init__(self, num_iterations, cn_update, num_info_bits=324, num_coded_bits=648):
+        size = num_coded_bits, num_info_bits
+        if size not in SIZES:
+            raise InvalidInput(
+                f"code: got (n, k) = {size}, expected one of those of 802.11n: "
+                f"{', '.join(map(str, SIZES))}"
+            )
+        super().__init__(wifi_matrix(num_coded_bits, SIZES[size]), num_iterations, cn_update)
+
+
+class AlistLDPC(MatrixLDPC):
+    """The LDPC code of a parity-check matrix in an alist file.
+
+    Args:
+        file: path of the file, see `linksim.link.coding.alist`.
+        num_iterations: most iterations of a codeword.
+        cn_update: Sionna's name of the check-node update.
+
+    Raises:
+        InvalidInput: the file cannot be read, or its numbers do not agree.
+    """
+
+    def __init__(self, file, num_iterations, cn_update):
+        pcm = read_alist(file).astype(np.float64)
+        super().__init__(pcm, num_iterations, cn_update, alist_form(file))

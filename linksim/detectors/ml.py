@@ -208,8 +208,8 @@ class MaximumLikelihoodDetector(Detector):
         for i in dims:
             level = nearest_pam(residual[i] / ops.maximum(r[i, i], 1e-30), self.points)
             nearest.append(ops.square(residual[i] - level * r[i, i]))
-            terms = [nearest[i] - ops.square(residual[i] - float(p) * r[i, i]) for p in self.points]
-            totals.append(self._log_sum(terms, level, None if prior is None else prior[i]))
+            own = None if prior is None else prior[i]
+            totals.append(self._log_sum(nearest[i], level, residual[i], r[i, i], own))
         weight = -sum(nearest, metric)  # [|C|, B]
         if prior is not None:
             weight = weight + self._symbol_prior(prior, 1)
@@ -223,17 +223,20 @@ class MaximumLikelihoodDetector(Detector):
             first = [logits + prior[i] for i, logits in enumerate(first)]
         return self._by_dimension([ops.stack(first), self._split_pams(sum(totals, weight))])
 
-    def _log_sum(self, terms, nearest, prior):
+    def _log_sum(self, nearest, level, residual, gain, prior):
         """The logarithm of a sum over the levels, or the largest term with "maxlog".
 
         Args:
-            terms: a list of L tensors [|C|, B], exponents relative to that of the nearest
-                level.
-            nearest: that level, [|C|, B].
+            nearest: squared distance [|C|, B] of the nearest level, to which exponents are
+                relative.
+            level: that level, [|C|, B].
+            residual: float32 [|C|, B].
+            gain: float32 [B].
             prior: log-probabilities [L, B] of the levels, or None.
         """
         if self.demapping_method == "maxlog" and prior is None:
             return 0.0
+        terms = [nearest - ops.square(residual - float(p) * gain) for p in self.points]
         # Halfway between two levels, rounding may choose the farther one. At a high SNR
         # the exponent of the nearer is then large.
         terms = [ops.minimum(term, 0.0) for term in terms]
@@ -241,7 +244,7 @@ class MaximumLikelihoodDetector(Detector):
             # The exponent of the nearest level is zero but for rounding
             half = level_distance(self.points) / 2
             terms = [
-                ops.where(ops.abs(nearest - float(p)) < half, 0.0, term) + prior[i]
+                ops.where(ops.abs(level - float(p)) < half, 0.0, term) + prior[i]
                 for i, (p, term) in enumerate(zip(self.points, terms))
             ]
             return _tree(ops.maximum, terms)

@@ -226,8 +226,7 @@ def symbol_logits_to_pam_logits(logits, num_bits_per_symbol):
 def pam_moments(logits, points):
     """Means and variances of PAM levels with the given log-probabilities.
 
-    Both are written as deviations from those of equally likely levels, so that logits of
-    zero give exactly 0 and the mean square of the levels.
+    Equal logits give exactly 0 and the mean square of the levels.
 
     Args:
         logits: float [..., L], up to a constant.
@@ -236,14 +235,17 @@ def pam_moments(logits, points):
     Returns:
         float [...] and float [...]. The variance is at least 0.
     """
-    count, energy = len(points), float(np.mean(points.astype(np.float64) ** 2))
     positive = np.flatnonzero(points > 0)
     negative = np.array([int(np.argmin(np.abs(points + points[i]))) for i in positive])
     pmf = ops.softmax(logits, axis=-1)
     up, down = ops.take(pmf, positive, axis=-1), ops.take(pmf, negative, axis=-1)
     mean = ops.sum((up - down) * points[positive], axis=-1)
-    excess = ops.sum((pmf - 1.0 / count) * np.square(points), axis=-1)
-    return mean, ops.maximum(energy + excess - ops.square(mean), 0.0)
+    # Only deviations from the mean are exact where one level is nearly certain, and only
+    # the mean square is where all are equally likely
+    spread = ops.square(ops.convert_to_tensor(points) - ops.expand_dims(mean, -1))
+    energy = float(np.mean(points.astype(np.float64) ** 2))
+    equal = ops.all(logits == logits[..., :1], axis=-1)
+    return mean, ops.where(equal, energy, ops.sum(pmf * spread, axis=-1))
 
 
 def pam_posterior(z, variance, points, prior=None):

@@ -315,7 +315,7 @@ DETECTORS = Registry(
         _entry(
             "sionna-mmse-pic",
             "link.sionna_detectors:mmse_pic",
-            "Sionna's MMSEPICDetector without a prior; LLRs are extrinsic",
+            "Sionna's MMSEPICDetector: MMSE with parallel interference cancellation",
         ),
         _entry(
             "sionna-ml",

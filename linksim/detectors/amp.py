@@ -6,6 +6,7 @@ from keras import ops
 
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
+from linksim.detectors.oamp import start_of_iterations
 from linksim.detectors.real import diagonal, matched_filter, matvec
 from linksim.errors import InvalidInput, check_int, check_real
 
@@ -24,7 +25,8 @@ class AMPDetector(Detector):
         - x and v are the posterior mean and variance given z, with noise N0 (1 + tau);
         - tau_new = beta v/N0;
         - r <- y - H x + tau_new/(1 + tau) r.
-    It is computed from `H'y` and `H'H`.
+    It is computed from `H'y` and `H'H`. With a prior, x and v start at its mean and variance,
+    and each posterior includes it.
 
     The load stands for the interference of a stream, sum_j |h_i'h_j|^2 over the others, to
     which it tends for independent entries in large systems. In a channel with nearly
@@ -78,9 +80,9 @@ class AMPDetector(Detector):
         interference = ops.sum(ops.square(gram * others), axis=(-2, -1)) / self.num_dims
         load = ops.minimum(load, _MOST_LOAD * interference)[:, None]
 
-        x = ops.zeros_like(hty)
-        htr = hty  # H'r
-        variance = self.pam_energy * load  # tau N0/2
+        x, variance = start_of_iterations(hty, prior, self.points)
+        htr = hty if prior is None else hty - matvec(gram, x)  # H'r
+        variance = variance * load  # tau N0/2
         logits = None
         for _ in range(self.num_iterations):
             effective = half_no + variance

@@ -31,7 +31,7 @@ from linksim.errors import InvalidInput, check_choice, check_int
 
 OUTPUTS = ("bit", "symbol")
 # A-priori LLRs and logits count up to here: more certain is nobody, and all sums are finite
-_MOST_PRIOR = 100.0
+MOST_PRIOR = 100.0
 
 
 class Detector(Capabilities, Float32Layer):
@@ -372,12 +372,12 @@ class Detector(Capabilities, Float32Layer):
             prior = ops.concatenate([prior, none], axis=-2)
             prior = ops.reshape(prior, (-1, self.num_streams, prior.shape[-1]))
         if prior.shape[-1] == self.num_bits_per_symbol:
-            prior = ops.clip(prior, -_MOST_PRIOR, _MOST_PRIOR)
+            prior = ops.clip(prior, -MOST_PRIOR, MOST_PRIOR)
             return llrs_to_pam_logits(prior, self.num_bits_per_symbol)
         largest = np.finfo(np.float32).max
         prior = ops.clip(prior, -largest, largest)  # a difference of infinities is none
         prior = prior - ops.max(prior, axis=-1, keepdims=True)
-        prior = ops.maximum(prior, -_MOST_PRIOR)
+        prior = ops.maximum(prior, -MOST_PRIOR)
         return symbol_logits_to_pam_logits(prior, self.num_bits_per_symbol)
 
     def _check_prior(self, y, h, prior):

@@ -33,15 +33,22 @@ class KBestDetector(Detector):
     gets the metric of the best path plus `llr_clip`, so |LLR| <= `llr_clip`. Sionna's
     `KBestDetector(use_real_rep=True)` does the same with `List2LLRSimple`.
 
+    A prior enters the metrics of the paths, so that it decides with the channel which of
+    them survive. `llr_clip` then bounds what the channel adds to the prior of a level,
+    hence also the difference of an LLR and its prior: were it the sum that is bounded, what
+    a receiver gets when it takes the prior off could have the wrong sign.
+
     Args:
         k: the number of paths that are kept.
-        llr_clip: the largest magnitude of an LLR. None or infinity sets no bound; the LLR
-            of a bit of which no path takes one value is then 1e30, so that it is finite.
+        llr_clip: the largest magnitude of an LLR, without its prior. None or infinity sets
+            no bound; the LLR of a bit of which no path takes one value is then 1e30, so
+            that it is finite.
 
     Raises:
         InvalidInput: (a `ValueError`) an option is out of range.
     """
 
+    accepts_prior = True
     needs_full_column_rank = True
     demapping_methods = ("maxlog",)
     xla_on_cpu = True
@@ -52,7 +59,7 @@ class KBestDetector(Detector):
         self.k = int(k)
         self.llr_clip = checked_llr_clip(llr_clip)
 
-    def detect(self, y, h, no):
+    def detect(self, y, h, no, prior=None):
         dims, size = self.num_dims, len(self.points)
         levels = ops.convert_to_tensor(self.points)
         norms = ops.sum(ops.square(h), axis=-2)
@@ -62,6 +69,8 @@ class KBestDetector(Detector):
         scale = 1.0 / ops.sqrt(no)[:, None]
         y = matvec(ops.swapaxes(q, -1, -2), y) * scale
         r = r * scale[..., None]
+        if prior is not None:
+            prior = ops.take_along_axis(prior, order[..., None], axis=1)
 
         # `taken` are the levels that each path has chosen so far, newest first,
         # [B, P, depth], and `metrics` [B, P] what they cost
@@ -73,6 +82,8 @@ class KBestDetector(Detector):
                 centre = centre - ops.sum(known * r[:, None, i, i + 1 :], axis=-1)
             branch = centre[..., None] - r[:, i, i, None, None] * levels
             metrics = metrics[..., None] + ops.square(branch)  # [B, P, L]
+            if prior is not None:
+                metrics = metrics - prior[:, i, None]
             paths = metrics.shape[1]
             metrics = ops.reshape(metrics, (-1, paths * size))
             keep = min(self.k, paths * size)
@@ -88,18 +99,27 @@ class KBestDetector(Detector):
                 past = ops.take_along_axis(taken, (chosen // size)[..., None], axis=1)
                 taken = ops.concatenate([newest, past], axis=-1)
 
-        logits = self._list_to_logits(taken, metrics)
+        logits = self._list_to_logits(taken, metrics, prior)
         # Undo the sorting of the dimensions
         return ops.take_along_axis(logits, ops.argsort(order)[..., None], axis=1)
 
-    def _list_to_logits(self, taken, metrics):
-        best = ops.min(metrics, axis=-1)[:, None]
+    def _list_to_logits(self, taken, metrics, prior):
+        """PAM logits [B, N, L] from the levels of the paths, their metrics and the prior."""
+        best = ops.min(metrics, axis=-1)[:, None, None]
         clip = _NO_CLIP if self.llr_clip is None else self.llr_clip
-        logits = []
-        for level in range(len(self.points)):
-            masked = ops.where(taken == level, metrics[..., None], float("inf"))
-            logits.append(-ops.minimum(ops.min(masked, axis=1), best + clip))
-        return ops.stack(logits, axis=-1)
+        found = ops.stack(
+            [
+                ops.min(ops.where(taken == level, metrics[..., None], float("inf")), axis=1)
+                for level in range(len(self.points))
+            ],
+            axis=-1,
+        )
+        if prior is None:
+            return -ops.minimum(found, best + clip)
+        # The metrics without the prior of the level itself
+        found = found + prior
+        best = ops.min(found, axis=-1, keepdims=True)
+        return prior - ops.minimum(found, best + clip)
 
     def get_config(self):
         return {**super().get_config(), "k": self.k, "llr_clip": self.llr_clip}

@@ -7,7 +7,7 @@ interference and noise, and demaps the estimate as a PAM level in Gaussian noise
 import keras
 from keras import ops
 
-from linksim.constellation import pam_posterior
+from linksim.constellation import pam_moments, pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import (
     complex_to_real_matrix,
@@ -23,12 +23,17 @@ class LinearDetector(Detector):
     """Base class of detectors that demap an estimate with Gaussian error."""
 
     def estimate(self, y, h, no):
-        """Unbiased estimates [B, N] and their variances [B, N]."""
+        """Unbiased estimates [B, N] and their variances [B, N].
+
+        With `accepts_prior`, the prior is a fourth argument, as in `detect`. The estimate of
+        a dimension uses the prior of the others.
+        """
         raise NotImplementedError
 
-    def detect(self, y, h, no):
-        z, variance = self.estimate(y, h, no)
-        return pam_posterior(z, variance, self.points)[0]
+    def detect(self, y, h, no, prior=None):
+        given = (y, h, no) if prior is None else (y, h, no, prior)
+        z, variance = self.estimate(*given)
+        return pam_posterior(z, variance, self.points, prior)[0]
 
 
 @keras.saving.register_keras_serializable("linksim")
@@ -106,11 +111,29 @@ class MMSEDetector(LinearDetector):
     With A = (H'H + N0/(2E) I)^-1, the estimate A H'y of dimension i has the gain
     mu_i = [A H'H]_ii and the error variance (1 - mu_i) mu_i E. Division by mu_i removes
     the bias and leaves the variance E (1 - mu_i)/mu_i = N0/2 A_ii/mu_i.
+
+    With a prior this is parallel interference cancellation (MMSE-PIC, [Wang99]) in real
+    dimensions. The prior's means m are subtracted, and with the prior's variances v the one
+    matrix A = (H'H diag(v/E) + N0/(2E) I)^-1 serves all dimensions [Studer11]: the estimate
+    is m_i + [A H'(y - H m)]_i/mu_i, with mu_i and its variance as above. Neither depends on
+    m_i or v_i: the estimate of a dimension uses the prior of the others, and its own prior
+    is added to the demapped estimate.
     """
 
-    def estimate(self, y, h, no):
-        hty, gram = matched_filter(y, h)
-        return mmse_estimate(hty, gram, no, self.pam_energy)
+    accepts_prior = True
+
+    def estimate(self, y, h, no, prior=None):
+        if prior is None:
+            hty, gram = matched_filter(y, h)
+            return mmse_estimate(hty, gram, no, self.pam_energy)
+        mean, variance = pam_moments(prior, self.points)
+        hty, gram = matched_filter(y - matvec(h, mean), h)
+        share = variance / self.pam_energy
+        # The gain and the variance are those of `mmse_filter`, but A is not symmetric
+        half_no = no[:, None] / 2.0
+        inverse = regularized_inverse(gram * share[:, None], half_no / self.pam_energy)
+        gain = ops.maximum(ops.sum(inverse * gram, axis=-1), 1e-30)
+        return mean + matvec(inverse, hty) / gain, half_no * diagonal(inverse) / gain
 
 
 @keras.saving.register_keras_serializable("linksim")

@@ -10,9 +10,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.constellation import nearest_pam, pam_indices_of_symbols
+from linksim.constellation import level_distance, nearest_pam, pam_indices_of_symbols
 from linksim.detectors.base import Detector
-from linksim.detectors.real import interleaved_qr, small_interleaved_qr, with_zeros
+from linksim.detectors.real import (
+    interleaved_order,
+    interleaved_qr,
+    small_interleaved_qr,
+    with_zeros,
+)
 from linksim.errors import InvalidInput, check_int
 
 MAX_HYPOTHESES = 2**20
@@ -39,6 +44,8 @@ class MaximumLikelihoodDetector(Detector):
             is out of range.
     """
 
+    accepts_prior = True
+
     def __init__(self, *args, max_elements=2**20, **kwargs):
         super().__init__(*args, **kwargs)
         check_int("max_elements", max_elements)
@@ -56,16 +63,16 @@ class MaximumLikelihoodDetector(Detector):
         # Levels of the real dimensions of each symbol, [|C|, 1 or 2]
         self._symbol_levels = self.points[pam_indices_of_symbols(self.num_bits_per_symbol)]
 
-    def detect(self, y, h, no):
-        return self._enumerate(y, h, no, joint=False)
+    def detect(self, y, h, no, prior=None):
+        return self._enumerate(y, h, no, prior, joint=False)
 
-    def symbol_logits(self, y, h, no):
-        return self._enumerate(y, h, no, joint=True)
+    def symbol_logits(self, y, h, no, prior=None):
+        return self._enumerate(y, h, no, prior, joint=True)
 
-    def symbol_indices(self, y, h, no):
-        return ops.cast(ops.argmax(self.symbol_logits(y, h, no), axis=-1), "int32")
+    def symbol_indices(self, y, h, no, prior=None):
+        return ops.cast(ops.argmax(self.symbol_logits(y, h, no, prior), axis=-1), "int32")
 
-    def _enumerate(self, y, h, no, joint):
+    def _enumerate(self, y, h, no, prior, joint):
         """PAM logits [B, N, L], or with `joint` symbol logits [B, K, |C|].
 
         Inside, the batch is the last axis of all tensors, which makes every step a long
@@ -77,20 +84,24 @@ class MaximumLikelihoodDetector(Detector):
         scale = 1.0 / ops.sqrt(no)
         y = y * scale[:, None]
         r = r * scale[:, None, None]
+        system = [y, r]
+        if prior is not None:
+            order = interleaved_order(self.num_streams, self.is_real)
+            system.append(ops.take(prior, order, axis=1))
         # The largest tensor has all hypotheses of the other streams, times the levels of
         # one real dimension of the first
         others = self._num_symbols ** (self.num_streams - 1)
         chunk = max(1, self.max_elements // (others * len(self.points)))
         batch = y.shape[0]
         if batch is not None and batch <= chunk:
-            return self._chunk(y, r, joint)
-        return self._map_chunks(y, r, chunk, joint)
+            return self._chunk(joint, *system)
+        return self._map_chunks(joint, chunk, system)
 
-    def _map_chunks(self, y, r, chunk, joint):
+    def _map_chunks(self, joint, chunk, system):
         # A loop over slices needs the memory of one chunk
-        rows = batch = ops.shape(y)[0]
-        if y.shape[0] is None:
-            y, r, rows = with_zeros(y), with_zeros(r), ops.maximum(batch, 1)
+        rows = batch = ops.shape(system[0])[0]
+        if system[0].shape[0] is None:
+            system, rows = [with_zeros(x) for x in system], ops.maximum(batch, 1)
         num_chunks = (rows + chunk - 1) // chunk
         width = self._num_symbols if joint else len(self.points)
         dims = self.num_streams if joint else self.num_dims
@@ -99,7 +110,7 @@ class MaximumLikelihoodDetector(Detector):
         def body(i, result):
             # The last row is repeated, so that every slice is full
             index = ops.minimum(i * chunk + ops.arange(chunk), rows - 1)
-            part = self._chunk(ops.take(y, index, axis=0), ops.take(r, index, axis=0), joint)
+            part = self._chunk(joint, *[ops.take(x, index, axis=0) for x in system])
             return i + 1, ops.slice_update(result, (i * chunk, 0, 0), part)
 
         _, result = ops.while_loop(
@@ -109,18 +120,25 @@ class MaximumLikelihoodDetector(Detector):
         )
         return result[:batch]
 
-    def _chunk(self, y, r, joint):
-        """`_enumerate` for one chunk of vectors."""
+    def _chunk(self, joint, y, r, prior=None):
+        """`_enumerate` for one chunk of vectors.
+
+        Args:
+            y: float32 [B, N], r: float32 [B, N, N], both divided by sqrt(N0).
+            prior: float32 [B, N, L] or None. All are in interleaved order.
+        """
         per_stream = self.num_dims // self.num_streams
         streams, size = self.num_streams, self._num_symbols
         levels = ops.convert_to_tensor(self._symbol_levels)  # [|C|, per_stream]
         y = ops.transpose(y)  # [N, B]
         r = ops.transpose(r, (1, 2, 0))  # [N, N, B]
+        if prior is not None:
+            prior = ops.transpose(prior, (1, 2, 0))  # [N, L, B]
         if streams == 2 and not joint:
-            return self._two_streams(y, r, levels)
+            return self._two_streams(y, r, levels, prior)
 
         # Residuals of the rows of the streams that are not enumerated yet, each
-        # [|C|^done, B], and the metric of the rows that are complete
+        # [|C|^done, B], and the metric of the rows that are complete, less the prior
         residual = [y[i][None] for i in range(self.num_dims)]
         metric = ops.zeros_like(residual[0])
         for k in range(streams - 1, 0, -1):
@@ -130,6 +148,8 @@ class MaximumLikelihoodDetector(Detector):
                     shift = shift + levels[:, part, None] * r[i, k * per_stream + part]
                 # The newest stream becomes the slowest index
                 residual[i] = _outer(residual[i], shift)
+            if prior is not None:
+                metric = _outer(metric, self._symbol_prior(prior, k))
             for i in range(k * per_stream, (k + 1) * per_stream):
                 term = ops.square(residual[i])
                 metric = _repeat(metric, term) + term
@@ -138,6 +158,8 @@ class MaximumLikelihoodDetector(Detector):
         open_terms = [
             -ops.square(residual[i][None] - pam * r[i, i]) for i in range(per_stream)
         ]  # each [L, others, B]
+        if prior is not None:
+            open_terms = [term + prior[i][:, None] for i, term in enumerate(open_terms)]
         others_metric = -metric
         totals = [self._reduce(term, axis=0) for term in open_terms]
         weight = others_metric
@@ -160,8 +182,15 @@ class MaximumLikelihoodDetector(Detector):
         out = ops.transpose(ops.stack(logits), (3, 1, 0, 2))  # [B, part, K, L]
         return ops.reshape(out, (-1, self.num_dims, len(self.points)))
 
-    def _two_streams(self, y, r, levels):
-        """`_chunk` for two streams, y [N, B] and r [N, N, B].
+    def _symbol_prior(self, prior, k):
+        """Log-probabilities [|C|, B] of the symbols of stream k, from a prior [N, L, B]."""
+        pam = pam_indices_of_symbols(self.num_bits_per_symbol)
+        first = k * pam.shape[1]
+        parts = [ops.take(prior[first + i], part, axis=0) for i, part in enumerate(pam.T)]
+        return _tree(ops.add, parts)
+
+    def _two_streams(self, y, r, levels, prior):
+        """`_chunk` for two streams, y [N, B], r [N, N, B] and prior [N, L, B] or None.
 
         The hypotheses fit into the cache, and there are few passes over them.
         """
@@ -179,25 +208,53 @@ class MaximumLikelihoodDetector(Detector):
         for i in dims:
             level = nearest_pam(residual[i] / ops.maximum(r[i, i], 1e-30), self.points)
             nearest.append(ops.square(residual[i] - level * r[i, i]))
-            totals.append(self._log_sum(nearest[i], residual[i], r[i, i]))
+            own = None if prior is None else prior[i]
+            totals.append(self._log_sum(nearest[i], level, residual[i], r[i, i], own))
         weight = -sum(nearest, metric)  # [|C|, B]
+        if prior is not None:
+            weight = weight + self._symbol_prior(prior, 1)
         first = [
             self._marginals(
                 sum(totals[:i] + totals[i + 1 :], weight + nearest[i]), residual[i], r[i, i]
             )
             for i in dims
         ]
+        if prior is not None:
+            first = [logits + prior[i] for i, logits in enumerate(first)]
         return self._by_dimension([ops.stack(first), self._split_pams(sum(totals, weight))])
 
-    def _log_sum(self, nearest, residual, gain):
-        """Sum over the levels, with exponents relative to that of the nearest one."""
-        if self.demapping_method == "maxlog":
+    def _log_sum(self, nearest, level, residual, gain, prior):
+        """The logarithm of a sum over the levels, or the largest term with "maxlog".
+
+        Args:
+            nearest: squared distance [|C|, B] of the nearest level, to which exponents are
+                relative.
+            level: that level, [|C|, B].
+            residual: float32 [|C|, B].
+            gain: float32 [B].
+            prior: log-probabilities [L, B] of the levels, or None.
+        """
+        if self.demapping_method == "maxlog" and prior is None:
             return 0.0
         terms = [nearest - ops.square(residual - float(p) * gain) for p in self.points]
         # Halfway between two levels, rounding may choose the farther one. At a high SNR
         # the exponent of the nearer is then large.
-        terms = [ops.exp(ops.minimum(term, 0.0)) for term in terms]
-        return ops.log(_tree(ops.add, terms))
+        terms = [ops.minimum(term, 0.0) for term in terms]
+        if self.demapping_method == "maxlog":
+            # The exponent of the nearest level is zero but for rounding
+            half = level_distance(self.points) / 2
+            terms = [
+                ops.where(ops.abs(level - float(p)) < half, 0.0, term) + prior[i]
+                for i, (p, term) in enumerate(zip(self.points, terms))
+            ]
+            return _tree(ops.maximum, terms)
+        if prior is None:
+            return ops.log(_tree(ops.add, [ops.exp(term) for term in terms]))
+        terms = [term + prior[i] for i, term in enumerate(terms)]
+        # All exponentials may be zero where the nearest level is an unlikely one
+        largest = _tree(ops.maximum, terms)
+        largest = ops.where(largest < -1.0, largest, 0.0)
+        return ops.log(_tree(ops.add, [ops.exp(term - largest) for term in terms])) + largest
 
     def _marginals(self, weight, residual, gain):
         """Logits of the levels, [L, B], marginal over the other stream's symbols.

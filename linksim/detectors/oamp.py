@@ -1,9 +1,10 @@
 """Orthogonal approximate message passing."""
 
 import keras
+import numpy as np
 from keras import ops
 
-from linksim.constellation import pam_posterior
+from linksim.constellation import pam_moments, pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import (
     MIN_ERROR_VARIANCE,
@@ -41,6 +42,25 @@ def matched_system(y, h, no):
     hty = ops.where(weak, 0.0, hty)
     gram = ops.where(weak[..., None], gain[..., None] * ops.eye(gram.shape[-1]), gram)
     return s2, (hty, gram)
+
+
+def start_of_iterations(hty, prior, points):
+    """The estimate before the first iteration and its error variance.
+
+    Args:
+        hty: float32 [B, N], for its shape.
+        prior: float32 [B, N, L], log-probabilities of the levels, or None.
+        points: the levels, [L].
+
+    Returns:
+        The means float32 [B, N] of the prior, and the average [B, 1] of its variances. If all
+        levels are equally likely these are exactly 0 and their mean square.
+    """
+    energy = float(np.mean(points.astype(np.float64) ** 2))
+    if prior is None:
+        return ops.zeros_like(hty), energy * ops.ones_like(hty[:, :1])
+    x, variances = pam_moments(prior, points)
+    return x, energy + ops.mean(variances - energy, axis=-1, keepdims=True)
 
 
 def linear_step(y, h, s2, matched, x, lagged=None, gamma=1.0, theta=1.0):
@@ -94,7 +114,7 @@ class OAMPDetector(Detector):
     """Orthogonal AMP (OAMP) with the LMMSE linear step [Ma17].
 
     In each iteration `linear_step` gives r and tau2, and x becomes the posterior mean
-    given r with error variance tau2.
+    given r with error variance tau2. x starts at zero, or at the mean of the prior.
 
     Args:
         num_iterations: the number of iterations.
@@ -107,6 +127,8 @@ class OAMPDetector(Detector):
     Raises:
         InvalidInput: (a `ValueError`) an option is out of range.
     """
+
+    accepts_prior = True
 
     def __init__(
         self,
@@ -128,15 +150,14 @@ class OAMPDetector(Detector):
         self.lagged_variance = lagged_variance
         self.divergence_free = divergence_free
 
-    def detect(self, y, h, no):
+    def detect(self, y, h, no, prior=None):
         s2, matched = matched_system(y, h, no)
-        x = ops.zeros_like(matched[0])
-        v2 = self.pam_energy * ops.ones_like(s2)
+        x, v2 = start_of_iterations(matched[0], prior, self.points)
         logits = None
         for _ in range(self.num_iterations):
             lagged = v2 if self.lagged_variance else None
             r, tau2, v2 = linear_step(y, h, s2, matched, x, lagged)
-            logits, x, v = pam_posterior(r, tau2, self.points)
+            logits, x, v = pam_posterior(r, tau2, self.points, prior)
             if self.divergence_free:
                 v = ops.minimum(ops.mean(v, axis=-1, keepdims=True), 0.99 * tau2)
                 x = (tau2 * x - v * r) / (tau2 - v)

@@ -7,7 +7,7 @@ from keras import ops
 from linksim.backend import Float32Layer
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
-from linksim.detectors.oamp import linear_step, matched_system
+from linksim.detectors.oamp import linear_step, matched_system, start_of_iterations
 from linksim.detectors.real import diagonal, matvec
 from linksim.detectors.weight_scaling import WeightScaled, scaled_norm
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
@@ -25,6 +25,8 @@ class OAMPNetDetector(Detector):
     xi = 0; OAMP-Net2 [He20], the baseline of [Pratik21] and [Arvinte20], learns them too.
     The output is the posterior of the last layer given r and tau2, so the last phi and xi
     act on `estimate` alone.
+
+    With a prior, x starts at its mean, and each posterior includes it.
 
     An untrained network is exactly `OAMPDetector`. The scalars do not depend on M and K,
     and permuting the streams permutes the result.
@@ -47,6 +49,7 @@ class OAMPNetDetector(Detector):
         InvalidInput: (a `ValueError`) an option is out of range.
     """
 
+    accepts_prior = True
     has_estimates = True
 
     def __init__(
@@ -78,8 +81,8 @@ class OAMPNetDetector(Detector):
         )
         self.built = True  # no weight depends on the data
 
-    def detect(self, y, h, no):
-        return self._unfold(y, h, no)[0][-1]
+    def detect(self, y, h, no, prior=None):
+        return self._unfold(y, h, no, prior)[0][-1]
 
     def estimate(self, y, h, no):
         """The x of the last layer, for the squared-error loss that trains OAMP-Net.
@@ -96,11 +99,10 @@ class OAMPNetDetector(Detector):
         """The estimate of the last layer, in a list: training looks at no other."""
         return [self.estimate(y, h, no)]
 
-    def _unfold(self, y, h, no):
+    def _unfold(self, y, h, no, prior=None):
         """Two lists, the logits [B, N, L] and the x [B, N] of every layer."""
         s2, matched = matched_system(y, h, no)
-        x = ops.zeros_like(matched[0])
-        v2 = self.pam_energy * ops.ones_like(s2)
+        x, v2 = start_of_iterations(matched[0], prior, self.points)
         scalars = self._scalars_at(no)
         all_logits, all_x = [], []
         for t in range(self.num_iterations):
@@ -110,7 +112,7 @@ class OAMPNetDetector(Detector):
             lagged = v2 if self.lagged_variance else None
             r, tau2, v2 = linear_step(y, h, s2, matched, x, lagged, gamma, theta)
             r = self._seen_by_estimator(t, r, tau2, x, matched)
-            logits, x, _ = pam_posterior(r, tau2, self.points)
+            logits, x, _ = pam_posterior(r, tau2, self.points, prior)
             if correction:
                 phi, xi = correction
                 x = phi * (x - xi * r)
@@ -198,8 +200,8 @@ class WeSOAMPNetDetector(WeightScaled, OAMPNetDetector):
     def layer_norms(self):
         return [layer.norm() for layer in self.sublayers]
 
-    def all_logits(self, y, h, no, training=None):
-        return self._unfold(y, h, no)[0]
+    def all_logits(self, y, h, no, training=None, prior=None):
+        return self._unfold(y, h, no, prior)[0]
 
     def all_estimates(self, y, h, no):
         """The x of every layer: list of float32 [B, N]."""

@@ -9,6 +9,7 @@ from linksim.constellation import (
     logits_to_llrs,
     pam_indices_of_symbols,
     pam_logits_to_llrs,
+    pam_logits_to_symbol_logits,
     qam_points,
 )
 from linksim.detectors.base import Detector, arranged_as
@@ -42,6 +43,14 @@ class REMIMODetector(Detector):
     `num_streams` is padded in this way, and the result has the users of `h`.
 
     The weights fit one number of receive antennas and one modulation.
+
+    A prior, which the paper does not have, is added to the logits of every block, also to
+    those of zero before the first: z and the variances of interference are the posterior's
+    from the start, and so is the result, while the logits in the tokens stay those of the
+    network, which says what the channel adds. In this way weights that were trained without
+    priors can use them, if tokens hold estimates of the user's own symbol, in which
+    interference is cancelled. Without such estimates (`remimo`) they can not: what they make
+    of a cancelled y - Hz is wrong, so there a prior is refused.
 
     Args:
         num_blocks: the number of encoder-predictor blocks; 12 in the paper, and 16 on
@@ -128,25 +137,29 @@ class REMIMODetector(Detector):
             block.build((None, None, token))
 
     @property
+    def accepts_prior(self):
+        return self.estimates != "none"
+
+    @property
     def built_for_num_rx(self):
         return self.num_rx if self.built else None
 
     # --- network ------------------------------------------------------------------
 
-    def all_logits(self, y, h, no, training=None):
+    def all_logits(self, y, h, no, training=None, prior=None):
         """Logits of every block; arguments are those of `Detector.all_logits`.
 
         Returns:
             list of PAM logits float32 [B, N, L], or of symbol logits [B, K, 2^m] if they
             are not factored.
         """
-        return self._unfold(y, h, no)[0]
+        return self._unfold(y, h, no, prior)[0]
 
-    def attention_maps(self, y, h, s):
+    def attention_maps(self, y, h, s, prior=None):
         """The attention in every block [Pratik21, eq. 19].
 
         Args:
-            y, h, s: as in a call.
+            y, h, s, prior: as in a call.
 
         Returns:
             list of float32 [..., num_heads, K, K], where K is the number of columns of h
@@ -158,12 +171,12 @@ class REMIMODetector(Detector):
         if not self.built:
             raise InvalidInput("attention_maps: no weights yet; call or build the layer first")
         streams = self._streams_of(h)
-        (y, h, no), lead = self._to_real(y, h, s)
+        system, lead = self._to_real(y, h, s, prior)
         size = (self.num_heads, streams, streams)
-        maps = self._unfold(y, h, no)[1]
+        maps = self._unfold(*system)[1]
         return [arranged_as(a[..., :streams, :streams], lead, *size) for a in maps]
 
-    def _unfold(self, y, h, no):
+    def _unfold(self, y, h, no, prior=None):
         columns = ops.swapaxes(h[..., : self.num_streams], -1, -2)  # [B, K, 2M]
         present = ops.cast(ops.any(columns != 0, axis=-1), "float32")
         count = ops.maximum(ops.sum(present, axis=-1, keepdims=True), 1.0)
@@ -181,15 +194,21 @@ class REMIMODetector(Detector):
         s = self.embedding(ops.concatenate(first + [encoded], axis=-1))
         s = s * self.state_size**0.5
         logits = ops.zeros_like(columns[..., :1]) * ops.zeros((self._num_logits,))
+        if prior is not None:
+            prior = self._by_user(prior)
+
+        def posterior(logits):
+            return logits if prior is None else logits + prior
+
         every, maps = [], []
         filters = self._filters(h, no)
         for block in self.blocks:
-            means, variances = self._moments(logits)
+            means, variances = self._moments(posterior(logits))
             residual = y - matvec(h, means)
             token = [logits, self._to_users(residual / scale), columns]
             token += self._own(filters(variances), residual, means)
             s, logits, attention = block(s, ops.concatenate(token, axis=-1), sigma, present)
-            every.append(self._arranged(logits * present[..., None]))
+            every.append(self._arranged(posterior(logits * present[..., None])))
             maps.append(attention)
         return every, maps
 
@@ -244,6 +263,12 @@ class REMIMODetector(Detector):
         """Repeat x [B, J] for every user: [B, K, J]."""
         return ops.repeat(x[:, None], self.num_streams, axis=1)
 
+    def _by_user(self, prior):
+        """The prior [B, N, L] as logits of the users [B, K, ...], like those of a block."""
+        if not self.factored:
+            return pam_logits_to_symbol_logits(prior, self.num_bits_per_symbol)
+        return ops.concatenate(ops.split(prior, self._pams, axis=1), axis=-1)
+
     def _arranged(self, logits):
         """Reshape the users' PAM logits [B, K, 2L] to [B, N, L]; return others as is."""
         if not self.factored or self.is_real:
@@ -273,8 +298,8 @@ class REMIMODetector(Detector):
 
     # --- detector -----------------------------------------------------------------
 
-    def detect(self, y, h, no):
-        logits = self.all_logits(y, h, no)[-1]
+    def detect(self, y, h, no, prior=None):
+        logits = self.all_logits(y, h, no, prior=prior)[-1]
         return logits if self.factored else self._marginal(logits)
 
     def _marginal(self, logits):
@@ -292,26 +317,26 @@ class REMIMODetector(Detector):
         ]
         return ops.concatenate(pams, axis=1)
 
-    def symbol_logits(self, y, h, no):
+    def symbol_logits(self, y, h, no, prior=None):
         if self.factored:
-            return super().symbol_logits(y, h, no)
-        return self.all_logits(y, h, no)[-1]
+            return super().symbol_logits(y, h, no, prior)
+        return self.all_logits(y, h, no, prior=prior)[-1]
 
-    def symbol_indices(self, y, h, no):
+    def symbol_indices(self, y, h, no, prior=None):
         if self.factored:
-            return super().symbol_indices(y, h, no)
-        return _largest(self.symbol_logits(y, h, no))
+            return super().symbol_indices(y, h, no, prior)
+        return _largest(self.symbol_logits(y, h, no, prior))
 
-    def detect_llrs(self, y, h, no):
-        logits = self.all_logits(y, h, no)[-1]
+    def detect_llrs(self, y, h, no, prior=None):
+        logits = self.all_logits(y, h, no, prior=prior)[-1]
         if self.factored:
             return pam_logits_to_llrs(logits, self.num_bits_per_symbol, self.demapping_method)
         return logits_to_llrs(logits, self.demapping_method)
 
-    def detect_both(self, y, h, no):
+    def detect_both(self, y, h, no, prior=None):
         if self.factored:
-            return super().detect_both(y, h, no)
-        logits = self.all_logits(y, h, no)[-1]
+            return super().detect_both(y, h, no, prior)
+        logits = self.all_logits(y, h, no, prior=prior)[-1]
         return logits_to_llrs(logits, self.demapping_method), _largest(logits)
 
     def get_config(self):

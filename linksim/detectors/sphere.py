@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.constellation import nearest_pam
+from linksim.constellation import level_distance, nearest_pam
 from linksim.detectors.base import Detector, arranged_as
 from linksim.detectors.kbest import checked_llr_clip
 from linksim.detectors.linear import mmse_estimate
@@ -32,13 +32,18 @@ class SphereDetector(Detector):
     that distance. LLRs up to `llr_clip` are exact, and larger ones are clipped to it. So
     are they in Sionna's decoders, which clip at 20 by default.
 
+    With a prior, each level costs N0 times the negative of its log-probability beside the
+    distance, and the result is exact max-log as well. `llr_clip` then bounds what the
+    channel adds to the prior of a level, and with it the difference of an LLR and its prior
+    (see `KBestDetector`).
+
     The number of visited nodes, and with it the time, varies from vector to vector and
     grows exponentially with the number of streams and with N0. A batch takes as long as
     its hardest vector.
 
     Args:
-        llr_clip: the largest magnitude of an LLR. None or infinity searches for every
-            level, which takes many times longer.
+        llr_clip: the largest magnitude of an LLR, without its prior. None or infinity
+            searches for every level, which takes many times longer.
         max_visits: the number of nodes after which a search gives up and returns the best
             that it has found. None, the default, searches to the end.
 
@@ -46,6 +51,7 @@ class SphereDetector(Detector):
         InvalidInput: (a `ValueError`) an option is out of range.
     """
 
+    accepts_prior = True
     needs_full_column_rank = True
     demapping_methods = ("maxlog",)
     xla_on_cpu = True
@@ -57,28 +63,31 @@ class SphereDetector(Detector):
             check_int("max_visits", max_visits)
         self.max_visits = max_visits
 
-    def detect(self, y, h, no):
-        return self.search(y, h, no)[0]
+    def detect(self, y, h, no, prior=None):
+        return self.search(y, h, no, prior)[0]
 
-    def visited_nodes(self, y, h, s):
+    def visited_nodes(self, y, h, s, prior=None):
         """The number of nodes visited for each vector, int32 [...].
 
         Args:
-            y, h, s: as in a call.
+            y, h, s, prior: as in a call.
         """
-        (y, h, no), lead = self._to_real(y, h, s)
-        return arranged_as(self.search(y, h, no)[1], lead)
+        system, lead = self._to_real(y, h, s, prior)
+        return arranged_as(self.search(*system)[1], lead)
 
-    def search(self, y, h, no):
+    def search(self, y, h, no, prior=None):
         """PAM logits [B, N, L] and visited nodes int32 [B].
 
         Args:
-            y, h, no: as in `detect`.
+            y, h, no, prior: as in `detect`.
         """
         # The root, which is the last column of R, decides the strongest dimension
         order = ops.argsort(ops.sum(ops.square(h), axis=-2), axis=-1)
         h = ops.take_along_axis(h, order[:, None, :], axis=-1)
-        best = self._initial_minima(y, h, no)
+        cost = None  # of each level, in the unit of the distance
+        if prior is not None:
+            cost = ops.take_along_axis(-prior * no[:, None, None], order[..., None], axis=1)
+        best = self._initial_minima(y, h, no, cost)
         q, r = ops.qr(h)
         z = matvec(ops.swapaxes(q, -1, -2), y)
         # |y - Hx|^2 = |z - Rx|^2 + offset
@@ -86,19 +95,21 @@ class SphereDetector(Detector):
         best = best - ops.maximum(offset, 0.0)[:, None, None]
         # Rounding of the initial minima should not cut the leaves that they come from
         best = best * (1.0 + 1e-5) + 1e-6 * ops.sum(ops.square(z), -1)[:, None, None]
-        best, visits = self._depth_first(z, r, no, self._clip(best, no))
+        best, visits = self._depth_first(z, r, no, cost, self._clip(best, no, cost))
         logits = -best / no[:, None, None]
         back = ops.argsort(order, axis=-1)
         return ops.take_along_axis(logits, back[..., None], axis=1), visits
 
-    def _depth_first(self, z, r, no, best):
+    def _depth_first(self, z, r, no, cost, best):
         """Search all trees at once, one node of each per step.
 
         Args:
             z: float32 [B, N].
             r: float32 [B, N, N].
             no: float32 [B].
-            best: float32 [B, N, L], minima of |z - Rx|^2 so far, by dimension and level.
+            cost: float32 [B, N, L] of each level, or None.
+            best: float32 [B, N, L], minima of |z - Rx|^2, plus the costs of x, so far, by
+                dimension and level.
 
         Returns:
             The final minima, and the number of visited nodes int32 [B].
@@ -128,13 +139,13 @@ class SphereDetector(Detector):
             return go
 
         def body(level, chosen, child, metric, best, visits, step):
-            moved = self._step(z, r, no, level, chosen, child, metric, best, visits)
+            moved = self._step(z, r, no, cost, level, chosen, child, metric, best, visits)
             return *moved, step + 1
 
         _, _, _, _, best, visits, _ = ops.while_loop(running, body, state)
         return best, visits
 
-    def _step(self, z, r, no, level, chosen, child, metric, best, visits):
+    def _step(self, z, r, no, cost, level, chosen, child, metric, best, visits):
         """Look at the next child of the current node of each search.
 
         Arguments are the state of `_depth_first`, which is returned after the step.
@@ -144,7 +155,7 @@ class SphereDetector(Detector):
         at = ops.one_hot(level, dims, dtype="float32")  # zero after the search has ended
         at_int = ops.cast(at, "int32")
         rank = ops.sum(child * at_int, -1)
-        picked, distance = self._child(z, r, at, chosen, rank)
+        picked, distance = self._child(z, r, cost, at, chosen, rank)
         reached = ops.sum(metric[:, 1:] * at, -1) + distance
         leave, cut = self._cuts(level, at, chosen, rank, picked, reached, best)
         enter = active & ~leave & ~cut
@@ -159,7 +170,7 @@ class SphereDetector(Detector):
         at_leaf = (enter & leaf)[:, None, None]
         on_path = ops.one_hot(chosen, len(self.points), dtype="bool") & at_leaf
         best = ops.where(on_path, ops.minimum(best, reached[:, None, None]), best)
-        best = self._clip(best, no)
+        best = self._clip(best, no, cost)
 
         # The next step looks at the first child, at the next sibling or at the parent
         down = enter & ~leaf
@@ -170,9 +181,9 @@ class SphereDetector(Detector):
         child = ops.where(fresh, 0, child)
         return level, chosen, child, metric, best, visits
 
-    def _child(self, z, r, at, chosen, rank):
-        """The PAM level int32 [B] of the current node's child of a rank, nearest first,
-        and the distance float32 [B] that it adds to the metric."""
+    def _child(self, z, r, cost, at, chosen, rank):
+        """The PAM level int32 [B] of the current node's child of a rank, best first, and
+        what it adds to the metric, float32 [B]."""
         levels = ops.convert_to_tensor(self.points)
         x = ops.take(levels, chosen, axis=0)
         row = ops.sum(r * at[..., None], axis=1)  # the current row of R, [B, N]
@@ -180,6 +191,8 @@ class SphereDetector(Detector):
         target = ops.sum(z * at, -1) - ops.sum(row * decided * x, -1)
         gain = ops.sum(row * at, -1)
         distances = ops.square(target[:, None] - gain[:, None] * levels)  # [B, L]
+        if cost is not None:
+            distances = distances + ops.sum(cost * at[..., None], axis=1)
         sequence = ops.argsort(distances, axis=-1)
         last = len(self.points) - 1
         picked = ops.take_along_axis(sequence, ops.minimum(rank, last)[:, None], axis=-1)
@@ -208,15 +221,22 @@ class SphereDetector(Detector):
         cut = reached >= ops.maximum(limit, mine)
         return leave, cut
 
-    def _clip(self, best, no):
-        """Limit the minima to `llr_clip` N0 above the smallest."""
+    def _clip(self, best, no, cost):
+        """Limit the minima, without the cost of the level itself, to `llr_clip` N0 above the
+        smallest of the dimension."""
         if self.llr_clip is None:
             return best
-        smallest = ops.min(best, axis=(1, 2))
-        return ops.minimum(best, (smallest + self.llr_clip * no)[:, None, None])
+        smallest = ops.min(best, axis=(1, 2))[:, None, None]
+        clip = (self.llr_clip * no)[:, None, None]
+        if cost is None:
+            return ops.minimum(best, smallest + clip)
+        # No dimension's smallest is above the smallest of all with its costs
+        smallest = ops.minimum(smallest, ops.min(best - cost, axis=-1, keepdims=True))
+        return ops.minimum(best, smallest + clip + cost)
 
-    def _initial_minima(self, y, h, no):
-        """|y - Hx|^2 of a feasible x for every dimension and level, [B, N, L]."""
+    def _initial_minima(self, y, h, no, cost):
+        """|y - Hx|^2, plus the costs of x, of a feasible x for every dimension and level,
+        [B, N, L]."""
         levels = ops.convert_to_tensor(self.points)
         hty, gram = matched_filter(y, h)
         x = nearest_pam(mmse_estimate(hty, gram, no, self.pam_energy)[0], self.points)
@@ -227,13 +247,39 @@ class SphereDetector(Detector):
                 free = slope / ops.maximum(energy[:, i], 1e-30) + x[:, i]
                 unit = np.eye(self.num_dims, dtype="float32")[i]
                 better = nearest_pam(free, self.points)
+                if cost is not None:
+                    better = self._cheaper(better, free, energy[:, i], cost[:, i])
                 x = x + (better - x[:, i])[:, None] * unit
         residual = y - matvec(h, x)
         base = ops.sum(ops.square(residual), -1)
         slope = matvec(ops.swapaxes(h, -1, -2), residual)
         step = levels - x[..., None]  # [B, N, L]
         change = -2.0 * step * slope[..., None] + ops.square(step) * energy[..., None]
-        return base[:, None, None] + change
+        minima = base[:, None, None] + change
+        if cost is None:
+            return minima
+        own = self._cost_of(x, cost)
+        return minima + ops.sum(own, axis=-1)[:, None, None] + cost - own[..., None]
+
+    def _cheaper(self, nearest, free, energy, cost):
+        """The best levels [B] of one dimension where all others are fixed.
+
+        Args:
+            nearest: the levels nearest to `free`.
+            free: float32 [B], where the distance is smallest.
+            energy: float32 [B], of the column of H.
+            cost: float32 [B, L] of the levels.
+        """
+        levels = ops.convert_to_tensor(self.points)
+        total = energy[:, None] * ops.square(levels - free[:, None]) + cost
+        picked = ops.take(levels, ops.argmin(total, axis=-1), axis=0)
+        gains = self._cost_of(nearest, cost) > self._cost_of(picked, cost)
+        return ops.where(gains, picked, nearest)
+
+    def _cost_of(self, x, cost):
+        """The costs [...] of levels x [...], from those of all levels [..., L]."""
+        away = ops.abs(x[..., None] - ops.convert_to_tensor(self.points))
+        return ops.sum(ops.where(away < level_distance(self.points) / 2, cost, 0.0), axis=-1)
 
     def get_config(self):
         return {

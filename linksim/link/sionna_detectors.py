@@ -16,9 +16,9 @@ from sionna.phy.mimo import (
     MMSEPICDetector,
 )
 
-from linksim.constellation import pam_num_bits
-from linksim.detectors.base import OUTPUTS
-from linksim.detectors.capabilities import Capabilities
+from linksim.constellation import llrs_to_symbol_logits, logits_to_llrs, pam_num_bits
+from linksim.detectors.base import MOST_PRIOR, OUTPUTS
+from linksim.detectors.capabilities import ACCEPT_PRIOR, Capabilities
 from linksim.errors import InvalidInput, check_choice, check_int
 
 
@@ -37,13 +37,19 @@ class SionnaDetector(Capabilities, Block):
     """A Sionna detector that also accepts the noise variance N0 as `s`.
 
     Call arguments, results and declared capabilities are those of
-    `linksim.detectors.Detector`.
+    `linksim.detectors.Detector`. Sionna's `MaximumLikelihoodDetector` and
+    `MMSEPICDetector` use a prior. The latter needs one, and gets zeros where there is none.
+    Its own results are extrinsic: here the prior is added to them, so that they are
+    a-posteriori as those of all others.
 
     Args:
         detector: Sionna's block, with soft bits as its output.
         num_streams: K.
         num_bits_per_symbol: bits of a QAM symbol.
-        with_prior: pass it a prior of zeros, as `MMSEPICDetector` needs one.
+
+    Raises:
+        InvalidInput: (a `ValueError`) a prior for a detector that has no use for one, or of
+            the wrong shape or dtype.
     """
 
     xla_on_cpu = True
@@ -51,13 +57,14 @@ class SionnaDetector(Capabilities, Block):
     weights = ()
     name = None
 
-    def __init__(self, detector, num_streams, num_bits_per_symbol, with_prior=False):
+    def __init__(self, detector, num_streams, num_bits_per_symbol):
         super().__init__()
         check_int("num_streams", num_streams)
         self.detector = detector
         self.num_streams = num_streams
         self.num_bits_per_symbol = num_bits_per_symbol
-        self._with_prior = with_prior
+        self._extrinsic = isinstance(detector, MMSEPICDetector)
+        self.accepts_prior = self._extrinsic or isinstance(detector, MaximumLikelihoodDetector)
 
     def get_config(self):
         """What is known of the block: its settings and the size of the system."""
@@ -67,21 +74,63 @@ class SionnaDetector(Capabilities, Block):
             "num_bits_per_symbol": self.num_bits_per_symbol,
         }
 
-    def call(self, y, h, s):
+    def call(self, y, h, s, prior=None):
         if not s.dtype.is_complex:
             num_rx = y.shape[-1]
             s = tf.cast(tf.broadcast_to(s, tf.shape(y)[:-1]), tf.complex64)
             s = s[..., None, None] * tf.eye(num_rx, dtype=tf.complex64)
-        if self._with_prior:
+        if prior is not None:
+            prior = self._as_sionnas(y, prior)
+            out = self.detector(y, h, s, prior)
+            return out + prior if self._extrinsic else out
+        if self._extrinsic:
             shape = tf.concat(
                 [tf.shape(h)[:-2], [self.num_streams, self.num_bits_per_symbol]], 0
             )
             return self.detector(y, h, s, tf.zeros(shape, tf.float32))
         return self.detector(y, h, s)
 
-    def llrs_and_symbols(self, y, h, s):
+    def _as_sionnas(self, y, prior):
+        """The prior of a call in the form that the block takes, that of its output."""
+        who = self.detector.__class__.__name__
+        settings = _settings(self.detector)
+        if not self.accepts_prior:
+            raise InvalidInput(
+                f"{who}: prior: Sionna's detector cannot use what is known beforehand; those "
+                f"that can are {', '.join(ACCEPT_PRIOR)}"
+            )
+        if self._extrinsic and settings["_hard_out"]:
+            raise InvalidInput(
+                f"{who}: prior: hard decisions of this detector leave the prior out; make it "
+                "with hard_out=False"
+            )
+        prior = tf.convert_to_tensor(prior)
+        sizes = self.num_bits_per_symbol, 2**self.num_bits_per_symbol
+        if (
+            prior.dtype != tf.float32
+            or prior.shape[-2:-1] != (self.num_streams,)
+            or prior.shape[-1] not in sizes
+        ):
+            streams = f"(..., {self.num_streams}"
+            raise InvalidInput(
+                f"{who}: prior has shape {tuple(prior.shape)} and dtype {prior.dtype.name}, "
+                f"expected float32 {streams}, {sizes[0]}) for LLRs or {streams}, {sizes[1]}) "
+                "for logits"
+            )
+        shape = tf.concat([tf.shape(y)[:-1], tf.shape(prior)[-2:]], 0)
+        prior = tf.broadcast_to(prior, shape)
+        if settings["_output"] == "bit":
+            if prior.shape[-1] != self.num_bits_per_symbol:
+                prior = logits_to_llrs(prior)
+            return tf.clip_by_value(prior, -MOST_PRIOR, MOST_PRIOR)
+        if prior.shape[-1] == self.num_bits_per_symbol:
+            prior = llrs_to_symbol_logits(tf.clip_by_value(prior, -MOST_PRIOR, MOST_PRIOR))
+        prior = prior - tf.reduce_max(prior, axis=-1, keepdims=True)
+        return tf.maximum(prior, -MOST_PRIOR)
+
+    def llrs_and_symbols(self, y, h, s, prior=None):
         """LLRs [..., K, m] and the symbol indices of their signs, int32 [..., K]."""
-        llrs = self(y, h, s)
+        llrs = self(y, h, s, prior)
         weights = 2 ** tf.range(self.num_bits_per_symbol - 1, -1, -1)
         return llrs, tf.reduce_sum(tf.cast(llrs > 0, tf.int32) * weights, axis=-1)
 
@@ -183,7 +232,7 @@ def mmse_pic(
     demapping_method="maxlog",
     num_iter=3,
 ):
-    """Sionna's MMSEPICDetector without prior; its LLRs are extrinsic."""
+    """Sionna's MMSEPICDetector: MMSE with parallel interference cancellation."""
     _keywords(output, hard_out, demapping_method)
     detector = MMSEPICDetector(
         output,
@@ -192,7 +241,7 @@ def mmse_pic(
         hard_out=hard_out,
         **_constellation(num_bits_per_symbol),
     )
-    return SionnaDetector(detector, num_streams, num_bits_per_symbol, with_prior=True)
+    return SionnaDetector(detector, num_streams, num_bits_per_symbol)
 
 
 def maximum_likelihood(

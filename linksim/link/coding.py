@@ -1,5 +1,7 @@
 """Channel codes behind one interface, on Sionna's encoders and decoders."""
 
+import copy
+
 import numpy as np
 import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder, LDPCBPDecoder
@@ -47,10 +49,15 @@ class _LDPC:
     """What LDPC codes share: decoding that stops early, and Sionna's own for comparison.
 
     A subclass sets `_encoder`, `_decoder` (Sionna's, with soft output) and `_stopping`
-    (a `StoppingDecoder` of the same parity checks), and implements `mother_llrs`. The
-    information bits come first in the mother code, whose length is that of the
-    parity-check matrix.
+    (a `StoppingDecoder` of the same parity checks), and implements `mother_llrs` and
+    `sent_llrs`. The information bits come first in the mother code, whose length is that of
+    the parity-check matrix.
     """
+
+    @property
+    def llr_max(self):
+        """The magnitude at which the decoder clips LLRs, a float."""
+        return float(self._decoder.llr_max)
 
     def encode(self, bits):
         """Coded bits float32 [B, n] of information bits [B, k]."""
@@ -60,13 +67,41 @@ class _LDPC:
         """LLRs of all bits of the mother code, from LLRs [B, n] of the bits sent."""
         raise NotImplementedError
 
+    def sent_llrs(self, soft):
+        """The LLRs [B, n] of the bits sent, among those of all bits of the mother code."""
+        raise NotImplementedError
+
+    def with_iterations(self, num_iterations):
+        """The same code, whose codewords get at most `num_iterations` in a call."""
+        other, mine = copy.copy(self), self._stopping
+        if num_iterations != mine.num_iterations:
+            other._stopping = StoppingDecoder(mine.pcm, num_iterations, mine.cn_update)
+        return other
+
+    def resume(self, llrs, messages=None, used=None):
+        """Decode soft, perhaps from where an earlier call ended; see `StoppingDecoder.resume`.
+
+        Args:
+            llrs: float32 [B, n], LLRs of the bits sent.
+            messages: None, or those of an earlier result or of `first_messages`.
+            used: None, or bool [B], False for codewords that are left out.
+
+        Returns:
+            `linksim.link.decoding.Decoded`, with the soft bits of the mother code.
+        """
+        return self._stopping.resume(self.mother_llrs(llrs), messages, used)
+
+    def first_messages(self, llrs):
+        """The messages [B, edges] with which the decoding of LLRs [B, n] begins."""
+        return self._stopping.first_messages(self.mother_llrs(llrs))
+
     def decode(self, llrs):
         """Decided information bits float32 [B, k] from LLRs [B, n].
 
         Raises:
             InvalidInput: the number of LLRs is not n.
         """
-        return self._decided(self._soft_bits(llrs)[0])
+        return self.decided(self._soft_bits(llrs)[0])
 
     def _soft_bits(self, llrs):
         if llrs.shape[-1] != self.num_coded_bits:
@@ -79,13 +114,14 @@ class _LDPC:
         """The same as `decode`, but every codeword gets all iterations, in one plain loop."""
         stopping = self._stopping
         decoder = fast_decoder(stopping.pcm, stopping.num_iterations, stopping.cn_update)
-        return self._decided(decoder(self.mother_llrs(llrs)))
+        return self.decided(decoder(self.mother_llrs(llrs)))
 
     def decode_fully(self, llrs):
         """The same as `decode`, by Sionna's decoder: every codeword gets all iterations."""
-        return self._decided(self._decoder(llrs))
+        return self.decided(self._decoder(llrs))
 
-    def _decided(self, soft):
+    def decided(self, soft):
+        """Information bits float32 [B, k], from the soft bits of the mother code."""
         return tf.cast(soft[:, : self.num_info_bits] > 0, tf.float32)
 
     def decoder_state(self, llrs):
@@ -115,6 +151,10 @@ class WiFiLDPC(_LDPC):
     def mother_llrs(self, llrs):
         """The LLRs themselves: every bit of the mother code is sent."""
         return llrs
+
+    def sent_llrs(self, soft):
+        """The LLRs themselves."""
+        return soft
 
 
 class NRLDPC(_LDPC):
@@ -159,6 +199,13 @@ class NRLDPC(_LDPC):
         llrs = tf.concat([llrs[:, :k], known, llrs[:, k:]], axis=1)
         return tf.pad(llrs, [[0, 0], [0, self._stopping.n - llrs.shape[1]]])
 
+    def sent_llrs(self, soft):
+        """The LLRs [B, n] of the bits sent, among those of all bits of the mother code."""
+        k, fillers = self.num_info_bits, self._encoder.k_ldpc - self.num_info_bits
+        kept = tf.concat([soft[:, :k], soft[:, k + fillers :]], axis=1)
+        start = 2 * self._encoder.z
+        return kept[:, start : start + self.num_coded_bits]
+
 
 def systematic_generator(pcm):
     """Generator matrix [k, n] with information bits first.
@@ -199,7 +246,8 @@ def create_code(code, num_bits_available):
 
     Returns:
         An object with `num_info_bits` k, `num_coded_bits` n, `coderate`, `encode`,
-        `decode`, `decode_without_stopping` and `decoder_state`.
+        `decode`, `decode_without_stopping` and `decoder_state`; if it is a code, also with
+        `resume`, `first_messages`, `with_iterations`, `sent_llrs`, `decided` and `llr_max`.
 
     Raises:
         InvalidInput: the code does not exist in this size, or its size is not given.

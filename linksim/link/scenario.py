@@ -32,6 +32,7 @@ CODES = ("none", "802.11n", "5g")
 CSI_TYPES = ("perfect", "noisy", "ls")
 CN_UPDATES = ("boxplus", "boxplus-phi", "minsum", "offset-minsum")
 INTERPOLATIONS = ("nn", "lin", "lin_time_avg")
+FEEDBACKS = ("extrinsic", "posterior")
 
 # Far beyond what anyone simulates: a slip of the keyboard is refused by its key, and not by
 # the memory that runs out
@@ -102,6 +103,27 @@ class Code:
     def info_bits_of(self, num_coded_bits: int) -> int:
         """Information bits of the 5g code; a `rate` is rounded to a whole number of them."""
         return self.num_info_bits or round(self.rate * num_coded_bits)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How detector and decoder iterate, in receivers of several passes.
+
+    These keys change nothing that is drawn, and nothing of receivers of one pass.
+    `iterations` of the decoder are those of a pass, and 0 is `code.num_iterations`.
+    `feedback` is what the detector gets, times `scale`: what the decoder has added to the
+    LLRs ("extrinsic"), or all it knows ("posterior").
+    """
+
+    iterations: int = 0
+    feedback: str = "extrinsic"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_int("loop.iterations", self.iterations, 0, 10000)
+        check_choice("loop.feedback", self.feedback, FEEDBACKS)
+        # Up to here no detector clips what it is told
+        check_real("loop.scale", self.scale, low=0, high=2, open_low=True)
 
 
 @dataclass(frozen=True)
@@ -224,6 +246,7 @@ class Scenario:
     code: Code = field(default_factory=Code)
     csi: Csi = field(default_factory=Csi)
     ofdm: Ofdm | None = None
+    loop: Loop = field(default_factory=Loop)
 
     def __post_init__(self) -> None:
         check_line("name", self.name)
@@ -293,11 +316,18 @@ class Scenario:
             return 324
         return self.code.info_bits_of(self.num_coded_bits)
 
+    @property
+    def iterations_per_pass(self) -> int:
+        """Decoder iterations of each pass, in receivers of several passes."""
+        return self.loop.iterations or self.code.num_iterations
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, as in the TOML file plus `name`."""
         tables = dataclasses.asdict(self)
         if self.ofdm is None:
             del tables["ofdm"]
+        if self.loop == Loop():
+            del tables["loop"]
         if not self.code.rate:
             del tables["code"]["rate"]
         return tables
@@ -336,8 +366,8 @@ class Scenario:
         ):
             # Their power was taken for 1 once: counts of that time are of other noise
             data["power"] = "with the antennas' gains"
-        for key in ("name", "title", "run", "snr"):
-            del data[key]
+        for key in ("name", "title", "run", "snr", "loop"):
+            data.pop(key, None)
         return data
 
     def fingerprint(self) -> str:
@@ -350,6 +380,7 @@ _TABLES = {
     "system": System,
     "code": Code,
     "ofdm": Ofdm,
+    "loop": Loop,
     "csi": Csi,
     "snr": Snr,
     "run": Run,

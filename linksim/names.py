@@ -191,7 +191,7 @@ def parse_receiver(text: str, what: str = "detector") -> ReceiverSpec:
         raise InvalidInput(f"{what}: got {text!r}, expected a name")
     one_pass, num_passes = split_passes(text.strip(), what)
     first, plus, rest = _split_outside_brackets(one_pass, "+")
-    match = _DETECTION.fullmatch(first)
+    match = _DETECTION.fullmatch(first.strip())
     if match is None:
         raise InvalidInput(
             f"{what}: got {text!r}, expected DETECTOR(OPTION=VALUE, ...)@MODEL:POINT"

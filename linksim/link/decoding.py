@@ -8,7 +8,7 @@ import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPCBPDecoder
 
 from linksim.errors import InvalidInput, check_int
-from linksim.link.node_updates import Rows, boxplus_update, sum_update
+from linksim.link.node_updates import Rows, boxplus_update, minsum_update, sum_update
 
 
 class Decoded(NamedTuple):
@@ -220,8 +220,8 @@ def fast_decoder(pcm, num_iterations, cn_update, **options):
     Args:
         pcm: parity-check matrix [checks, n], NumPy or SciPy sparse.
         num_iterations: iterations of a call.
-        cn_update: Sionna's name of the check-node update. Both forms of the boxplus
-            become `boxplus_update`; others remain Sionna's.
+        cn_update: Sionna's name of the check-node update, which becomes
+            `boxplus_update`, for both forms of it, or `minsum_update`.
         options: further options of `LDPCBPDecoder`.
 
     Returns:
@@ -230,6 +230,8 @@ def fast_decoder(pcm, num_iterations, cn_update, **options):
     checks, bits = scipy.sparse.csr_matrix(pcm).nonzero()
     if cn_update in ("boxplus", "boxplus-phi"):
         cn_update = boxplus_update(checks)
+    elif cn_update in ("minsum", "offset-minsum"):
+        cn_update = minsum_update(checks, 0.0 if cn_update == "minsum" else 0.5)
     return LDPCBPDecoder(
         pcm,
         num_iter=num_iterations,

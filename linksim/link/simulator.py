@@ -220,7 +220,7 @@ class LinkSimulator:
                 function = function.get_concrete_function(batch.y, batch.h_hat, batch.no)
                 functions.append(function)
                 detected[key] = specs_of(function)
-        for name, receiver in self.receivers.items():
+        for receiver in self.receivers.values():
             if receiver.detection not in detected:
                 continue
             llrs, symbols = detected[receiver.detection]

@@ -1,15 +1,17 @@
 """What a receiver's name means, parsed once.
 
-A receiver is a detector, perhaps with a quantizer of its LLRs behind it:
+A receiver is a detector, perhaps with a quantizer of its LLRs behind it, and perhaps
+iterates with the decoder:
 
-    DETECTOR[(OPTION=VALUE, ...)][@MODEL][:POINT][+QUANTIZER[@MODEL][:BITS]]
+    DETECTOR[(OPTION=VALUE, ...)][@MODEL][:POINT][+QUANTIZER[@MODEL][:BITS]][/PASSES]
 
 OPTIONS are keywords of the detector. MODEL is the configuration of the weights, where not
 the one that fits best is wanted. POINT makes a weight-scaled network smaller: "50%" of its
 units, "20L" for its first 20 layers, or "50%-20L". BITS is one number, or several with
 dashes between them, one per component, or "none" for a learned quantizer's networks
 without quantization. The quantizer "latent" quantizes the latents of an EQ-Net detector
-(joint estimation and quantization).
+(joint estimation and quantization). PASSES is how often the detector and the decoder work on
+a block, where one pass did not decode it; see `linksim.link.turbo`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import hashlib
 import re
 from typing import NamedTuple
 
+from linksim.detectors.capabilities import ACCEPT_PRIOR
 from linksim.errors import InvalidInput
 from linksim.quantization.registry import LATENT, QUANTIZERS, list_quantizers
 from linksim.registry import DETECTORS
@@ -38,6 +41,9 @@ _DETECTION = re.compile(
 )
 _POINT = re.compile(r"(?:(?P<percent>\d+(?:\.\d+)?)%)?-?(?:(?P<layers>\d+)L)?")
 _WORD = re.compile(r"[A-Za-z_][\w.-]*")
+
+# A slip of the keyboard is refused, and not simulated for days
+_MOST_PASSES = 100
 
 
 class QuantizerSpec(NamedTuple):
@@ -74,6 +80,7 @@ class ReceiverSpec(NamedTuple):
         model: configuration of its weights, or None for the one that fits best.
         operating_point: arguments of the detector's `slim`, or None.
         quantizer: the `QuantizerSpec`, or None.
+        num_passes: the most passes of detector and decoder over a block.
     """
 
     detector: str
@@ -81,6 +88,7 @@ class ReceiverSpec(NamedTuple):
     model: str | None = None
     operating_point: dict[str, float] | None = None
     quantizer: QuantizerSpec | None = None
+    num_passes: int = 1
 
     @property
     def detection(self) -> str:
@@ -100,12 +108,18 @@ class ReceiverSpec(NamedTuple):
         return text
 
     @property
-    def text(self) -> str:
-        """The text that stands for it, always spelled in the same way: what results call
-        the receiver."""
+    def one_pass(self) -> str:
+        """The text of the receiver that has one pass. Receivers that differ only in their
+        passes have it in common."""
         if self.quantizer is None or self.quantizer.name == LATENT:
             return self.detection
         return f"{self.detection}+{self.quantizer.text}"
+
+    @property
+    def text(self) -> str:
+        """The text that stands for it, always spelled in the same way: what results call
+        the receiver."""
+        return with_passes(self.one_pass, self.num_passes)
 
 
 def counts_key(name: str, content: bytes) -> str:
@@ -116,6 +130,41 @@ def counts_key(name: str, content: bytes) -> str:
 def name_of_key(key: str) -> str:
     """The name in what `counts_key` made."""
     return re.sub("@[0-9a-f]{12}$", "", key)
+
+
+def with_passes(name: str, num_passes: int) -> str:
+    """The name of a receiver with so many passes, from that with one."""
+    return name if num_passes == 1 else f"{name}/{num_passes}"
+
+
+def split_passes(text: str, what: str = "detector") -> tuple[str, int]:
+    """The name of the receiver with one pass, and the number of passes.
+
+    Raises:
+        InvalidInput: what follows the slash is no number from 1 to 100.
+
+    Example:
+        >>> split_passes("ep+max-mi:3/2")
+        ('ep+max-mi:3', 2)
+    """
+    name, slash, passes = _split_outside_brackets(text, "/")
+    if not slash:
+        return text, 1
+    number = int(passes) if re.fullmatch("[0-9]{1,9}", passes.strip()) else 0
+    if not 1 <= number <= _MOST_PASSES:
+        raise InvalidInput(
+            f"{what}: got {text!r}, expected a number of passes from 1 to {_MOST_PASSES} "
+            "after the slash, at the end of the name"
+        )
+    return name.strip(), number
+
+
+def needs_prior(text: str, what: str = "detector") -> InvalidInput:
+    """The error that a receiver of several passes needs a detector that takes priors."""
+    return InvalidInput(
+        f"{what}: got {text!r}, but several passes need a detector that can use what the "
+        f"decoder has found; those that can are {', '.join(ACCEPT_PRIOR)}"
+    )
 
 
 def parse_receiver(text: str, what: str = "detector") -> ReceiverSpec:
@@ -135,18 +184,25 @@ def parse_receiver(text: str, what: str = "detector") -> ReceiverSpec:
         (('k', 16),)
         >>> parse_receiver("r-wesnet:50%-20L").operating_point
         {'fraction': 0.5, 'num_layers': 20}
+        >>> parse_receiver("amp/3").num_passes
+        3
     """
     if not isinstance(text, str):
         raise InvalidInput(f"{what}: got {text!r}, expected a name")
-    first, plus, rest = _split_outside_brackets(text.strip(), "+")
-    match = _DETECTION.fullmatch(first)
+    one_pass, num_passes = split_passes(text.strip(), what)
+    first, plus, rest = _split_outside_brackets(one_pass, "+")
+    match = _DETECTION.fullmatch(first.strip())
     if match is None:
         raise InvalidInput(
             f"{what}: got {text!r}, expected DETECTOR(OPTION=VALUE, ...)@MODEL:POINT"
-            "+QUANTIZER@MODEL:BITS, of which all but DETECTOR may be left out"
+            "+QUANTIZER@MODEL:BITS/PASSES, of which all but DETECTOR may be left out"
         )
     name = match["name"].strip()
-    learned = DETECTORS.entry(name, what).learned
+    entry = DETECTORS.entry(name, what)
+    learned = entry.learned
+    # What a user's own class can do is known once it is loaded
+    if num_passes > 1 and not entry.own and name not in ACCEPT_PRIOR:
+        raise needs_prior(text, what)
     if match["model"] and not learned:
         raise InvalidInput(f"{what}: {name} has no weights to choose from, got {text!r}")
     point = _operating_point(match["point"], text, what) if match["colon"] else None
@@ -163,7 +219,7 @@ def parse_receiver(text: str, what: str = "detector") -> ReceiverSpec:
                 f"latent takes no @{quantizer.model}; got {text!r}"
             )
     options = _options(match["options"], text, what)
-    return ReceiverSpec(name, options, match["model"] or None, point, quantizer)
+    return ReceiverSpec(name, options, match["model"] or None, point, quantizer, num_passes)
 
 
 def parse_quantizer(text: str, names: tuple[str, ...] | None = None) -> QuantizerSpec:

@@ -3,12 +3,17 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from sionna.phy.fec.ldpc.decoding import cn_update_tanh, vn_update_sum
+from sionna.phy.fec.ldpc.decoding import (
+    cn_update_minsum,
+    cn_update_offset_minsum,
+    cn_update_tanh,
+    vn_update_sum,
+)
 
 from linksim.errors import InvalidInput
 from linksim.link.coding import NRLDPC, WiFiLDPC
 from linksim.link.decoding import StoppingDecoder, fast_decoder
-from linksim.link.node_updates import Rows, boxplus_update, sum_update
+from linksim.link.node_updates import Rows, boxplus_update, minsum_update, sum_update
 
 CODES = {
     "802.11n": lambda iterations=20: WiFiLDPC(iterations, "boxplus-phi"),
@@ -119,6 +124,11 @@ def test_node_updates_are_those_of_sionna(rng, xla):
     np.testing.assert_allclose(ours[near], theirs[near], rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(np.sign(ours[~near]), np.sign(theirs[~near]))
     assert (np.abs(ours[~near]) > 9).all() and (~near).any()
+
+    for offset, update in ((0.0, cn_update_minsum), (0.5, cn_update_offset_minsum)):
+        ours = compiled(minsum_update(nodes, offset), messages, 20.0).flat_values.numpy()
+        np.testing.assert_array_equal(ours, update(messages, 20.0).flat_values)
+    assert (ours == 20.0).any() and (ours == 0.0).any()
 
     llrs = tf.constant(rng.normal(size=(40, 7)), tf.float32)
     ours = compiled(sum_update(nodes), messages, llrs, 20.0)

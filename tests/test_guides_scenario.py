@@ -19,6 +19,7 @@ TABLES = {
     "system": scenario.System,
     "code": scenario.Code,
     "ofdm": scenario.Ofdm,
+    "loop": scenario.Loop,
     "csi": scenario.Csi,
     "snr": scenario.Snr,
     "run": scenario.Run,

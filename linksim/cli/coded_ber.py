@@ -27,7 +27,7 @@ from linksim.cli.stop import GracefulStop, exit_at_once
 from linksim.errors import InvalidInput, check_real
 from linksim.files import check_folder
 from linksim.link.scenario import CODES, Scenario, list_scenarios, load_scenario
-from linksim.names import parse_receiver, split_names
+from linksim.names import QuantizerSpec, ReceiverSpec, parse_receiver, split_names
 from linksim.quantization.registry import describe_quantizer, list_quantizers
 from linksim.registry import describe_detector, list_detectors
 
@@ -196,10 +196,17 @@ def chosen_detectors(args: argparse.Namespace, scenario: Scenario) -> list[str]:
     names = list(scenario.run.detectors)
     if args.detectors is not None:
         names = split_names(args.detectors)
+    specs = [parse_receiver(name) for name in names]
     if args.quantizer is not None:
         # A detector that names its own quantizer keeps it
-        names = [n if parse_receiver(n).quantizer else f"{n}+{args.quantizer}" for n in names]
-    return [parse_receiver(name).text for name in names]
+        behind = [spec.quantizer or _quantizer_of(args, spec) for spec in specs]
+        specs = [spec._replace(quantizer=q) for spec, q in zip(specs, behind)]
+    return [spec.text for spec in specs]
+
+
+def _quantizer_of(args: argparse.Namespace, spec: ReceiverSpec) -> QuantizerSpec | None:
+    """The quantizer that `--quantizer` puts behind a detector."""
+    return parse_receiver(f"{spec.detection}+{args.quantizer}").quantizer
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "coded_ber.py") -> int:
@@ -309,8 +316,9 @@ def _replay(
     arrays = replay_block(
         scenario, name, snr_db, block, seed=args.seed, xla=args.xla, store_path=counts
     )
-    # Windows has no files with a colon in their names
-    path = counts.parent / f"replay-{name.replace(':', '-')}-{snr_db:g}dB-{block}.npz"
+    # Windows has no files with a colon in their names, and nobody one with a slash
+    label = name.replace(":", "-").replace("/", "-pass")
+    path = counts.parent / f"replay-{label}-{snr_db:g}dB-{block}.npz"
     save_replay(arrays, path)
     console.print(
         f"{arrays['bit_errors']} of {len(arrays['bits'])} bits wrong; {path}",

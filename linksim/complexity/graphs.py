@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 
@@ -34,3 +35,10 @@ def called_graphs(op: Any) -> list[Any]:
         getattr(f, "graph", None) or function_def_to_graph(f.cached_definition)
         for f in functions
     ]
+
+
+def specs_of(function: Any) -> Any:
+    """Shapes and types of what a concrete function returns, in its structure."""
+    return tf.nest.map_structure(
+        lambda t: tf.TensorSpec(t.shape, t.dtype), function.structured_outputs
+    )

@@ -14,7 +14,7 @@ from linksim.detectors.base import Detector
 from linksim.detectors.oamp import OAMPDetector
 from linksim.detectors.oampnet import OAMPNetDetector
 from linksim.errors import InvalidInput
-from linksim.link.decoder_layer import BitDecoder
+from linksim.link.decoder_layer import BitDecoder, IterativeReceiver
 from linksim.link.link import Link
 from linksim.link.receiver import create_quantizer_for, create_receiver
 from linksim.link.scenario import Scenario
@@ -99,15 +99,15 @@ def target_of(name: str, scenario: Scenario, receiver: bool = False) -> Target:
     """The target that a name stands for in a scenario.
 
     Args:
-        name: a receiver, `DETECTOR[...][+QUANTIZER[...]]`, or a quantizer alone,
+        name: a receiver, `DETECTOR[...][+QUANTIZER[...]][/PASSES]`, or a quantizer alone,
             `QUANTIZER[@MODEL][:BITS]`.
         scenario: the `Scenario`.
         receiver: whether to export the whole receiver, from received vectors to decided
             bits; otherwise the LLRs are the output.
 
     Raises:
-        InvalidInput: a name is unknown, no weights fit, or the detector cannot be
-            exported (`sdr-cvxpy`).
+        InvalidInput: a name is unknown, no weights fit, the detector cannot be exported
+            (`sdr-cvxpy`), or there are several passes without the decoder.
     """
     if names_quantizer(name):
         if receiver:
@@ -115,8 +115,15 @@ def target_of(name: str, scenario: Scenario, receiver: bool = False) -> Target:
         layer, weights = create_quantizer_for(parse_quantizer(name), scenario)
         return quantizer_target(name, layer, scenario, weights)
     found = create_receiver(name, scenario)
-    make = receiver_target if receiver else detector_target
-    return make(name, found.detector, scenario, found.quantizer, found.weights)
+    parts = name, found.detector, scenario, found.quantizer, found.weights
+    if receiver:
+        return receiver_target(*parts, num_passes=found.num_passes)
+    if found.num_passes > 1:
+        raise InvalidInput(
+            f"receiver: {name} has several passes of detector and decoder; it can be exported "
+            "as a whole receiver only"
+        )
+    return detector_target(*parts)
 
 
 def detector_target(
@@ -151,18 +158,25 @@ def receiver_target(
     scenario: Scenario,
     quantizer: Callable[..., Any] | None = None,
     weights: dict[str, str] | None = None,
+    num_passes: int = 1,
 ) -> Target:
     """The target of a detector, perhaps a quantizer, the deinterleaver and the decoder.
 
     The decoder stops for each codeword as soon as its parity checks hold. The converter
     to ONNX cannot translate such loops, so an ONNX or TFLite file runs all iterations.
 
-    Arguments and errors are those of `detector_target`.
+    Arguments and errors are those of `detector_target`; `num_passes` are those of detector
+    and decoder, which every block gets.
     """
     decoder = BitDecoder(scenario)
     meaning = "decided information bits, 0 or 1"
+    if num_passes > 1:
+        meaning += f", after {num_passes} passes, which every block gets"
     output = NamedTensor("bits", (None, decoder.link.num_info_bits), "float32", meaning)
-    parts = _Parts(name, detector, quantizer, scenario, decoder)
+    loop = None
+    if num_passes > 1:
+        loop = IterativeReceiver(scenario, detector, num_passes, quantizer)
+    parts = _Parts(name, detector, quantizer, scenario, decoder, loop=loop)
     return _detecting_target("receiver", parts, output, weights)
 
 
@@ -250,6 +264,10 @@ def _detecting_target(what, parts, output, weights):
         refusals["keras"] = why.format("are no Keras layers")
         refusals["onnx"] = why.format("use complex numbers, which ONNX does not have")
         refusals["tflite"] = why.format("use complex matrices, which TFLite does not have")
+    if parts.loop is not None:
+        # The messages are kept by the decoder that stops, for which see `receiver_target`
+        why = "has no form for a decoder that goes on with what it has from the pass before"
+        refusals |= {format: why for format in ("onnx", "tflite")}
     arrays, origin = _draw(Link(scenario), receiver=what == "receiver")
     return Target(
         name=name,
@@ -278,6 +296,7 @@ class _Parts(NamedTuple):
     scenario: Scenario
     decoder: Any = None  # without one, the LLRs are the output
     any_users: bool = False  # `h` may have fewer columns than `num_streams`
+    loop: Any = None  # a layer from the inputs to bits, of several passes
 
     @property
     def lead(self):
@@ -285,10 +304,12 @@ class _Parts(NamedTuple):
         return () if self.decoder is None else (self.decoder.link.num_uses,)
 
     def by_complex(self, y, h, no):
+        if self.loop is not None:
+            return {"bits": self.loop(y, h, no)}
         return self._finish(self._in_blocks(self.detector(*self._vectors(y, h, no))))
 
     def by_reals(self, y_real, y_imag, h_real, h_imag, no):
-        if self.any_users or not isinstance(self.detector, Detector):
+        if self.loop or self.any_users or not isinstance(self.detector, Detector):
             y, h = tf.complex(y_real, y_imag), tf.complex(h_real, h_imag)
             return self.by_complex(y, h, no)
         vectors = self._vectors(y_real, y_imag, h_real, h_imag, no)
@@ -296,6 +317,8 @@ class _Parts(NamedTuple):
 
     def keras_model(self, inputs):
         given = [keras.Input(t.shape[1:], dtype=t.dtype, name=t.name) for t in inputs]
+        if self.loop is not None:
+            return keras.Model(given, {"bits": self.loop(*given)})
         return keras.Model(given, self._finish(self.detector(*given)))
 
     def _vectors(self, *inputs):

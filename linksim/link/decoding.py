@@ -1,12 +1,23 @@
 """LDPC decoding that ends for each codeword as soon as its parity checks hold."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import scipy.sparse
 import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPCBPDecoder
 
 from linksim.errors import InvalidInput, check_int
-from linksim.link.node_updates import Rows, boxplus_update, sum_update
+from linksim.link.node_updates import Rows, boxplus_update, minsum_update, sum_update
+
+
+class Decoded(NamedTuple):
+    """What `StoppingDecoder.resume` returns, for each of B codewords."""
+
+    soft: Any  # LLRs of all bits, float32 [B, n]
+    iterations: Any  # how many it got, int32 [B]
+    holds: Any  # whether all parity checks hold, bool [B]
+    messages: Any  # from bits to checks, float32 [B, edges], the state of the decoder
 
 
 class StoppingDecoder:
@@ -81,23 +92,59 @@ class StoppingDecoder:
         Raises:
             InvalidInput: `llrs` has another shape.
         """
+        return self._decode(llrs, num_results=2)
+
+    def resume(self, llrs, messages=None, used=None):
+        """Decode codewords, perhaps from where an earlier call ended; traceable.
+
+        Args:
+            llrs: float32 [B, n], as in a call; they may differ from those of the earlier call.
+            messages: float32 [B, edges], those of an earlier result, or None to begin anew.
+            used: bool [B], False for codewords that are left out, at no cost; None for none.
+
+        Returns:
+            `Decoded`. Every codeword got at most `num_iterations` iterations in this call; of
+            those left out all is zero.
+
+        Raises:
+            InvalidInput: `llrs` has another shape.
+        """
+        return Decoded(*self._decode(llrs, messages, used, num_results=4))
+
+    def first_messages(self, llrs):
+        """The messages [B, edges] with which the decoding of LLRs [B, n] begins."""
+        return tf.transpose(self._fresh_state(llrs))
+
+    def _decode(self, llrs, messages=None, used=None, *, num_results):
+        """The first `num_results` entries of `Decoded`; fewer are cheaper."""
         if len(llrs.shape) != 2 or llrs.shape[1] != self.n:
             raise InvalidInput(f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.n}]")
-        static_count, count = llrs.shape[0], tf.shape(llrs)[0]
+        static_count, nobody = llrs.shape[0], tf.shape(llrs)[0]
         # The least reliable first: at the end no lane is alone with a long decoding
-        first_to_last = tf.argsort(tf.reduce_sum(tf.minimum(tf.abs(llrs), 20.0), axis=1))
+        reliability = tf.reduce_sum(tf.minimum(tf.abs(llrs), 20.0), axis=1)
+        count = nobody
+        if used is not None:  # the others come last, where no lane takes them
+            count = tf.reduce_sum(tf.cast(used, tf.int32))
+            reliability = tf.where(used, reliability, np.inf)
+        first_to_last = tf.argsort(reliability)
         llrs = tf.gather(llrs, first_to_last)
-        # Idle lanes read and write the additional row, number `count`
+        # Idle lanes read and write the additional row, number `nobody`
         llrs = tf.pad(llrs, [[0, 1], [0, 0]])
-        soft, used = tf.zeros_like(llrs), tf.zeros_like(llrs[:, 0], tf.int32)
+        if messages is not None:
+            messages = tf.pad(tf.gather(messages, first_to_last), [[0, 1], [0, 0]])
+        rows = tf.zeros_like(llrs[:, 0], tf.int32)
+        results = (tf.zeros_like(llrs), rows)
+        if num_results > 2:
+            edges = len(self._bit_of_edge)
+            results += (rows > 0, tf.zeros([tf.shape(llrs)[0], edges]))
         lanes = self._lanes_for(static_count)
         size = lanes[0]
-        codeword = tf.fill([size], count)
+        codeword = tf.fill([size], nobody)
         iterations = tf.zeros([size], tf.int32)
         state = self._fresh_state(tf.zeros([size, self.n]))
-        loop = (tf.constant(0), codeword, iterations, state, soft, used)
+        loop = (tf.constant(0), codeword, iterations, state, *results)
         for size, smaller in zip(lanes, (*lanes[1:], 0)):
-            waiting, codeword, iterations, state, soft, used = loop
+            waiting, codeword, iterations, state, *results = loop
             # Busy lanes come first, as idle ones have the largest number
             order = tf.argsort(codeword, stable=True)[:size]
             codeword, iterations = (
@@ -107,16 +154,16 @@ class StoppingDecoder:
             state = tf.gather(state, order, axis=1)
 
             def goes_on(waiting, codeword, *_, enough=smaller):
-                busy = tf.reduce_sum(tf.cast(codeword < count, tf.int32))
+                busy = tf.reduce_sum(tf.cast(codeword < nobody, tf.int32))
                 return (waiting < count) | (busy > enough)
 
             loop = tf.while_loop(
                 goes_on,
-                lambda *loop: self._slice_of_lanes(llrs, count, *loop),
-                (waiting, codeword, iterations, state, soft, used),
+                lambda *loop: self._slice_of_lanes(llrs, messages, count, nobody, *loop),
+                (waiting, codeword, iterations, state, *results),
             )
         back = tf.argsort(first_to_last)
-        return tf.gather(loop[-2], back), tf.gather(loop[-1], back)
+        return tuple(tf.gather(result, back) for result in loop[4:])
 
     def _lanes_for(self, count):
         """The numbers of lanes to use, descending, for `count` codewords (None: unknown).
@@ -128,24 +175,35 @@ class StoppingDecoder:
             return self.lanes
         return tuple(size for size in self.lanes if 3 * size <= 2 * count) or (count,)
 
-    def _slice_of_lanes(self, llrs, count, waiting, codeword, iterations, state, soft, used):
+    def _slice_of_lanes(
+        self, llrs, messages, count, nobody, waiting, codeword, iterations, state, *results
+    ):
         """Fill idle lanes, run a slice, and store what has ended: the body of the loop."""
-        idle = codeword >= count
+        idle = codeword >= nobody
         offered = waiting + tf.cumsum(tf.cast(idle, tf.int32), exclusive=True)
         starts = idle & (offered < count)
         codeword = tf.where(starts, offered, codeword)
         waiting += tf.reduce_sum(tf.cast(starts, tf.int32))
         iterations = tf.where(starts, 0, iterations) + self._slice
         pool = tf.gather(llrs, codeword)
-        state = tf.where(starts, self._fresh_state(pool), state)
-        result, state = self._decoder(pool, msg_v2c=state)
-        ends = self._checks_hold(result) | (iterations >= self.num_iterations)
-        ends &= codeword < count
-        target = tf.where(ends, codeword, count)[:, None]
-        soft = tf.tensor_scatter_nd_update(soft, target, result)
-        used = tf.tensor_scatter_nd_update(used, target, iterations)
-        codeword = tf.where(ends, count, codeword)
-        return waiting, codeword, iterations, state, soft, used
+        if messages is None:
+            first = self._fresh_state(pool)
+        else:
+            first = tf.transpose(tf.gather(messages, codeword))
+        state = tf.where(starts, first, state)
+        soft, state = self._decoder(pool, msg_v2c=state)
+        holds = self._checks_hold(soft)
+        ends = holds | (iterations >= self.num_iterations)
+        ends &= codeword < nobody
+        target = tf.where(ends, codeword, nobody)[:, None]
+        found = [soft, iterations]
+        if len(results) > 2:
+            found += [holds, tf.transpose(state)]
+        results = [
+            tf.tensor_scatter_nd_update(old, target, new) for old, new in zip(results, found)
+        ]
+        codeword = tf.where(ends, nobody, codeword)
+        return waiting, codeword, iterations, state, *results
 
     def _fresh_state(self, llrs):
         return self._decoder(llrs, num_iter=0)[1]
@@ -162,8 +220,8 @@ def fast_decoder(pcm, num_iterations, cn_update, **options):
     Args:
         pcm: parity-check matrix [checks, n], NumPy or SciPy sparse.
         num_iterations: iterations of a call.
-        cn_update: Sionna's name of the check-node update. Both forms of the boxplus
-            become `boxplus_update`; others remain Sionna's.
+        cn_update: Sionna's name of the check-node update, which becomes
+            `boxplus_update`, for both forms of it, or `minsum_update`.
         options: further options of `LDPCBPDecoder`.
 
     Returns:
@@ -172,6 +230,8 @@ def fast_decoder(pcm, num_iterations, cn_update, **options):
     checks, bits = scipy.sparse.csr_matrix(pcm).nonzero()
     if cn_update in ("boxplus", "boxplus-phi"):
         cn_update = boxplus_update(checks)
+    elif cn_update in ("minsum", "offset-minsum"):
+        cn_update = minsum_update(checks, 0.0 if cn_update == "minsum" else 0.5)
     return LDPCBPDecoder(
         pcm,
         num_iter=num_iterations,

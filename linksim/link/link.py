@@ -96,6 +96,7 @@ class Link:
         self.num_info_bits = self.code.num_info_bits
         self.num_symbols = self.num_uses * self.num_streams
         interleaver = _interleaver(self.code.num_coded_bits, scenario.code.interleaver_seed)
+        self._interleaver = interleaver
         self._deinterleaver = np.argsort(interleaver).astype(np.int32)
         self.sender = CodedSender(
             self.code, interleaver, self.num_uses, self.num_streams, self.num_bits_per_symbol
@@ -168,6 +169,20 @@ class Link:
         """
         flat = tf.reshape(llrs, [tf.shape(llrs)[0], -1])
         return tf.gather(flat[:, : self.code.num_coded_bits], self._deinterleaver, axis=-1)
+
+    def symbol_llrs(self, llrs):
+        """LLRs of the symbols' bits, float32 [B, U, K, m], from those of the coded bits.
+
+        `codeword_llrs` takes them back. Padding gets LLRs of 0.
+
+        Args:
+            llrs: float32 [B, n], in code order.
+        """
+        shape = (self.num_uses, self.num_streams, self.num_bits_per_symbol)
+        padding = int(np.prod(shape)) - self.code.num_coded_bits
+        sent = tf.gather(llrs, self._interleaver, axis=-1)
+        sent = tf.pad(sent, [[0, 0], [0, padding]])
+        return tf.reshape(sent, [tf.shape(llrs)[0], *shape])
 
     def decode(self, llrs):
         """Decided information bits float32 [B, k] from LLRs [B, U, K, m]."""

@@ -1,4 +1,5 @@
-"""What stands between the channel and the decoder: a detector, perhaps a quantizer."""
+"""What stands between the channel and the decoder: a detector, perhaps a quantizer, and how
+often they and the decoder work on a block."""
 
 from __future__ import annotations
 
@@ -12,9 +13,17 @@ import numpy as np
 
 from linksim.detectors.base import Detector, check_column_rank
 from linksim.errors import InvalidInput
-from linksim.link.scenario import Scenario
+from linksim.link.scenario import Loop, Scenario
 from linksim.models import find_model
-from linksim.names import QuantizerSpec, ReceiverSpec, counts_key, parse_receiver
+from linksim.names import (
+    QuantizerSpec,
+    ReceiverSpec,
+    counts_key,
+    needs_prior,
+    parse_receiver,
+    split_passes,
+    with_passes,
+)
 from linksim.quantization.base import Unquantized
 from linksim.quantization.registry import LATENT, QUANTIZERS, make_quantizer
 from linksim.registry import DETECTORS, build_detector, make_detector
@@ -33,7 +42,9 @@ class Receiver:
         weights: {"<model>/<configuration>": SHA-256} of all trained weights in use; of a
             layer that was passed, {its class: a hash of its options and weights}.
         key: what its counts are stored under: its name, with a hash of its weights if it
-            has any, and of the revision of its detector if that is above 1.
+            has any, of the revision of its detector if that is above 1, and where it has
+            several passes of the scenario's `loop` as far as that is not the default.
+        num_passes: the most passes of detector and decoder over a block.
     """
 
     name: str
@@ -42,6 +53,13 @@ class Receiver:
     quantizer: Callable[..., Any] | None
     weights: dict[str, str]
     key: str
+    num_passes: int = 1
+
+    @property
+    def one_pass(self) -> str:
+        """The name of the receiver that has one pass. Receivers that differ only in their
+        passes have it in common, and share the work."""
+        return split_passes(self.name)[0]
 
 
 def create_receiver(
@@ -55,13 +73,14 @@ def create_receiver(
 
     Args:
         what: a name (see `linksim.names`), what `parse_receiver` made of it, or a detector
-            layer, alone or as `(name, layer)`; alone it goes by its own `name`. A
-            `Receiver` is returned as it is.
+            layer, alone or as `(name, layer)`; alone it goes by its own `name`. The name
+            `"mine/2"` gives a layer two passes. A `Receiver` is returned as it is.
         scenario: the `Scenario`.
 
     Raises:
-        InvalidInput: unknown names, no weights that fit, a layer for another system, or
-            more streams than receive antennas for a detector that cannot take that.
+        InvalidInput: unknown names, no weights that fit, a layer for another system, more
+            streams than receive antennas for a detector that cannot take that, or several
+            passes without a code, or of a detector that cannot use a prior.
     """
     if isinstance(what, Receiver):
         return what
@@ -95,11 +114,42 @@ def _of_spec(spec, scenario):
             raise InvalidInput(f"detector: {spec.detector} has no operating points")
         detector = detector.slim(**spec.operating_point)
     check_column_rank(detector, scenario.system.num_rx, spec.detector)
+    _check_passes(spec.text, spec.num_passes, detector, scenario)
     content = "".join(sorted(weights.values()))
     if entry.revision > 1:
         content += f"revision {entry.revision}"
+    content += _loop_content(spec.num_passes, scenario)
     key = counts_key(spec.text, content.encode())
-    return Receiver(spec.text, detector, spec.detection, quantizer, weights, key)
+    return Receiver(
+        spec.text, detector, spec.detection, quantizer, weights, key, spec.num_passes
+    )
+
+
+def _check_passes(name, num_passes, detector, scenario):
+    """Refuse passes that a detector or a link cannot make."""
+    if num_passes == 1:
+        return
+    if scenario.code.type == "none":
+        raise InvalidInput(
+            f"detector: got {name!r}, but {scenario.name} has no code, and several passes "
+            "need a decoder"
+        )
+    if not detector.accepts_prior:
+        raise needs_prior(name)
+
+
+def _loop_content(num_passes, scenario):
+    """What counts depend on where there are several passes; "" by default."""
+    if num_passes == 1:
+        return ""
+    default, found = Loop(), {}
+    if scenario.iterations_per_pass != scenario.code.num_iterations:
+        found["iterations"] = int(scenario.iterations_per_pass)
+    if scenario.loop.feedback != default.feedback:
+        found["feedback"] = scenario.loop.feedback
+    if scenario.loop.scale != default.scale:
+        found["scale"] = float(scenario.loop.scale)
+    return f"loop {json.dumps(found, sort_keys=True)}" if found else ""
 
 
 def is_outdated(scenario: Scenario, name: str, key: str) -> bool:
@@ -112,13 +162,13 @@ def is_outdated(scenario: Scenario, name: str, key: str) -> bool:
 
     Returns:
         True where the results of the detector's default options have changed since linksim
-        first had it, and `key` is not that of today.
+        first had it, or the receiver has several passes, and `key` is not that of today.
     """
     try:
         spec = parse_receiver(name)
     except InvalidInput:  # the name of a layer
         return False
-    if DETECTORS.entry(spec.detector).revision == 1:
+    if DETECTORS.entry(spec.detector).revision == 1 and spec.num_passes == 1:
         return False
     try:
         return create_receiver(spec, scenario).key != key
@@ -166,10 +216,12 @@ def _of_layer(name, layer, scenario):
     name = layer.name if name is None else name
     if name is None:
         raise InvalidInput(f"detectors: {layer!r} has no name; pass it as (name, layer)")
-    if not name or any(character in name for character in "+@:,()"):
+    full_name = name
+    name, num_passes = split_passes(name, "detectors")
+    if not name or any(character in name for character in "+@:,()/"):
         raise InvalidInput(
             f"detectors: a layer cannot be called {name!r}; its name is a text without "
-            "any of + @ : , ( )"
+            "any of + @ : , ( ) /"
         )
     if name in DETECTORS:
         raise InvalidInput(
@@ -183,12 +235,16 @@ def _of_layer(name, layer, scenario):
                 f"{scenario.name} needs {wanted}"
             )
     check_column_rank(layer, scenario.system.num_rx, name)
+    _check_passes(full_name, num_passes, layer, scenario)
     if not layer.built:
         build_detector(layer, scenario.system.num_rx)
     content = _content(layer)
     weights = {type(layer).__name__: hashlib.sha256(content).hexdigest()}
-    key = counts_key(name, content)
-    return Receiver(name, layer, name, None, weights if layer.weights else {}, key)
+    full_name = with_passes(name, num_passes)
+    key = counts_key(full_name, content + _loop_content(num_passes, scenario).encode())
+    return Receiver(
+        full_name, layer, name, None, weights if layer.weights else {}, key, num_passes
+    )
 
 
 def _content(layer):

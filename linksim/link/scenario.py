@@ -34,6 +34,7 @@ CODES = ("none", "802.11n", "5g", "alist")
 CSI_TYPES = ("perfect", "noisy", "ls")
 CN_UPDATES = ("boxplus", "boxplus-phi", "minsum", "offset-minsum")
 INTERPOLATIONS = ("nn", "lin", "lin_time_avg")
+FEEDBACKS = ("extrinsic", "posterior")
 
 # Far beyond what anyone simulates: a slip of the keyboard is refused by its key, and not by
 # the memory that runs out
@@ -136,6 +137,27 @@ class Code:
         if self.type == "802.11n":
             rate = float(wifi_rate(rate or 0.5))
         return self.num_info_bits or round(rate * num_coded_bits)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How detector and decoder iterate, in receivers of several passes.
+
+    These keys change nothing that is drawn, and nothing of receivers of one pass.
+    `iterations` of the decoder are those of a pass, and 0 is `code.num_iterations`.
+    `feedback` is what the detector gets, times `scale`: what the decoder has added to the
+    LLRs ("extrinsic"), or all it knows ("posterior").
+    """
+
+    iterations: int = 0
+    feedback: str = "extrinsic"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_int("loop.iterations", self.iterations, 0, 10000)
+        check_choice("loop.feedback", self.feedback, FEEDBACKS)
+        # Up to here no detector clips what it is told
+        check_real("loop.scale", self.scale, low=0, high=2, open_low=True)
 
 
 @dataclass(frozen=True)
@@ -258,6 +280,7 @@ class Scenario:
     code: Code = field(default_factory=Code)
     csi: Csi = field(default_factory=Csi)
     ofdm: Ofdm | None = None
+    loop: Loop = field(default_factory=Loop)
 
     def __post_init__(self) -> None:
         check_line("name", self.name)
@@ -320,6 +343,11 @@ class Scenario:
         """Information bits of a block."""
         return self.code.info_bits_of(self.num_coded_bits)
 
+    @property
+    def iterations_per_pass(self) -> int:
+        """Decoder iterations of each pass, in receivers of several passes."""
+        return self.loop.iterations or self.code.num_iterations
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, as in the TOML file plus `name`."""
         tables = dataclasses.asdict(self)
@@ -329,6 +357,8 @@ class Scenario:
         for key in ("rate", "file"):
             if not tables["code"][key]:
                 del tables["code"][key]
+        if self.loop == Loop():
+            del tables["loop"]
         return tables
 
     def replace(self, name: str | None = None, **tables: Any) -> Scenario:
@@ -368,8 +398,8 @@ class Scenario:
         ):
             # Their power was taken for 1 once: counts of that time are of other noise
             data["power"] = "with the antennas' gains"
-        for key in ("name", "title", "run", "snr"):
-            del data[key]
+        for key in ("name", "title", "run", "snr", "loop"):
+            data.pop(key, None)
         return data
 
     def _code_size(self) -> dict[str, int]:
@@ -391,6 +421,7 @@ _TABLES = {
     "system": System,
     "code": Code,
     "ofdm": Ofdm,
+    "loop": Loop,
     "csi": Csi,
     "snr": Snr,
     "run": Run,

@@ -1,15 +1,18 @@
 """The compiled functions of one scenario: draw, detect, decode and count."""
 
+import functools
 import math
 import time
 
 import numpy as np
 import tensorflow as tf
 
+from linksim.complexity.graphs import specs_of
 from linksim.complexity.memory import peak_memory
 from linksim.errors import InvalidInput, check_choice
 from linksim.link.link import Link
 from linksim.link.receiver import create_receiver
+from linksim.link.turbo import Exchange, PassFunctions, PassRun
 from linksim.names import ReceiverSpec, parse_receiver
 
 XLA_MODES = ("auto", "on", "off")
@@ -35,11 +38,13 @@ class LinkSimulator:
         self.gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
         self.receivers = {}  # {name: Receiver}
         self._detect = {}  # {detection: compiled function}
-        self._quantize = {}  # {receiver: compiled function}
+        # {receiver of one pass: ...}
+        self._quantize = {}  # compiled functions
+        self._passes = {}  # `PassFunctions`, of receivers of several passes
         # Those that are yet to be compiled, by their first call
         self._cold_detections, self._cold_receivers = set(), set()
         self._draw = tf.function(self.link.draw, autograph=False)
-        self._count = tf.function(self._count_batch, autograph=False, jit_compile=xla != "off")
+        self._count = self._compiled_decoder(self._count_batch)
 
     @property
     def weights(self):
@@ -69,23 +74,36 @@ class LinkSimulator:
             if self.receivers[name].key != receiver.key:
                 raise InvalidInput(f"detectors: two of them are called {name!r}")
             return self.receivers[name]
+        detector, one_pass = receiver.detector, receiver.one_pass
         if receiver.detection not in self._detect:
-            self._detect[receiver.detection] = self._compiled(receiver.detector)
-            if not receiver.detector.eager_only:
+            detect = self._compiled(detector, detector.llrs_and_symbols)
+            self._detect[receiver.detection] = detect
+            if not detector.eager_only:
                 self._cold_detections.add(receiver.detection)
-        if receiver.quantizer is not None:
-            self._quantize[name] = tf.function(receiver.quantizer, autograph=False)
+        if receiver.quantizer is not None and one_pass not in self._quantize:
+            self._quantize[one_pass] = tf.function(receiver.quantizer, autograph=False)
+        if receiver.num_passes > 1 and one_pass not in self._passes:
+            self._passes[one_pass] = PassFunctions(
+                Exchange(self.link, detector),
+                self._quantize.get(one_pass),
+                functools.partial(self._compiled, detector),
+                self._compiled_decoder,
+            )
         self.receivers[name] = receiver
         self._cold_receivers.add(name)
         return receiver
 
-    def _compiled(self, detector):
+    def _compiled(self, detector, function):
+        """A function that calls a detector, compiled as suits that."""
         if detector.eager_only:
-            return detector.llrs_and_symbols
+            return function
         use_xla = self.xla == "on" or (
             self.xla == "auto" and (detector.xla_on_cpu or bool(self.gpus))
         )
-        return tf.function(detector.llrs_and_symbols, autograph=False, jit_compile=use_xla)
+        return tf.function(function, autograph=False, jit_compile=use_xla)
+
+    def _compiled_decoder(self, function):
+        return tf.function(function, autograph=False, jit_compile=self.xla != "off")
 
     def draw(self, seed, snr_db, batch):
         """The `LinkBatch` number `batch` of an SNR point."""
@@ -107,13 +125,29 @@ class LinkSimulator:
     def detect(self, name, batch):
         """LLRs [B, U, K, m], quantized if asked for, and symbol decisions [B, U, K].
 
-        The decisions are those of the detector.
+        The decisions are those of the detector. Both are of the first pass.
         """
         llrs, symbols, _ = self._detection(name, batch)
         return self._quantized(name, llrs), symbols
 
+    def passes(self, name, batch):
+        """Every `linksim.link.turbo.Pass` that a receiver of several passes makes.
+
+        Args:
+            name: of the receiver.
+            batch: the `LinkBatch`.
+        """
+        run = self._pass_run(name, batch, self._detection(name, batch), keep=True)
+        run.after(self.receivers[name].num_passes)
+        return run.passes
+
+    def _pass_run(self, name, batch, detection, keep=False):
+        one_pass = self.receivers[name].one_pass
+        return PassRun(one_pass, self._passes[one_pass], batch, *detection, keep=keep)
+
     def _quantized(self, name, llrs):
-        return self._quantize[name](llrs) if name in self._quantize else llrs
+        quantize = self._quantize.get(self.receivers[name].one_pass)
+        return llrs if quantize is None else quantize(llrs)
 
     def _detection(self, name, batch):
         """LLRs, decisions and seconds of the detector alone."""
@@ -134,17 +168,24 @@ class LinkSimulator:
             name: of the receiver.
             batch: the `LinkBatch`.
             detections: None, or a dictionary that the calls for one batch share, empty at
-                first: receivers that differ only in their quantizer then detect once.
+                first: receivers that differ only in their quantizer then detect once, and
+                those that differ only in their passes share these.
 
         Returns:
             int64 [B], int64 [B] and the seconds of detection, quantization and
-            decoding, without compilation.
+            decoding, without compilation: of all passes that were made.
         """
-        key = self.receivers[name].detection
+        receiver = self.receivers[name]
+        key = receiver.detection
         if detections is None:
             detections = {}
         if key not in detections:
             detections[key] = self._detection(name, batch)
+        if receiver.num_passes > 1:
+            passes = receiver.one_pass, "passes"
+            if passes not in detections:
+                detections[passes] = self._pass_run(name, batch, detections[key])
+            return detections[passes].after(receiver.num_passes)
         detected, symbols, seconds = detections[key]
         if name in self._cold_receivers:
             llrs = self._quantized(name, detected)
@@ -172,24 +213,30 @@ class LinkSimulator:
             tf.TensorSpec([], tf.int32),
             self.scenario.run.batch_size,
         )
-        batch = _specs(draw)
+        batch = specs_of(draw)
         functions, detected = [draw], {}
         for key, function in self._detect.items():
             if hasattr(function, "get_concrete_function"):
                 function = function.get_concrete_function(batch.y, batch.h_hat, batch.no)
                 functions.append(function)
-                detected[key] = _specs(function)
-        for name, receiver in self.receivers.items():
+                detected[key] = specs_of(function)
+        for receiver in self.receivers.values():
             if receiver.detection not in detected:
                 continue
             llrs, symbols = detected[receiver.detection]
-            if name in self._quantize:
-                functions.append(self._quantize[name].get_concrete_function(llrs))
+            if receiver.one_pass in self._quantize:
+                quantize = self._quantize[receiver.one_pass]
+                functions.append(quantize.get_concrete_function(llrs))
+            if receiver.num_passes > 1:
+                made, kept = self._passes[receiver.one_pass].concrete(batch, llrs)
+                functions += made
+                detected[receiver.one_pass, "passes"] = kept
+                continue
             functions.append(
                 self._count.get_concrete_function(batch.bits, batch.symbols, llrs, symbols)
             )
         # The batch and what receivers share stay while one function works
-        kept = [*batch, *(spec for specs in detected.values() for spec in specs)]
+        kept = tf.nest.flatten([batch, list(detected.values())])
         held = sum(math.prod(spec.shape) * spec.dtype.size for spec in kept)
         # Receivers share functions
         return held + max(map(peak_memory, set(functions)))
@@ -197,10 +244,3 @@ class LinkSimulator:
     def _count_batch(self, bits, symbols, llrs, decided):
         finite = tf.logical_not(tf.reduce_any(tf.math.is_nan(llrs)))
         return *self.link.count_errors(bits, symbols, llrs, decided), finite
-
-
-def _specs(function):
-    """Shapes and types of what a concrete function returns."""
-    return tf.nest.map_structure(
-        lambda t: tf.TensorSpec(t.shape, t.dtype), function.structured_outputs
-    )

@@ -38,6 +38,13 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto", store
         `llr` [U, K, m] and `codeword_llr` [n]. With a code also `decoder_llr`, the
         decoder's soft bits of the mother code, information bits first, and
         `decoder_iterations`.
+
+        Of a receiver of several passes these are of the last pass over the block, and its
+        LLRs are extrinsic. There are also arrays of all P passes over it: `pass_prior` and
+        `pass_llr` [P, U, K, m], what the detector was told and what it told the decoder;
+        `pass_symbols_hat` [P, U, K] and `pass_bits_hat` [P, k]; `pass_decoder_llr`,
+        `pass_decoder_iterations` [P], and `pass_decoder_messages` [P, edges], the messages of
+        the decoder after the pass.
     """
     check_int("block", block, minimum=0)
     check_real("snr_db", snr_db, low=-200, high=200)
@@ -54,27 +61,57 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto", store
         # By the compiled functions that the run counted with
         errors, _, _ = simulator.errors(name, draws)
         _compare(stored, errors, batch, index, store_path)
-    llrs, symbols = simulator.detect(name, draws)
     link = simulator.link
-    codeword = link.codeword_llrs(llrs)
-    decided = link.decode(llrs).numpy()[index]
-    bits = draws.bits.numpy()[index]
-    arrays = {
-        "bits": bits.astype(np.uint8),
-        "bits_hat": decided.astype(np.uint8),
-        "bit_errors": np.count_nonzero(bits != decided),
+    if receiver.num_passes > 1:
+        decoded = _passes(link, simulator.passes(name, draws), index)
+    else:
+        llrs, symbols = simulator.detect(name, draws)
+        codeword = link.codeword_llrs(llrs)
+        decoded = {
+            "bits_hat": link.decode(llrs).numpy()[index],
+            "symbols_hat": symbols.numpy()[index],
+            "llr": llrs.numpy()[index],
+            "codeword_llr": codeword.numpy()[index],
+        }
+        for key, value in link.code.decoder_state(codeword).items():
+            decoded[key] = value[index]
+    bits = draws.bits.numpy()[index].astype(np.uint8)
+    decoded["bits_hat"] = decoded["bits_hat"].astype(np.uint8)
+    return {
+        "bits": bits,
+        "bit_errors": np.count_nonzero(bits != decoded["bits_hat"]),
         "symbols": draws.symbols.numpy()[index],
-        "symbols_hat": symbols.numpy()[index],
         "h": draws.h.numpy()[index],
         "h_hat": draws.h_hat.numpy()[index],
         "y": draws.y.numpy()[index],
         "no": draws.no.numpy()[index],
-        "llr": llrs.numpy()[index],
-        "codeword_llr": codeword.numpy()[index],
+        **decoded,
     }
-    for name, value in link.code.decoder_state(codeword).items():
-        arrays[name] = value[index]
-    return arrays
+
+
+def _passes(link, passes, block):
+    """The arrays of a block in a receiver of several passes."""
+    found = []
+    for one in passes:
+        for row in np.flatnonzero(one.blocks == block):
+            prior = np.zeros_like(one.llrs[row]) if one.prior is None else one.prior[row]
+            decision = one.decision
+            found.append(
+                {
+                    "prior": prior,
+                    "llr": one.llrs[row],
+                    "symbols_hat": one.symbols[row],
+                    "bits_hat": decision.bits[row].astype(np.uint8),
+                    "decoder_llr": decision.soft[row],
+                    "decoder_iterations": decision.iterations[row],
+                    "decoder_messages": decision.messages[row],
+                }
+            )
+    last = found[-1]
+    arrays = {f"pass_{key}": np.stack([one[key] for one in found]) for key in last}
+    arrays["codeword_llr"] = link.codeword_llrs(last["llr"][None]).numpy()[0]
+    kept = ("llr", "symbols_hat", "bits_hat", "decoder_llr", "decoder_iterations")
+    return {**{key: last[key] for key in kept}, **arrays}
 
 
 def _as_drawn(scenario, seed, path):

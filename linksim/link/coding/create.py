@@ -17,7 +17,8 @@ def create_code(code, num_bits_available):
 
     Returns:
         An object with `num_info_bits` k, `num_coded_bits` n, `coderate`, `encode`,
-        `decode`, `decode_without_stopping` and `decoder_state`.
+        `decode`, `decode_without_stopping` and `decoder_state`; if it is a code, also with
+        `resume`, `first_messages`, `with_iterations`, `sent_llrs`, `decided` and `llr_max`.
 
     Raises:
         InvalidInput: the code does not exist in this size, or its size is not given.

@@ -1,5 +1,7 @@
 """LDPC codes: what all of them share, and those of a parity-check matrix whose bits are all sent."""
 
+import copy
+
 import numpy as np
 import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPCBPDecoder
@@ -21,8 +23,13 @@ class LDPC:
     A subclass sets `num_info_bits`, `num_coded_bits`, `coderate`, `_encoder`, `_decoder`
     (Sionna's, with soft output) and `_stopping` (a `StoppingDecoder` of the same parity
     checks), and implements `mother_llrs` and `sent_llrs`. The information bits come first in
-    the mother code unless it has its own `_decided`.
+    the mother code unless it has its own `decided`.
     """
+
+    @property
+    def llr_max(self):
+        """The magnitude at which the decoder clips LLRs, a float."""
+        return float(self._decoder.llr_max)
 
     def encode(self, bits):
         """Coded bits float32 [B, n] of information bits [B, k]."""
@@ -38,8 +45,38 @@ class LDPC:
         raise NotImplementedError
 
     def sent_llrs(self, mother):
-        """Those of the bits sent [B, n], from values [C, N] of all bits of the mother code."""
+        """Those of the bits sent [B, n], from values of all bits of the mother code.
+
+        Args:
+            mother: float32 [C, N], as `mother_llrs` returns them, or as `resume` does.
+        """
         raise NotImplementedError
+
+    def with_iterations(self, num_iterations):
+        """The same code, whose codewords get at most `num_iterations` in a call."""
+        other, mine = copy.copy(self), self._stopping
+        if num_iterations != mine.num_iterations:
+            other._stopping = StoppingDecoder(mine.pcm, num_iterations, mine.cn_update)
+        return other
+
+    def resume(self, llrs, messages=None, used=None):
+        """Decode soft, perhaps from where an earlier call ended; see `StoppingDecoder.resume`.
+
+        Args:
+            llrs: float32 [B, n], LLRs of the bits sent.
+            messages: None, or those of an earlier result or of `first_messages`.
+            used: None, or bool [B], False for blocks that are left out.
+
+        Returns:
+            `linksim.link.decoding.Decoded`, with the soft bits of the mother code. Where a
+            block has S codewords, all but `holds` have another dimension for them, [B, S, ...],
+            and `holds` says whether the checks of all hold.
+        """
+        return self._stopping.resume(self.mother_llrs(llrs), messages, used)
+
+    def first_messages(self, llrs):
+        """The messages [B, edges] with which the decoding of LLRs [B, n] begins."""
+        return self._stopping.first_messages(self.mother_llrs(llrs))
 
     def decode(self, llrs):
         """Decided information bits float32 [B, k] from LLRs [B, n].
@@ -47,7 +84,7 @@ class LDPC:
         Raises:
             InvalidInput: the number of LLRs is not n.
         """
-        return self._decided(self._soft_bits(llrs)[0])
+        return self.decided(self._soft_bits(llrs)[0])
 
     def _soft_bits(self, llrs):
         if llrs.shape[-1] != self.num_coded_bits:
@@ -60,13 +97,14 @@ class LDPC:
         """The same as `decode`, but every codeword gets all iterations, in one plain loop."""
         stopping = self._stopping
         decoder = fast_decoder(stopping.pcm, stopping.num_iterations, stopping.cn_update)
-        return self._decided(decoder(self.mother_llrs(llrs)))
+        return self.decided(decoder(self.mother_llrs(llrs)))
 
     def decode_fully(self, llrs):
         """The same as `decode`, by Sionna's decoder: every codeword gets all iterations."""
-        return self._decided(self._decoder(llrs))
+        return self.decided(self._decoder(llrs))
 
-    def _decided(self, soft):
+    def decided(self, soft):
+        """Information bits float32 [B, k], from the soft bits of the mother code."""
         return tf.cast(soft[:, : self.num_info_bits] > 0, tf.float32)
 
     def decoder_state(self, llrs):
@@ -111,10 +149,10 @@ class MatrixLDPC(LDPC):
         """The values themselves."""
         return mother
 
-    def _decided(self, soft):
+    def decided(self, soft):
         if self._information is not None:
             soft = tf.gather(soft, self._information, axis=1)
-        return super()._decided(soft)
+        return super().decided(soft)
 
 
 class WiFiLDPC(MatrixLDPC):

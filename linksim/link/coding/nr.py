@@ -126,4 +126,4 @@ class NRLDPC(LDPC):
         return self._repeated(different) if self._repeats else different
 
     def decode_fully(self, llrs):
-        return self._decided(self._decoder(self._combined(llrs)))
+        return self.decided(self._decoder(self._combined(llrs)))

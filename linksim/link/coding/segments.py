@@ -6,6 +6,7 @@ from sionna.phy.fec.crc import CRCEncoder
 
 from linksim.link.coding.ldpc import LDPC
 from linksim.link.coding.nr import MOST_INFO_BITS, NRLDPC, base_graph
+from linksim.link.decoding import Decoded
 
 CRC_BITS = 24
 
@@ -89,13 +90,35 @@ class SegmentedNRLDPC(LDPC):
         return self._code.mother_llrs(self._divided(llrs))
 
     def sent_llrs(self, mother):
+        mother = tf.reshape(mother, [-1, mother.shape[-1]])
         return self._joined(self._code.sent_llrs(mother))
+
+    @property
+    def llr_max(self):
+        return self._code.llr_max
+
+    def resume(self, llrs, messages=None, used=None):
+        if messages is not None:
+            messages = tf.reshape(messages, [-1, messages.shape[-1]])
+        if used is not None:
+            used = tf.repeat(used, self.num_segments)
+        decoded = super().resume(llrs, messages, used)
+        soft, iterations, holds, messages = map(self._by_block, decoded)
+        return Decoded(soft, iterations, tf.reduce_all(holds, axis=1), messages)
+
+    def first_messages(self, llrs):
+        return self._by_block(super().first_messages(llrs))
+
+    def _by_block(self, values):
+        """Values [B, S, ...] of codewords, from [S B, ...]."""
+        return tf.reshape(values, [-1, self.num_segments, *values.shape[1:]])
 
     def decode_fully(self, llrs):
         return self._whole(self._code.decode_fully(self._divided(llrs)))
 
-    def _decided(self, soft):
-        return self._whole(self._code._decided(soft))
+    def decided(self, soft):
+        soft = tf.reshape(soft, [-1, soft.shape[-1]])
+        return self._whole(self._code.decided(soft))
 
     def _whole(self, bits):
         """Information bits [B, k] of those of the codewords, with their CRCs."""
@@ -104,6 +127,6 @@ class SegmentedNRLDPC(LDPC):
 
     def decoder_state(self, llrs):
         return {
-            name: value.reshape(-1, self.num_segments, *value.shape[1:])
+            name: self._by_block(value).numpy()
             for name, value in super().decoder_state(llrs).items()
         }

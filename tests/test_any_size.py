@@ -116,6 +116,20 @@ def test_priors_have_the_information_asked_for_and_change_no_other_draw():
     assert information == pytest.approx(0.5, abs=0.03)
 
 
+@needs_tensorflow
+@pytest.mark.parametrize("name", ["oampnet2", "wes-oampnet"])
+def test_other_detectors_are_trained_with_priors_too(name):
+    """At full knowledge of the bits nothing is left to lose; without, there is."""
+    data = {"scenario": "rayleigh-2x2-qam64", "snr_db": [4, 5], "batch_size": 40}
+    plan = {"title": "A test", "task": "detector", "steps": 2, "validate_every": 2}
+    plan = {**plan, "name": f"{name}/test", "loss": {"squared-error": 1.0}}
+    losses = []
+    for prior in ({}, {"prior_information": [0.99, 0.99]}):
+        made = trainer(recipe_from_dict({**plan, "data": {**data, **prior}}))
+        losses.append(made.run()[-1]["loss"])
+    assert losses[1] < 0.05 * losses[0]
+
+
 def test_a_task_that_can_use_no_prior_refuses_one():
     data = {"scenario": "rayleigh-2x2-qam64", "snr_db": [9, 18], "batch_size": 8}
     plan = {"title": "A test", "task": "detector", "steps": 4, "loss": {"cross-entropy": 1.0}}

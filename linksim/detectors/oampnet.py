@@ -84,20 +84,20 @@ class OAMPNetDetector(Detector):
     def detect(self, y, h, no, prior=None):
         return self._unfold(y, h, no, prior)[0][-1]
 
-    def estimate(self, y, h, no):
+    def estimate(self, y, h, no, prior=None):
         """The x of the last layer, for the squared-error loss that trains OAMP-Net.
 
         Args:
-            y, h, no: real tensors, as in `detect`.
+            y, h, no, prior: real tensors, as in `detect`.
 
         Returns:
             float32 [B, N], real parts of all streams, then imaginary parts.
         """
-        return self._unfold(y, h, no)[1][-1]
+        return self._unfold(y, h, no, prior)[1][-1]
 
-    def all_estimates(self, y, h, no):
+    def all_estimates(self, y, h, no, prior=None):
         """The estimate of the last layer, in a list: training looks at no other."""
-        return [self.estimate(y, h, no)]
+        return [self.estimate(y, h, no, prior)]
 
     def _unfold(self, y, h, no, prior=None):
         """Two lists, the logits [B, N, L] and the x [B, N] of every layer."""
@@ -203,9 +203,9 @@ class WeSOAMPNetDetector(WeightScaled, OAMPNetDetector):
     def all_logits(self, y, h, no, training=None, prior=None):
         return self._unfold(y, h, no, prior)[0]
 
-    def all_estimates(self, y, h, no):
+    def all_estimates(self, y, h, no, prior=None):
         """The x of every layer: list of float32 [B, N]."""
-        return self._unfold(y, h, no)[1]
+        return self._unfold(y, h, no, prior)[1]
 
     def _seen_by_estimator(self, t, r, tau2, x, matched):
         hty, gram = matched

@@ -34,13 +34,15 @@ def run(detector, *args):
     return np.asarray(graph_of(detector)(*args))
 
 
-def brute_force(y, h, no, m, method):
-    """Symbol logits [B, K, 2^m] over all |C|^K vectors."""
+def brute_force(y, h, no, m, method, prior=None):
+    """Symbol logits [B, K, 2^m] over all |C|^K vectors, given those of a prior."""
     streams = h.shape[-1]
     vectors = np.array(list(itertools.product(range(2**m), repeat=streams)))
     x = qam_points(m)[vectors]
     distance = np.abs(y[:, None] - np.einsum("bmk,vk->bvm", h, x)) ** 2
     metric = -distance.sum(-1) / no[:, None]
+    if prior is not None:
+        metric = metric + sum(prior[:, k, vectors[:, k]] for k in range(streams))
     reduce = logsumexp if method == "app" else np.max
     return np.stack(
         [

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from linksim.constellation import pam_points, qam_points
+from linksim.constellation import (
+    llrs_to_pam_logits,
+    pam_logits_to_symbol_logits,
+    pam_points,
+    qam_points,
+)
 from linksim.detectors.remimo import ESTIMATES, REMIMODetector
 from linksim.errors import InvalidInput
 from linksim.registry import build_detector
@@ -60,7 +65,7 @@ def lmmse(h, no, variances, is_real):
     return np.array(filters), np.array(deviations)
 
 
-def remimo_reference(detector, y, h, no):
+def remimo_reference(detector, y, h, no, prior=0.0):
     """Logits [K, ...] of the last block and all attention maps, for one vector."""
     m, ds, heads = detector.num_bits_per_symbol, detector.state_size, detector.num_heads
     k, num_rx = h.shape[1], h.shape[0]
@@ -82,14 +87,15 @@ def remimo_reference(detector, y, h, no):
     ) * np.sqrt(ds)
     x, maps = np.zeros((k, detector._num_logits)), []
     for block in detector.blocks:
+        seen = x + prior  # the posterior's; the network's own are in the token
         if detector.factored:
             levels = pam_points(m).astype(float)
-            parts = np.split(x, 1 if m == 1 else 2, axis=-1)
+            parts = np.split(seen, 1 if m == 1 else 2, axis=-1)
             z = sum(c * softmax(p) @ levels for c, p in zip((1, 1j), parts))
             power = sum(softmax(p) @ levels**2 for p in parts)
         else:
-            z = softmax(x) @ qam_points(m).astype(complex)
-            power = softmax(x) @ abs(qam_points(m)) ** 2
+            z = softmax(seen) @ qam_points(m).astype(complex)
+            power = softmax(seen) @ abs(qam_points(m)) ** 2
         residual = stack(y - h @ z)
         token = np.array(
             [np.concatenate([x[i], residual / scale, users[i]]) for i in range(k)]
@@ -124,7 +130,7 @@ def remimo_reference(detector, y, h, no):
         s = normalized(block.norms[1], s + perceptron(block.feed_forward, s))
         psi = np.concatenate([s, token, np.full((k, 1), sigma / scale)], -1)
         x = perceptron(block.predictor, psi)
-    return x, maps
+    return x + prior, maps
 
 
 @pytest.mark.parametrize(
@@ -158,6 +164,29 @@ def test_remimo_is_its_equations(rng, m, factored, normalize, estimates):
         np.testing.assert_allclose(got[i], x, rtol=1e-3, atol=1e-3)
         for a, b in zip(maps, expected):
             np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "m, factored, estimates", [(1, True, "lmmse"), (4, False, "lmmse-pic"), (4, True, "lmmse")]
+)
+def test_remimo_adds_a_prior_to_the_logits_of_every_block(rng, m, factored, estimates):
+    _, y, h, no = draw_system(rng, 5, 5, 3, m, 0.3)
+    detector = make(3, m, 5, factored=factored, estimates=estimates)
+    llrs = rng.normal(size=(5, 3, m)).astype(np.float32) * 3
+    prior = np.asarray(llrs_to_pam_logits(llrs, m), np.float32)
+    system = real_tensors(y, h)
+    if m == 1:
+        system = system[0], system[1][..., :3]
+    got = np.asarray(detector.all_logits(*system, no, prior=prior)[-1])
+    if factored:
+        users = prior if m == 1 else np.concatenate([prior[:, :3], prior[:, 3:]], axis=-1)
+    else:
+        users = np.asarray(pam_logits_to_symbol_logits(prior, m))
+    for i in range(5):
+        x, _ = remimo_reference(detector, y[i].astype(complex), h[i], no[i], users[i])
+        if factored and m > 1:
+            x = np.concatenate(np.split(x, 2, axis=-1))
+        np.testing.assert_allclose(got[i], x, rtol=1e-3, atol=1e-3)
 
 
 def test_unfactored_outputs_agree(rng):

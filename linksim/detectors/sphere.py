@@ -226,13 +226,13 @@ class SphereDetector(Detector):
         smallest of the dimension."""
         if self.llr_clip is None:
             return best
-        smallest = ops.min(best, axis=(1, 2))[:, None, None]
-        clip = (self.llr_clip * no)[:, None, None]
-        if cost is None:
-            return ops.minimum(best, smallest + clip)
-        # No dimension's smallest is above the smallest of all with its costs
-        smallest = ops.minimum(smallest, ops.min(best - cost, axis=-1, keepdims=True))
-        return ops.minimum(best, smallest + clip + cost)
+        if cost is None:  # the dimensions have the same smallest
+            smallest = ops.min(best, axis=(1, 2))
+            return ops.minimum(best, (smallest + self.llr_clip * no)[:, None, None])
+        # A level that the prior favours may be clipped to less than the smallest of all, so
+        # that each dimension has to look at its own
+        smallest = ops.min(best - cost, axis=-1, keepdims=True)
+        return ops.minimum(best, smallest + (self.llr_clip * no)[:, None, None] + cost)
 
     def _initial_minima(self, y, h, no, cost):
         """|y - Hx|^2, plus the costs of x, of a feasible x for every dimension and level,

@@ -84,9 +84,10 @@ class SionnaDetector(Capabilities, Block):
             out = self.detector(y, h, s, prior)
             return out + prior if self._extrinsic else out
         if self._extrinsic:
-            shape = tf.concat(
-                [tf.shape(h)[:-2], [self.num_streams, self.num_bits_per_symbol]], 0
-            )
+            size = self.num_bits_per_symbol
+            if _settings(self.detector)["_output"] == "symbol":  # it takes logits then
+                size = 2**size
+            shape = tf.concat([tf.shape(h)[:-2], [self.num_streams, size]], 0)
             return self.detector(y, h, s, tf.zeros(shape, tf.float32))
         return self.detector(y, h, s)
 

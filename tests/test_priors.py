@@ -83,7 +83,12 @@ def test_the_others_refuse_and_name_those_that_accept(rng, name):
 
 
 @pytest.mark.parametrize(
-    "name, m", [*[(name, 4) for name in OURS], *[(name, 1) for name in ("mmse", "ml", "amp")]]
+    "name, m",
+    [
+        pytest.param(name, m, marks=[] if name in quick else [pytest.mark.slow])
+        for m, quick in ((4, DISTINCT), (1, ("mmse", "ml", "amp")))
+        for name in OURS
+    ],
 )
 def test_a_prior_of_zeros_changes_no_bit(rng, name, m):
     y, h, no, llrs, _ = draw(rng, 8, m=m)

@@ -9,8 +9,8 @@ import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPCBPDecoder
 
 from linksim.cli import coded_ber
-from linksim.detectors.linear import MMSEDetector
 from linksim.detectors.capabilities import ACCEPT_PRIOR
+from linksim.detectors.linear import MMSEDetector
 from linksim.errors import InvalidInput
 from linksim.export import target_of
 from linksim.link.coding import create_code

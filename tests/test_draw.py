@@ -20,7 +20,7 @@ from linksim.training import source as source_module
 from linksim.training.source import TRAINING, VectorSource
 
 SCENARIOS = {name: load_scenario(name) for name in list_scenarios()}
-FLAT = [name for name, scenario in SCENARIOS.items() if scenario.ofdm is None]
+FLAT = [name for name, s in SCENARIOS.items() if s.ofdm is None and s.pusch is None]
 OFDM = [name for name in SCENARIOS if name not in FLAT]
 CSI = {
     "perfect": {"type": "perfect", "error_snr_db": 0.0},

@@ -51,7 +51,9 @@ class Paths(Channel):
         root = np.linalg.cholesky(np.array([[1.0, rho], [rho, 1.0]]))
         self._root = root.astype(np.complex64)
 
-    def sample_grid(self, key, num_blocks, num_symbols, num_subcarriers, prefix=0.0):
+    def sample_grid(
+        self, key, num_blocks, num_symbols, num_subcarriers, prefix=0.0, first_block=0
+    ):
         shape = (num_blocks, 2, 2, 3, 3, 2)
         parts = tf.random.stateless_normal(shape, tf.cast(key, tf.int32))
         a = tf.complex(parts[..., 0], parts[..., 1]) / 2**0.5 * self._amplitudes
@@ -117,9 +119,10 @@ def test_fast_users_of_a_scenario_are_allowed_for(csi):
     assert true == pytest.approx(claimed, rel=0.15)
 
 
-def test_the_model_of_a_channel_has_the_covariance_of_its_draws():
-    """Sionna's own draws of a CDL, over subcarriers and, standing still, over symbols."""
-    channel = create_channel("cdl", 4, 2, speed=0.0, normalize=False, model="D")
+@pytest.mark.parametrize("name, options", [("cdl", {"normalize": False}), ("tdl", {})])
+def test_the_model_of_a_channel_has_the_covariance_of_its_draws(name, options):
+    """Sionna's own draws, over subcarriers and, standing still, over symbols."""
+    channel = create_channel(name, 4, 2, speed=0.0, model="D", **options)
     h = channel.sample_grid(np.array([1, 2], np.int32), 600, 2, 48).numpy()
     times, frequencies = channel.correlations(2, 48, 0.07)
     energy = np.mean(np.abs(h) ** 2)
@@ -127,9 +130,12 @@ def test_the_model_of_a_channel_has_the_covariance_of_its_draws():
         pairs = h[:, :, d:] * np.conj(h[:, :, : 48 - d])
         assert abs(np.mean(pairs) / energy - frequencies[d]) < 0.06
     np.testing.assert_allclose(times, 1.0)
-    moving = create_channel("cdl", 4, 2, speed=30.0).correlations(14, 1, 1 / 14)[0]
+    moving = create_channel(name, 4, 2, speed=30.0).correlations(14, 1, 1 / 14)[0]
     # Jakes: zero at 2 pi f t = 2.405
     assert moving[-1].real < moving[1].real < 1.0
+
+
+def test_lmmse_takes_the_model_where_the_channel_has_one():
     front = front_of("ofdm", {**LMMSE, "covariance": "model"}, Paths(700.0))
     true, claimed = errors_of(front, 0.1)
     assert np.mean(true) == pytest.approx(np.mean(claimed), rel=0.06)

@@ -21,6 +21,7 @@ from linksim.link.link import Link
 from linksim.link.pusch import configs_of
 from linksim.link.receiver import create_receiver
 from linksim.link.scenario import load_scenario
+from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.engine import simulate
 from linksim.montecarlo.output import rate_tables, write_results
 from linksim.montecarlo.replay import replay_block
@@ -202,6 +203,10 @@ def test_large_transport_blocks_are_segmented_as_sionna_does():
     llrs = (8 * coded - 4 + rng.normal(scale=1.0, size=coded.shape)).astype(np.float32)
     for decode in (code.decode, code.decode_without_stopping, code.decode_fully):
         np.testing.assert_array_equal(decode(tf.constant(llrs)), bits)
+    # What the decoder knows of every bit that was sent, and how it goes on
+    decoded = code.resume(tf.constant(llrs))
+    assert np.all(decoded.holds) and decoded.iterations.shape == (2, 10)
+    np.testing.assert_array_equal(code.sent_llrs(decoded.soft) > 0, coded > 0)
     assert scenario.num_info_bits == link.num_info_bits
     assert scenario.num_coded_bits == code.num_coded_bits
     with pytest.raises(InvalidInput, match=f"expected \\[B, {code.num_coded_bits}\\]"):
@@ -235,6 +240,25 @@ def test_blocks_of_two_users_are_counted_on_their_own(tmp_path):
     assert block["bit_errors"] == np.sum(block["bits"] != block["bits_hat"])
     assert block["codeword_llr"].shape == (link.code.num_coded_bits // 2,)
     assert block["decoder_llr"].shape[0] == 1 and block["llr"].shape == (144, 2, 4)
+
+
+def test_detector_and_decoder_iterate_over_transport_blocks():
+    scenario = BASE.replace(pusch={"num_prbs": 1}, run={"batch_size": 20})
+    results = simulate(scenario, ["mmse", "mmse/3"], snr_db=2.0, max_blocks=40, xla="off")
+    one, three = results["records"]
+    assert one["blocks"] == three["blocks"] == 40
+    assert three["block_errors"] < one["block_errors"]
+    link, lost = Link(scenario), []
+    for block in (0, 1):
+        replayed = replay_block(scenario, "mmse/3", 2.0, block, xla="off")
+        k = link.num_info_bits // 2
+        assert replayed["bits"].shape == replayed["pass_bits_hat"][0].shape == (k,)
+        assert replayed["pass_decoder_iterations"].shape[1:] == (1,)
+        lost.append(replayed["bit_errors"])
+    batch = LinkSimulator(scenario, "off")
+    batch.add_detector("mmse/3")
+    errors, _, _ = batch.errors("mmse/3", batch.draw(0, 2.0, 0))
+    assert errors[:2].tolist() == lost and len(errors) == 40
 
 
 def check_throughput_is_shown(results, folder):

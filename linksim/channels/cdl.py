@@ -4,7 +4,6 @@ import functools
 
 import numpy as np
 import tensorflow as tf
-from scipy.special import j0
 from sionna.phy import SPEED_OF_LIGHT, config
 from sionna.phy.channel.tr38901 import CDL, AntennaArray
 
@@ -95,7 +94,7 @@ class CDLChannel(ImpulseResponseChannel):
         check_real("channel.speed", speed, low=0, high=1000, unit="m/s")
         carrier = carrier_frequency_ghz * 1e9
         self.delay_spread_ns = delay_spread_ns
-        self._doppler = speed * carrier / SPEED_OF_LIGHT
+        self._max_doppler = speed * carrier / SPEED_OF_LIGHT
         rx_spacings = rx_row_spacing, rx_column_spacing
         tx_spacings = tx_row_spacing, tx_column_spacing
         rx = "rx", rx_polarization, rx_pattern, rx_rows, rx_spacings
@@ -166,16 +165,8 @@ class CDLChannel(ImpulseResponseChannel):
         ]
         return lines
 
-    def correlations(self, num_symbols, num_subcarriers, cyclic_prefix_ratio):
-        """The Fourier transform of the power delay profile that the antennas leave, and
-        Bessel's function of the largest Doppler shift (Jakes); see `Channel.correlations`."""
-        seconds = (
-            np.arange(num_symbols) * (1.0 + cyclic_prefix_ratio) / self.subcarrier_spacing
-        )
-        times = j0(2 * np.pi * self._doppler * seconds).astype(complex)
-        hertz = np.arange(num_subcarriers) * self.subcarrier_spacing
-        turns = np.exp(-2j * np.pi * np.outer(hertz, self.profile.delays))
-        return times, turns @ self.profile.energies
+    def _delay_profile(self):
+        return self.profile.delays, self.profile.energies
 
     def _impulse_response(self, num_blocks, num_symbols, symbol_rate):
         return self._cdl(num_blocks, num_symbols, symbol_rate)

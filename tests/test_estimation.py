@@ -7,6 +7,8 @@ from scipy.linalg import toeplitz
 from sionna.phy.ofdm import LMMSEInterpolator, LSChannelEstimator
 
 from linksim.channels.base import Channel, create_channel
+from linksim.cli import coded_ber
+from linksim.data import scenario_folder
 from linksim.errors import InvalidInput
 from linksim.link.draw import add_noise
 from linksim.link.estimation import LMMSEEstimator
@@ -232,3 +234,13 @@ def test_results_of_estimated_channels_are_those_of_new_draws():
 def test_keys_that_do_not_fit_are_refused(csi, message):
     with pytest.raises(InvalidInput, match=message):
         OFDM.replace(csi=csi)
+
+
+def test_the_command_line_replaces_estimation_by_a_given_error(tmp_path):
+    shipped = scenario_folder() / "pusch-cdl-c-4x2-mcs14.toml"
+    text = shipped.read_text().replace('type = "lmmse"', 'type = "lmmse"\nspatial = true')
+    (tmp_path / "mine.toml").write_text(text)
+    mine = ["--scenario", str(tmp_path / "mine.toml"), "--csi-error", "20"]
+    chosen = coded_ber.chosen_scenario(coded_ber.parse_arguments(mine, "prog"))
+    assert chosen.to_dict()["csi"] == {"type": "noisy", "error_snr_db": 20.0}
+    assert chosen.name == "mine+csi20db"

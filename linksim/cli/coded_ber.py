@@ -170,7 +170,10 @@ def chosen_scenario(args: argparse.Namespace) -> Scenario:
     name = scenario.name
     if args.csi_error is not None:
         name += f"+csi{args.csi_error:g}db"
-        scenario = scenario.replace(csi={"type": "noisy", "error_snr_db": args.csi_error})
+        # Without the keys of what it replaces
+        csi = {"covariance": "measured", "spatial": False}
+        csi |= {"type": "noisy", "error_snr_db": args.csi_error}
+        scenario = scenario.replace(csi=csi)
     if args.code is not None and args.code != scenario.code.type:
         name += "+uncoded" if args.code == "none" else f"+{args.code}"
         info = 324 if args.code == "5g" else 0

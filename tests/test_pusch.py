@@ -20,7 +20,7 @@ from linksim.files import save_json
 from linksim.link.link import Link
 from linksim.link.pusch import configs_of
 from linksim.link.receiver import create_receiver
-from linksim.link.scenario import load_scenario
+from linksim.link.scenario import load_scenario, scenario_from_dict
 from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.engine import simulate
 from linksim.montecarlo.output import rate_tables, write_results
@@ -291,6 +291,16 @@ def test_other_codes_fill_the_slot():
         link = Link(scenario)
         assert link.num_info_bits == scenario.num_info_bits == k and link.blocks_per_slot == 1
         assert link.throughput_of(0.1, (0.0, 0.2)) == {}
+
+
+def test_slots_go_through_tapped_delay_lines():
+    channel = {"type": "tdl", "model": "C300", "max_doppler_hz": 100.0, "num_users": 2}
+    data = BASE.replace(pusch={"num_prbs": 1}).to_dict()
+    csi = {"type": "lmmse", "covariance": "model"}
+    link = Link(scenario_from_dict({**data, "channel": channel, "csi": csi}))
+    batch = link.draw(link.keys(0, 20.0, 0), tf.constant(0.01), 0, 100)
+    error = np.mean(np.sum(np.abs(batch.h_hat - batch.h) ** 2, axis=-1))
+    assert error == pytest.approx(np.mean(batch.no) - 0.01, rel=0.12)
 
 
 @pytest.mark.parametrize(

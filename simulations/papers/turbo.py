@@ -22,7 +22,7 @@ LINKS = {
     "cdl-c-8x4-qam16": (DETECTORS, "ml", [2, 3, 4, 5, 6, 7, 8, 9, 10], 7),
     "rayleigh-4x4-qam16": (DETECTORS, "ml", [2, 3, 4, 5, 6, 7], 5),
     "rayleigh-2x2-qam64": (DETECTORS, "ml", [10, 11, 12, 13, 14, 15], 13),
-    "cdl-c-16x8-qam16": (DETECTORS[:-1], "kbest", [3, 4, 5, 6, 7, 8, 9, 10, 12], 8),
+    "cdl-c-16x8-qam16": (DETECTORS[:-1], "kbest", [3, 4, 5, 6, 7, 8], 6),
 }
 TARGET_BLER, FEW_BLER = 0.1, 0.01
 

@@ -249,7 +249,9 @@ class MaximumLikelihoodDetector(Detector):
             ]
             return _tree(ops.maximum, terms)
         if prior is None:
-            return ops.log(_tree(ops.add, [ops.exp(term) for term in terms]))
+            total = _tree(ops.add, [ops.exp(term) for term in terms])
+            # The nearest level counts 1, but for rounding, which at a high SNR leaves nothing
+            return ops.log(ops.maximum(total, 1.0))
         terms = [term + prior[i] for i, term in enumerate(terms)]
         # All exponentials may be zero where the nearest level is an unlikely one
         largest = _tree(ops.maximum, terms)

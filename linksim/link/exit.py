@@ -126,8 +126,8 @@ class ExitMeter:
                 llrs, back = map(self._link.codeword_llrs, (one.llrs, one.decision.prior))
                 added = self._added_to(llrs, one)
                 back = tf.where(one.decision.final[:, None], added, back)
-                for values, llrs in zip(told, (llrs, back)):
-                    values[batch][one.blocks] = self._by_block(bits, llrs)
+                for values, tells in zip(told, (llrs, back)):
+                    values[batch][one.blocks] = self._by_block(bits, tells)
             steps.append(Step(blocks, *(_mean(np.concatenate(v)) for v in told)))
         return steps
 

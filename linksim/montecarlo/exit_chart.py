@@ -192,7 +192,7 @@ def plot_exit_chart(results: dict[str, Any], path: str | Path) -> None:
     told, tells = ([r[k] for r in rows] for k in ("told", "information"))
     axes.plot(tells, told, color="black", linewidth=1.6, label="decoder")
     for index, entry in enumerate(results["detectors"]):
-        style = curve_style(index)
+        style: dict[str, Any] = curve_style(index)
         rows = entry["curve"]
         told, tells = ([r[k] for r in rows] for k in ("told", "information"))
         axes.errorbar(

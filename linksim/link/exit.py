@@ -28,8 +28,8 @@ class Information(NamedTuple):
 class Step(NamedTuple):
     """What one pass of the loop told, over all blocks.
 
-    A block that is finished stays with what was told in its last pass, and counts with what
-    its decoder has added: the detector is not told it any more.
+    The loop leaves blocks that are finished alone. Here such a block counts with what its
+    decoder has added in its last pass, and with what its detector would tell then.
     """
 
     blocks: int  # blocks that the pass worked on
@@ -113,38 +113,50 @@ class ExitMeter:
         Returns:
             A list of `Step`, up to the last pass that any block needs.
         """
-        runs = [self._simulator.passes(name, draws) for draws in self._draws]
-        told = [[np.zeros(len(bits)) for bits in self._bits] for _ in range(2)]
+        batches = [self._passes(name, number) for number in range(len(self._draws))]
         steps = []
-        for passes in itertools.zip_longest(*runs):
-            blocks = 0
-            for batch, one in enumerate(passes):
-                if one is None:  # all blocks of this batch were finished before
-                    continue
-                blocks += len(one.blocks)
-                bits = tf.gather(self._bits[batch], one.blocks)
-                llrs, back = map(self._link.codeword_llrs, (one.llrs, one.decision.prior))
-                added = self._added_to(llrs, one)
-                back = tf.where(one.decision.final[:, None], added, back)
-                for values, tells in zip(told, (llrs, back)):
-                    values[batch][one.blocks] = self._by_block(bits, tells)
-            steps.append(Step(blocks, *(_mean(np.concatenate(v)) for v in told)))
+        for one in itertools.zip_longest(*(worked for worked, _ in batches)):
+            told = [step or ended for step, (_, ended) in zip(one, batches)]
+            blocks = sum(step.blocks for step in told)
+            means = (_mean(np.concatenate(x)) for x in list(zip(*told))[1:])
+            steps.append(Step(blocks, *means))
         return steps
+
+    def _passes(self, name, number):
+        """What was told in each pass over a batch, and what once all blocks are finished.
+
+        Returns:
+            A list of `Step`s and one more, all with information by block, float64 [B].
+        """
+        bits, in_code = self._bits[number], self._link.codeword_llrs
+        functions, draws = self._simulator.pass_functions(name), self._draws[number]
+        passes = self._simulator.passes(name, draws)
+        first = passes[0]  # in which all blocks are
+        last = [np.array(x) for x in (first.llrs, first.decision.messages)]
+        for one in passes[1:]:
+            for whole, part in zip(last, (one.llrs, one.decision.messages)):
+                whole[one.blocks] = part
+        added = self._extrinsic(in_code(last[0]), last[1])
+        llrs, _ = functions.detect(
+            draws.y, draws.h_hat, draws.no, self._link.symbol_llrs(added)
+        )
+        llrs, _ = functions.quantized(llrs)
+        ended = Step(0, self._by_block(bits, in_code(llrs)), self._by_block(bits, added))
+        steps = []
+        for one in passes:
+            detector, decoder = ended.detector.copy(), ended.decoder.copy()
+            rows = bits.numpy()[one.blocks]
+            detector[one.blocks] = self._by_block(rows, in_code(one.llrs))
+            open_ones = ~one.decision.final
+            told = self._by_block(rows, in_code(one.decision.prior))
+            decoder[one.blocks[open_ones]] = told[open_ones]
+            steps.append(Step(len(one.blocks), detector, decoder))
+        return steps, ended
 
     def _coded_bits(self, draws):
         """The coded bits that were sent, float32 [B, n], in code order."""
         labels = bit_labels(self._link.num_bits_per_symbol).astype(np.float32)
         return self._link.codeword_llrs(tf.gather(labels, draws.symbols))
-
-    def _added_to(self, llrs, one):
-        """What the decoder has added in a `Pass` to its LLRs [n, N] of n blocks."""
-        size = len(self._bits[0])  # one graph for whatever number of blocks
-        given = [
-            np.zeros((size, *x.shape[1:]), np.float32) for x in (llrs, one.decision.messages)
-        ]
-        for whole, part in zip(given, (llrs, one.decision.messages)):
-            whole[: len(part)] = part
-        return self._extrinsic(*given)[: len(one.blocks)]
 
     def _added(self, llrs, messages):
         """What a decoder with these messages knows of each bit beside the bit's own LLR.

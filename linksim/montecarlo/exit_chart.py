@@ -71,7 +71,8 @@ def exit_chart(
     check_real("snr_db", snr_db, low=-200, high=200)
     check_int("num_blocks", num_blocks, 2)
     check_int("seed", seed, 0)
-    for point in as_list("points", points, "numbers"):
+    points = as_list("points", points, "numbers")
+    for point in points:
         check_real("points", point, low=0, high=0.9999)
     batches = math.ceil(num_blocks / scenario.run.batch_size)
     drawn = scenario.replace(run={"batch_size": math.ceil(num_blocks / batches)})
@@ -81,7 +82,9 @@ def exit_chart(
     say = on_progress or (lambda text: None)
     meter = ExitMeter(simulator, snr_db, batches, seed)
     say("decoder")
-    decoder = _curve(meter.decoder, points)
+    # The decoder's curve is steep, and takes little time
+    between = (np.add(points[1:], points[:-1]) / 2).tolist()
+    decoder = _curve(meter.decoder, sorted({*points, *between}))
     found = []
     for name, looping in names.items():
         say(name)
@@ -216,8 +219,8 @@ def plot_exit_chart(results: dict[str, Any], path: str | Path) -> None:
     axes.set_xlabel("The decoder tells the detector (bits per coded bit)")
     axes.set_ylabel("The detector tells the decoder (bits per coded bit)")
     definition = SNR_DEFINITIONS[scenario.snr.definition].label
-    title = f"{scenario.description}\n{definition}: {results['snr_db']:g}"
-    figure.suptitle(literal(title), fontsize=10)
+    title = f"{literal(scenario.description)}\n{definition}: {results['snr_db']:g}"
+    figure.suptitle(title, fontsize=10)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)

@@ -16,7 +16,7 @@ PAGES = [
     *("simulations/README.md", "results/README.md", "models/README.md"),
     "linksim/detectors/README.md",
     *sorted(
-        str(path.relative_to(ROOT)) for path in (ROOT / "results/papers").glob("**/README.md")
+        str(path.relative_to(ROOT)) for path in (ROOT / "results").glob("*/**/README.md")
     ),
 ]
 

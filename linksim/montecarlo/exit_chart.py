@@ -213,9 +213,12 @@ def plot_exit_chart(results: dict[str, Any], path: str | Path) -> None:
         # The last pass, beyond which nothing was measured
         axes.plot(x[-1:], y[-1:], color=style["color"], marker="x", markersize=7)
     axes.set_xlim(-0.02, 1.02)
-    # Detectors of high SNR would be a line at the top
+    # From where the decoder begins to find something, or below all detectors
     lowest = min(r["information"] for e in results["detectors"] for r in e["curve"])
-    axes.set_ylim(min(max(lowest - 0.05, 0.0), 0.9), 1.02)
+    silent = max(
+        (r["told"] for r in results["decoder"] if r["information"] < 0.1), default=0.0
+    )
+    axes.set_ylim(max(min(lowest, silent) - 0.05, -0.02), 1.02)
     axes.set_xlabel("The decoder tells the detector (bits per coded bit)")
     axes.set_ylabel("The detector tells the decoder (bits per coded bit)")
     definition = SNR_DEFINITIONS[scenario.snr.definition].label

@@ -179,36 +179,42 @@ def _plot_pareto(data, scenario, path):
     drawn = []
     for number, (cost, label) in enumerate(labels.items(), start=1):
         axes = figure.add_subplot(1, 2, number)
-        axes.grid(True, which="major", color="0.85", linewidth=0.7)
         rows = [r for r in data["rows"] if r[cost]]
-        best = front(rows, cost)
-        axes.step(
-            [r[cost] for r in best],
-            [r["bler"] for r in best],
-            where="post",
-            color="0.6",
-            zorder=1,
-        )
-        for row in rows:
-            color = "C0" if row in best else "C7"
-            error = [[row["bler"] - row["bler_low"]], [row["bler_high"] - row["bler"]]]
-            axes.errorbar(
-                row[cost], row["bler"], yerr=error, marker="o", color=color, capsize=2
-            )
-        axes.margins(x=0.1)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        drawn.append((axes, draw_front(axes, rows, cost)))
         axes.set_xlabel(label)
         axes.set_ylabel(f"BLER at {data['snr_db']:g} dB, 95 % interval")
-        keys = (cost, "bler", "bler_low", "bler_high", "detector")
-        # Those of the front have the first choice of places
-        rows = sorted(rows, key=lambda r: r not in best)
-        drawn.append((axes, [tuple(r[k] for k in keys) for r in rows]))
     title = literal(scenario.title or scenario.name)
     figure.suptitle(f"{title}; blue: no other beats it in both", fontsize=10)
     for axes, points in drawn:
         label_points(axes, points)
     save_figure(figure, path)
+
+
+def draw_front(axes, rows, cost):
+    """Draw the error rates of detectors against a cost, on log axes, with a line through the
+    rows that no other row beats in both.
+
+    Args:
+        axes: the axes.
+        rows: records with `cost`, "detector" and the BLER.
+        cost: a key.
+
+    Returns:
+        What `label_points` takes, those of the line first, as they choose their places first.
+    """
+    axes.grid(True, which="major", color="0.85", linewidth=0.7)
+    best = front(rows, cost)
+    steps = [r[cost] for r in best], [r["bler"] for r in best]
+    axes.step(*steps, where="post", color="0.6", zorder=1)
+    for row in rows:
+        color = "C0" if row in best else "C7"
+        error = [[row["bler"] - row["bler_low"]], [row["bler_high"] - row["bler"]]]
+        axes.errorbar(row[cost], row["bler"], error, marker="o", color=color, capsize=2)
+    axes.margins(x=0.1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    keys = (cost, "bler", "bler_low", "bler_high", "detector")
+    return [tuple(r[k] for k in keys) for r in sorted(rows, key=lambda r: r not in best)]
 
 
 # --- growth ---------------------------------------------------------------------------

@@ -20,6 +20,7 @@ TABLES = {
     "code": scenario.Code,
     "ofdm": scenario.Ofdm,
     "loop": scenario.Loop,
+    "pusch": scenario.Pusch,
     "csi": scenario.Csi,
     "snr": scenario.Snr,
     "run": scenario.Run,

@@ -80,8 +80,11 @@ def measured(name, link, energies):
         sent, grid = link.num_uses, scenario.ofdm
         if grid is not None:
             sent = grid.num_symbols * grid.num_subcarriers * (1 + grid.cyclic_prefix_ratio)
+        elif scenario.pusch is not None:
+            # A slot lasts as long as 15 symbols without prefixes
+            sent = 15 * 12 * scenario.pusch.num_prbs
         snr += db(sent * streams / link.num_info_bits)
-        if name == "ebno_grid" and grid is not None:
+        if name == "ebno_grid" and (grid is not None or scenario.pusch is not None):
             snr -= db(streams // scenario.channel.get("num_users", 1))
     return snr, error
 
@@ -110,7 +113,7 @@ def test_every_definition_is_what_draws_have(name):
     # Codewords do not fill the last channel use
     padded = link.code.num_coded_bits % (link.num_streams * link.num_bits_per_symbol)
     check(link, 0.1, drawn(link, 0.1), ("ebno", "ebno_grid") if padded else ())
-    if scenario.ofdm is None:
+    if scenario.ofdm is None and scenario.pusch is None:
         energies = drawn(link, 0.1, per_realization=True)
         order = 2**link.num_bits_per_symbol
         energy = 1.0 if order == 2 else 2 * (order - 1) / 3  # of an integer symbol

@@ -48,7 +48,9 @@ def test_every_scenario_runs_with_its_detectors(name):
     results = simulate(scenario, snr_db=point, max_blocks=2, xla="off")
     assert [r["detector"] for r in results["records"]] == list(scenario.run.detectors)
     for record in results["records"]:
-        assert record["blocks"] == 2
+        # Two slots, in which each user of a PUSCH has a block
+        users = scenario.channel["num_users"] if scenario.pusch is not None else 1
+        assert record["blocks"] == 2 * users
         assert 0 <= record["ber_low"] <= record["ber"] <= record["ber_high"] <= 1
         assert np.isfinite(record["no"])
 

@@ -168,3 +168,31 @@ def test_the_bound_holds_the_rate_that_it_is_for(share, rng):
         curve = [record(0, blocks, failed, bits, wrong), record(1, blocks, 0, bits, 0)]
         inside += bound_by_blocks(curve)[1]["ber_high"] > bler * share
     assert zeros > 30 and inside / zeros > 0.95
+
+
+def test_blocks_of_a_slot_that_fail_together_are_no_more_than_slots():
+    """Two users that always fail together say as much as one of them."""
+    failed = np.random.default_rng(0).random(300) < 0.3
+    twice = np.repeat(failed, 2)
+    alone = Counts(blocks=300, block_errors=int(failed.sum()))
+    both = Counts(blocks=600, block_errors=int(twice.sum()))
+    low, high = both.bler_interval(2 * failed)
+    assert (low, high) == pytest.approx(alone.bler_interval(), rel=0.02)
+    assert high - low > 1.3 * np.ptp(both.bler_interval())
+    # Users that fail on their own say nearly twice as much
+    apart = np.random.default_rng(1).random((300, 2)) < 0.3
+    own = Counts(blocks=600, block_errors=int(apart.sum()))
+    assert np.ptp(own.bler_interval(apart.sum(axis=1))) < 0.85 * (high - low)
+    # The gap between two curves is resampled by slots, too
+    curves = {
+        name: {snr: np.repeat(np.random.default_rng(seed).random(400) < p, 2)}
+        for name, seed in (("a", 2), ("b", 3))
+        for snr, p in ((0.0, 0.3),)
+    }
+    for name, p in (("a", 0.02), ("b", 0.04)):
+        curves[name][2.0] = np.repeat(np.random.default_rng(4).random(400) < p, 2)
+    widths = []
+    for blocks_per_slot in (1, 2):
+        gap = paired_gaps(curves, "a", 0.1, blocks_per_slot=blocks_per_slot)["b"]
+        widths.append(gap["gap_db_high"] - gap["gap_db_low"])
+    assert widths[1] > 1.25 * widths[0]

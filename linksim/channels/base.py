@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from linksim.errors import check_int, check_real
+from linksim.errors import InvalidInput, check_int, check_real
 from linksim.factories import Entry, Registry, check_options
 
 CHANNELS = Registry(
@@ -173,6 +173,24 @@ class Channel:
         """
         raise NotImplementedError(f"{type(self).__name__} has no OFDM grid")
 
+    def correlations(
+        self, num_symbols: int, num_subcarriers: int, cyclic_prefix_ratio: float
+    ) -> tuple[Any, Any]:
+        """How a coefficient goes together with itself over the symbols and subcarriers of a
+        slot, as the model of the channel has it in closed form.
+
+        Returns:
+            E[h(i + d) h*(i)] / E|h|^2 for the differences d of symbols, complex128
+            [num_symbols], and of subcarriers, complex128 [num_subcarriers].
+
+        Raises:
+            InvalidInput: the channel has no such model.
+        """
+        raise InvalidInput(
+            'csi.covariance: got "model", but this channel has no covariance in closed form; '
+            'take "measured"'
+        )
+
     def fixed(self, key: Any, num_channels: int) -> Any:
         """Draw matrices once, to train networks for them: complex64 [num_channels, M, K]."""
         return self.sample(key, num_channels, 1)[:, 0]
@@ -244,9 +262,8 @@ def create_channel(name: str, num_rx: int, num_streams: int, **options: Any) -> 
 
 
 def channel_of(scenario: Any) -> Channel:
-    """The channel of a scenario's [channel] and [system] tables."""
+    """The channel of a scenario, with a column for each transmit antenna."""
     options = {k: v for k, v in scenario.channel.items() if k != "type"}
-    system = scenario.system
     return create_channel(
-        scenario.channel["type"], system.num_rx, system.num_streams, **options
+        scenario.channel["type"], scenario.system.num_rx, scenario.num_tx, **options
     )

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import tensorflow as tf
-from sionna.phy import config
+from sionna.phy import SPEED_OF_LIGHT, config
 from sionna.phy.channel.tr38901 import CDL, AntennaArray
 
 from linksim.channels.impulse import ImpulseResponseChannel
@@ -94,6 +94,7 @@ class CDLChannel(ImpulseResponseChannel):
         check_real("channel.speed", speed, low=0, high=1000, unit="m/s")
         carrier = carrier_frequency_ghz * 1e9
         self.delay_spread_ns = delay_spread_ns
+        self._max_doppler = speed * carrier / SPEED_OF_LIGHT
         rx_spacings = rx_row_spacing, rx_column_spacing
         tx_spacings = tx_row_spacing, tx_column_spacing
         rx = "rx", rx_polarization, rx_pattern, rx_rows, rx_spacings
@@ -163,6 +164,9 @@ class CDLChannel(ImpulseResponseChannel):
             for name, spread in self.profile.spreads_deg.items()
         ]
         return lines
+
+    def _delay_profile(self):
+        return self.profile.delays, self.profile.energies
 
     def _impulse_response(self, num_blocks, num_symbols, symbol_rate):
         return self._cdl(num_blocks, num_symbols, symbol_rate)

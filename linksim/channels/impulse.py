@@ -1,6 +1,8 @@
 """Channels whose impulse responses Sionna draws, as frequency responses of an uplink."""
 
+import numpy as np
 import tensorflow as tf
+from scipy.special import j0
 from sionna.phy import config
 from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
 
@@ -12,7 +14,7 @@ class ImpulseResponseChannel(Channel):
     """Frequency responses of independent users, from impulse responses of each.
 
     Each user has `num_streams / num_users` antennas and sends one stream from each. A
-    subclass implements `_impulse_response`.
+    subclass implements `_impulse_response` and `_delay_profile`, and sets `_max_doppler` in Hz.
 
     Args:
         num_rx: receive antennas M.
@@ -55,6 +57,20 @@ class ImpulseResponseChannel(Channel):
     def _impulse_response(self, num_blocks, num_symbols, symbol_rate):
         """Draw what Sionna's `ChannelModel` returns, for one user: coefficients and delays."""
         raise NotImplementedError
+
+    def _delay_profile(self):
+        """Delays in s and mean powers of sum 1 of what arrives, float64 [paths] each."""
+        raise NotImplementedError
+
+    def correlations(self, num_symbols, num_subcarriers, cyclic_prefix_ratio):
+        """The Fourier transform of the power delay profile, and Bessel's function of the
+        largest Doppler shift (Jakes); see `Channel.correlations`."""
+        spacing = self.subcarrier_spacing
+        seconds = np.arange(num_symbols) * (1.0 + cyclic_prefix_ratio) / spacing
+        times = j0(2 * np.pi * self._max_doppler * seconds).astype(complex)
+        delays, powers = self._delay_profile()
+        hertz = np.arange(num_subcarriers) * spacing
+        return times, np.exp(-2j * np.pi * np.outer(hertz, delays)) @ powers
 
     def sample(self, key, num_blocks, num_uses, first_block=0):
         """Draw one OFDM symbol per block, with a channel use on each subcarrier.

@@ -42,6 +42,7 @@ class Profile:
     Attributes:
         gain: mean energy of a coefficient, E|h_ij|^2, for clusters of total power 1.
         delay_spread: RMS delay spread in s.
+        delays, energies: of the clusters, in s and in parts of the gain, float64 [C].
         spreads_deg: RMS angular spreads in degrees, by [TR38901], A.1: {"azimuth of
             arrival", "zenith of arrival", "azimuth of departure", "zenith of departure"}.
     """
@@ -49,6 +50,8 @@ class Profile:
     gain: float
     delay_spread: float
     spreads_deg: dict[str, float]
+    delays: np.ndarray
+    energies: np.ndarray
 
 
 def profile_of(
@@ -96,7 +99,7 @@ def profile_of(
             if end.los is not None:
                 angles, weights = np.append(angles, end.los[index]), np.append(weights, los)
             spreads[f"{angle} of {name}"] = _circular_spread_deg(angles, weights)
-    return Profile(gain, float(np.sqrt(variance)), spreads)
+    return Profile(gain, float(np.sqrt(variance)), spreads, delays, energies / gain)
 
 
 def _circular_spread_deg(angles: np.ndarray, weights: np.ndarray) -> float:

@@ -87,6 +87,7 @@ class TDLChannel(ImpulseResponseChannel):
             )
         carrier = carrier_frequency_ghz * 1e9
         speed = float(speed or max_doppler_hz * SPEED_OF_LIGHT / carrier)
+        self._max_doppler = speed * carrier / SPEED_OF_LIGHT
         antennas = num_streams // num_users
         self._roots = [
             _correlation_root(f"channel.{side}_correlation", rho, count, model)
@@ -107,13 +108,16 @@ class TDLChannel(ImpulseResponseChannel):
 
     def describe(self):
         """Lines about the channel, see `Channel.describe`."""
-        delays = np.asarray(self._tdl.delays, np.float64)
-        powers = np.asarray(self._tdl.mean_powers, np.float64)
+        delays, powers = self._delay_profile()
         spread = np.sqrt(powers @ delays**2 - (powers @ delays) ** 2)
         return [
             *super().describe(),
             f"RMS delay spread: {1e9 * spread:.1f} ns, {self.delay_spread_ns:g} ns of the model",
         ]
+
+    def _delay_profile(self):
+        taps = self._tdl.delays, self._tdl.mean_powers
+        return tuple(np.asarray(x, np.float64) for x in taps)
 
     def _impulse_response(self, num_blocks, num_symbols, symbol_rate):
         a, tau = self._tdl(num_blocks, num_symbols, symbol_rate)

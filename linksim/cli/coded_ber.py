@@ -170,11 +170,15 @@ def chosen_scenario(args: argparse.Namespace) -> Scenario:
     name = scenario.name
     if args.csi_error is not None:
         name += f"+csi{args.csi_error:g}db"
-        scenario = scenario.replace(csi={"type": "noisy", "error_snr_db": args.csi_error})
+        # Without the keys of what it replaces
+        csi = {"covariance": "measured", "spatial": False}
+        csi |= {"type": "noisy", "error_snr_db": args.csi_error}
+        scenario = scenario.replace(csi=csi)
     if args.code is not None and args.code != scenario.code.type:
         name += "+uncoded" if args.code == "none" else f"+{args.code}"
         info = 324 if args.code == "5g" else 0
-        coded = 648 if args.code == "5g" and scenario.ofdm is None else 0
+        on_grid = scenario.ofdm is not None or scenario.pusch is not None
+        coded = 648 if args.code == "5g" and not on_grid else 0
         scenario = scenario.replace(
             code={
                 "type": args.code,
@@ -341,6 +345,7 @@ def _simulate(
     from linksim.montecarlo.engine import run_points, simulate
     from linksim.montecarlo.output import (
         gap_table,
+        has_throughput,
         rate_tables,
         shown_rates,
         write_results,
@@ -383,7 +388,8 @@ def _simulate(
         )
     write_results(results, folder, rates)
     # Without a code both rates are printed, as neither of them is that of a block
-    for rate in rates if scenario.code.type == "none" else rates[:1]:
+    printed = rates if scenario.code.type == "none" else rates[:1]
+    for rate in (*printed, *(("throughput",) if has_throughput(results) else ())):
         for table in rate_tables(results, rate, width=console.width):
             console.print(table)
     gaps = gap_table(results)

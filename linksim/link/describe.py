@@ -17,15 +17,23 @@ def describe_link(scenario):
         InvalidInput: the link cannot be built.
     """
     link, system = Link(scenario), scenario.system
+    blocks = link.blocks_per_slot
+    what = "block" if blocks == 1 else f"slot of {blocks} transport blocks"
     lines = [
         f"{scenario.name}: {scenario.description}",
         f"{system.num_rx} receive antennas, {system.num_streams} streams, "
         f"{system.num_bits_per_symbol} bits per symbol",
-        f"block: {link.num_uses} channel uses, {link.num_info_bits} information bits in "
+        f"{what}: {link.num_uses} channel uses, {link.num_info_bits} information bits in "
         f"{link.code.num_coded_bits} coded bits, rate {link.code.coderate:.4g}",
     ]
     own = SNR_DEFINITIONS[scenario.snr.definition]
     no = snr_db_to_no(scenario.snr.definition, 0.0, link.budget)
+    most = link.throughput_of(0.0, (0.0, 0.0))
+    if most:
+        lines.append(
+            f"without errors: {most['throughput'] / 1e6:.4g} Mbit/s, "
+            f"{most['spectral_efficiency']:.4g} bit/s/Hz"
+        )
     lines.append(f"SNR: {scenario.snr.definition}, {own.source}")
     others = [
         f"{no_to_snr_db(name, no, link.budget):.2f} dB by {name}"

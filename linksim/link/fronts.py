@@ -1,6 +1,6 @@
 """Which front a scenario has.
 
-This loads Sionna only for a scenario with an OFDM grid, so that trainings run without it.
+This loads Sionna only for a scenario with an OFDM grid or PUSCH, so that trainings run without it.
 """
 
 from linksim.link.draw import FlatFront, NoisyCSI
@@ -17,7 +17,11 @@ def create_front(scenario, channel):
     Returns:
         `linksim.link.draw.Front`.
     """
-    if scenario.ofdm is None:
+    if scenario.pusch is not None:
+        from linksim.link.pusch import create_pusch_front  # loads Sionna
+
+        front = create_pusch_front(scenario, channel)
+    elif scenario.ofdm is None:
         definition = SNR_DEFINITIONS[scenario.snr.definition]
         front = FlatFront(channel, definition.per_realization)
     else:

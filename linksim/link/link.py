@@ -3,7 +3,8 @@
 A *block* is one codeword or, uncoded, a packet of channel uses. Its bits are coded,
 interleaved and mapped use by use to the K streams, as 5G NR maps a codeword to layers, so
 a codeword is spread over all streams. Blocks have independent channels; block errors are
-therefore independent trials.
+therefore independent trials. With transport blocks each user of a slot has a block of its
+own: what is drawn together, and independent of everything else, is then a *slot*.
 """
 
 import numpy as np
@@ -66,9 +67,11 @@ class Link:
         scenario: a `linksim.link.scenario.Scenario`.
 
     Attributes:
-        num_info_bits: information bits of a block, k.
-        num_uses: channel uses of a block, U.
-        num_symbols: symbols of a block, U K.
+        blocks_per_slot: blocks that share a slot: the users where blocks are transport
+            blocks, else 1. All sizes below are of all of them together.
+        num_info_bits: information bits of a slot, k.
+        num_uses: channel uses of a slot, U.
+        num_symbols: symbols of a slot, U K.
         channel: the `linksim.channels.Channel`.
         code: the channel code, see `linksim.link.coding`.
         sender, front: the parts of `linksim.link.draw.draw`.
@@ -92,10 +95,16 @@ class Link:
         self.num_bits_per_symbol = system.num_bits_per_symbol
         self.channel = channel_of(scenario)
         self.front = create_front(scenario, self.channel)
+        self.blocks_per_slot = 1
         self._create_code()
         self.num_info_bits = self.code.num_info_bits
         self.num_symbols = self.num_uses * self.num_streams
-        interleaver = _interleaver(self.code.num_coded_bits, scenario.code.interleaver_seed)
+        if scenario.code.type == "transport-block":
+            interleaver = self.code.sent_order
+        else:
+            interleaver = _interleaver(
+                self.code.num_coded_bits, scenario.code.interleaver_seed
+            )
         self._interleaver = interleaver
         self._deinterleaver = np.argsort(interleaver).astype(np.int32)
         self.sender = CodedSender(
@@ -114,6 +123,12 @@ class Link:
     def _create_code(self):
         """Set `code` and `num_uses`: the front or the code decides how long a block is."""
         options = self.scenario.code
+        if options.type == "transport-block":
+            from linksim.link.pusch import create_transport_blocks  # loads Sionna's 5G
+
+            self.code = create_transport_blocks(self.scenario, self.channel)
+            self.num_uses, self.blocks_per_slot = self.front.num_uses, self.code.num_blocks
+            return
         bits_per_use = self.num_streams * self.num_bits_per_symbol
         num_uses = self.front.num_uses
         if num_uses is None and options.type == "none":
@@ -159,6 +174,35 @@ class Link:
         keys = dict(zip(_PURPOSES, tf.unstack(tf.convert_to_tensor(keys), axis=0)))
         return draw(keys, self.sender, self.front, no, num_blocks, first_block)
 
+    def throughput_of(self, bler, interval):
+        """What is delivered of transport blocks at a block error rate.
+
+        Args:
+            bler: block error rate, a mean over the users.
+            interval: its bounds.
+
+        Returns:
+            Empty without transport blocks, else {name: float} of
+
+            * `throughput`, in bit/s: information bits of all users' transport blocks that are
+              delivered, over the duration of a slot, with its bounds `_low` and `_high`;
+            * `spectral_efficiency`, in bit/s/Hz: the throughput over the bandwidth of the
+              allocated subcarriers, with its bounds. DMRS, cyclic prefixes and symbols of the
+              slot that are not allocated count against it.
+        """
+        if self.scenario.code.type != "transport-block":
+            return {}
+        low, high = interval
+        found, rate = {}, self.num_info_bits / self.code.slot_duration
+        for name, most in (
+            ("throughput", rate),
+            ("spectral_efficiency", rate / self.code.bandwidth),
+        ):
+            found[name] = most * (1.0 - bler)
+            found[f"{name}_low"] = most * (1.0 - high)
+            found[f"{name}_high"] = most * (1.0 - low)
+        return found
+
     # --- receiver ------------------------------------------------------------
 
     def codeword_llrs(self, llrs):
@@ -189,7 +233,7 @@ class Link:
         return self.code.decode(self.codeword_llrs(llrs))
 
     def count_errors(self, batch_bits, batch_symbols, llrs, symbols):
-        """Bit and symbol errors of every block, int32 [B] each.
+        """Bit and symbol errors of every block, int32 [B blocks_per_slot] each.
 
         Args:
             batch_bits: information bits that were sent, float32 [B, k].
@@ -199,9 +243,23 @@ class Link:
         """
         wrong_bits = tf.not_equal(self.decode(llrs), batch_bits)
         wrong_symbols = tf.not_equal(symbols, batch_symbols)
+        return self.errors_of_blocks(wrong_bits, wrong_symbols)
+
+    def errors_of_blocks(self, wrong_bits, wrong_symbols):
+        """Bit and symbol errors of every block, int32 [B blocks_per_slot] each.
+
+        Args:
+            wrong_bits: bool [B, k].
+            wrong_symbols: bool [B, U, K].
+        """
+        # Users follow each other in the bits of a slot, and in the streams of a channel use
+        blocks, layers = self.blocks_per_slot, self.num_streams // self.blocks_per_slot
+        wrong_bits = tf.reshape(wrong_bits, [-1, self.num_info_bits // blocks])
+        wrong_symbols = tf.reshape(wrong_symbols, [-1, self.num_uses, blocks, layers])
+        symbol_errors = tf.reduce_sum(tf.cast(wrong_symbols, tf.int32), axis=[1, 3])
         return (
             tf.reduce_sum(tf.cast(wrong_bits, tf.int32), axis=-1),
-            tf.reduce_sum(tf.cast(wrong_symbols, tf.int32), axis=[-2, -1]),
+            tf.reshape(symbol_errors, [-1]),
         )
 
 

@@ -1,79 +1,96 @@
-"""OFDM: a slot on Sionna's resource grid, with perfect CSI or least-squares estimation."""
+"""OFDM: a slot on Sionna's resource grid, with channels that are known or estimated."""
 
 import numpy as np
 import tensorflow as tf
 from sionna.phy.ofdm import LSChannelEstimator, ResourceGrid, ResourceGridMapper
 
+from linksim.link.calibration import Calibration
 from linksim.link.draw import Front, Received, add_noise
+from linksim.link.estimation import LMMSEEstimator, LSEstimator
 
 
 class OFDMFront(Front):
-    """An OFDM slot with one transmitter of K streams; a block fills its data resources.
+    """An OFDM slot; a block fills its data resources.
 
     A resource grid has T OFDM symbols of F subcarriers, and a channel use is one data
-    resource. The receiver knows the channels.
+    resource. Without an estimator the receiver knows the channels. The variance of an
+    estimate's error counts as noise, as in Sionna's `OFDMDetector`.
 
     Args:
-        ofdm: a `linksim.link.scenario.Ofdm`.
         channel: a `linksim.channels.Channel` that has grids, see its `sample_grid`.
+        resource_grid: Sionna's `ResourceGrid`, with K streams of all transmitters together;
+            all streams have the same data resources.
+        cyclic_prefix_ratio: length of the cyclic prefix over that of the useful symbol.
+        precoding: None, or what the antennas of all transmitters send of each stream,
+            complex64 [antennas, K]; the channel then has as many columns as there are antennas.
 
     Attributes:
-        resource_grid: Sionna's `ResourceGrid`.
+        resource_grid: the argument.
+        estimator: None, or estimates the channels, see `linksim.link.estimation`.
+        pilots: what the streams send as pilots, complex64 [K, T, F], zero elsewhere.
         num_uses: data resources U of a slot.
         data: their positions among the T F resources of a slot, int32 [U].
     """
 
-    def __init__(self, ofdm, channel):
+    def __init__(self, channel, resource_grid, cyclic_prefix_ratio, precoding=None):
         super().__init__(channel)
-        self._ofdm = ofdm
-        self.resource_grid = ResourceGrid(
-            num_ofdm_symbols=ofdm.num_symbols,
-            fft_size=ofdm.num_subcarriers,
-            subcarrier_spacing=channel.subcarrier_spacing,
-            num_tx=1,
-            num_streams_per_tx=channel.num_streams,
-            pilot_pattern="kronecker" if ofdm.pilot_symbols else "empty",
-            pilot_ofdm_symbol_indices=list(ofdm.pilot_symbols) or None,
-        )
-        mask = np.asarray(self.resource_grid.pilot_pattern.mask)[0, 0].reshape(-1)
+        self.resource_grid = resource_grid
+        self.estimator = None
+        self._cyclic_prefix_ratio, self._precoding = cyclic_prefix_ratio, precoding
+        self._symbols = resource_grid.num_ofdm_symbols
+        self._subcarriers = resource_grid.fft_size
+        self._streams = resource_grid.num_tx, resource_grid.num_streams_per_tx
+        mask = np.asarray(resource_grid.pilot_pattern.mask)[0, 0].reshape(-1)
         self.data = np.flatnonzero(mask == 0).astype(np.int32)
         self.num_uses = len(self.data)
-        resources = ofdm.num_symbols * ofdm.num_subcarriers
-        self.resource_efficiency = self.num_uses / resources / (1.0 + ofdm.cyclic_prefix_ratio)
-        self.streams_per_transmitter = channel.num_streams // channel.num_users
-        self._map = ResourceGridMapper(self.resource_grid)
+        resources = self._symbols * self._subcarriers
+        self.resource_efficiency = self.num_uses / resources / (1.0 + cyclic_prefix_ratio)
+        self.streams_per_transmitter = int(np.prod(self._streams)) // channel.num_users
+        self._map = ResourceGridMapper(resource_grid)
+        silence = tf.zeros([1, *self._streams, self.num_uses], tf.complex64)
+        self.pilots = self._grid_of(silence)[0].numpy()
 
-    def transmit(self, x, keys, no, first_block=0):
-        grid = self._map(tf.transpose(x, [0, 2, 1])[:, None])[:, 0]  # [B, K, T, F]
+    def _grid_of(self, x):
+        """The grid [B, K, T, F] of data [B, transmitters, streams, U]."""
+        grid = self._map(x)
+        return tf.reshape(grid, (grid.shape[0], -1, self._symbols, self._subcarriers))
+
+    def channels(self, key, num_blocks, first_block=0):
+        """Draw the channels of the streams: complex64 [num_blocks, T, F, M, K]."""
         h = self.channel.sample_grid(
-            keys["channel"],
-            x.shape[0],
-            self._ofdm.num_symbols,
-            self._ofdm.num_subcarriers,
-            self._ofdm.cyclic_prefix_ratio,
+            key,
+            num_blocks,
+            self._symbols,
+            self._subcarriers,
+            self._cyclic_prefix_ratio,
             first_block,
         )
+        return h if self._precoding is None else tf.matmul(h, self._precoding)
+
+    def correlations(self):
+        """Those of the channel's model, see `Channel.correlations`."""
+        return self.channel.correlations(
+            self._symbols, self._subcarriers, self._cyclic_prefix_ratio
+        )
+
+    def calibration(self):
+        """The `Calibration` of estimators for this front."""
+        shape = self._symbols, self._subcarriers, self.channel.num_rx, len(self.pilots)
+        return Calibration(self.channels, shape, self.pilots)
+
+    def transmit(self, x, keys, no, first_block=0):
+        num_blocks = x.shape[0]
+        data = tf.reshape(tf.transpose(x, [0, 2, 1]), (num_blocks, *self._streams, -1))
+        grid = self._grid_of(data)
+        h = self.channels(keys["channel"], num_blocks, first_block)
         y = tf.linalg.matvec(h, tf.transpose(grid, [0, 2, 3, 1]))  # [B, T, F, M]
         y = add_noise(keys["noise"], y, no)
-        h_hat, error = self._known_channels(y, h, no)
-        s = tf.fill([x.shape[0], self.num_uses], no)
-        if error is not None:
-            s = s + self._take(error)
+        s = tf.fill([num_blocks, self.num_uses], no)
+        h_hat = h
+        if self.estimator is not None:
+            h_hat, error = self.estimator(y, no)
+            s = s + self._take(tf.reduce_sum(error, axis=-1)[None])
         return Received(self._take(y), self._take(h), self._take(h_hat), s)
-
-    def _known_channels(self, y, h, no):
-        """What the receiver knows of the grid's channels.
-
-        Args:
-            y: received grid, complex64 [B, T, F, M].
-            h: its channels, complex64 [B, T, F, M, K].
-            no: noise variance N0, float32 [].
-
-        Returns:
-            Channels complex64 [B, T, F, M, K], and what their errors add to the noise
-            variance, float32 [B, T, F], or None where they have none.
-        """
-        return h, None
 
     def _take(self, x):
         """The data resources of [B, T, F, ...], as [B, U, ...]."""
@@ -82,36 +99,44 @@ class OFDMFront(Front):
         return tf.gather(flat, self.data, axis=1)
 
 
-class LSFront(OFDMFront):
-    """An `OFDMFront` whose receiver estimates the channels from pilots by least squares.
-
-    The variance of the estimation error counts as noise, as in Sionna's `OFDMDetector`.
-
-    Attributes:
-        estimator: Sionna's `LSChannelEstimator`.
-    """
-
-    def __init__(self, ofdm, channel):
-        super().__init__(ofdm, channel)
-        self.estimator = LSChannelEstimator(
-            self.resource_grid, interpolation_type=ofdm.interpolation
-        )
-
-    def _known_channels(self, y, h, no):
-        h_hat, error = self.estimator(tf.transpose(y, [0, 3, 1, 2])[:, None], no)
-        # [B, 1, M, 1, K, T, F] -> [B, T, F, M, K]
-        h_hat = tf.transpose(h_hat[:, 0, :, 0], [0, 3, 4, 1, 2])
-        # The error variance is the same on every antenna: streams alone add up
-        error = tf.reduce_sum(error[:, 0, 0, 0], axis=1)
-        return h_hat, tf.broadcast_to(error, tuple(y.shape[:3]))
-
-
 def create_ofdm_front(scenario, channel):
-    """The OFDM front of a scenario; it estimates where the scenario's CSI is "ls".
+    """The OFDM front of a scenario; it estimates where the scenario's CSI says so.
 
     Args:
         scenario: a `linksim.link.scenario.Scenario` with an OFDM grid.
-        channel: its `linksim.channels.Channel`.
+        channel: its channel, with one transmitter of K streams for the grid.
     """
-    kind = LSFront if scenario.csi.type == "ls" else OFDMFront
-    return kind(scenario.ofdm, channel)
+    ofdm = scenario.ofdm
+    grid = ResourceGrid(
+        num_ofdm_symbols=ofdm.num_symbols,
+        fft_size=ofdm.num_subcarriers,
+        subcarrier_spacing=channel.subcarrier_spacing,
+        num_tx=1,
+        num_streams_per_tx=channel.num_streams,
+        pilot_pattern="kronecker" if ofdm.pilot_symbols else "empty",
+        pilot_ofdm_symbol_indices=list(ofdm.pilot_symbols) or None,
+    )
+    front = OFDMFront(channel, grid, ofdm.cyclic_prefix_ratio)
+    front.estimator = create_estimator(
+        scenario.csi,
+        front,
+        lambda: LSChannelEstimator(grid, interpolation_type=ofdm.interpolation),
+    )
+    return front
+
+
+def create_estimator(csi, front, least_squares, groups=(1, 1)):
+    """The estimator of a front, or None where no channel is estimated.
+
+    Args:
+        csi: a `linksim.link.scenario.Csi`.
+        front: the `OFDMFront`.
+        least_squares: function without arguments that makes Sionna's estimator.
+        groups: (symbols, subcarriers) of pilots whose mean separates streams.
+    """
+    if csi.type == "ls":
+        return LSEstimator(least_squares(), front.calibration())
+    if csi.type == "lmmse":
+        given = front.correlations() if csi.covariance == "model" else None
+        return LMMSEEstimator(front.calibration(), groups, csi.spatial, given)
+    return None

@@ -30,8 +30,9 @@ from linksim.names import parse_receiver
 from linksim.snr import SNR_DEFINITIONS
 from linksim.tables import check_plain_table, dataclass_from_table, plain, read_toml
 
-CODES = ("none", "802.11n", "5g", "alist")
-CSI_TYPES = ("perfect", "noisy", "ls")
+CODES = ("none", "802.11n", "5g", "alist", "transport-block")
+CSI_TYPES = ("perfect", "noisy", "ls", "lmmse")
+ESTIMATED = ("ls", "lmmse")
 CN_UPDATES = ("boxplus", "boxplus-phi", "minsum", "offset-minsum")
 INTERPOLATIONS = ("nn", "lin", "lin_time_avg")
 FEEDBACKS = ("extrinsic", "posterior")
@@ -63,7 +64,8 @@ class Code:
     `num_coded_bits` or the OFDM grid says. "802.11n" has the same keys for one of its twelve
     codes, and is the (648, 324) one without them. "alist" is the code of the parity-check
     matrix in `file`. With "none" there is no code, and a block is `uses_per_block` channel
-    uses.
+    uses. A "transport-block" is that of the [pusch] table, with its CRCs, its segmentation
+    and 5g codewords.
     """
 
     type: str = "none"
@@ -116,6 +118,13 @@ class Code:
             raise InvalidInput(
                 "code: num_info_bits and num_coded_bits are those of the matrix in "
                 "code.file, leave them out"
+            )
+        if self.type == "transport-block" and (
+            self.num_info_bits or self.num_coded_bits or self.interleaver_seed >= 0
+        ):
+            raise InvalidInput(
+                "code: num_info_bits, num_coded_bits and interleaver_seed do not belong to a "
+                "transport-block, whose size follows from the [pusch] table"
             )
 
     def coded_bits_of(self, num_available: int | None) -> int:
@@ -196,15 +205,118 @@ class Ofdm:
 
 
 @dataclass(frozen=True)
+class Pusch:
+    """A slot of the 5G uplink [TS38211]: its resources, transport blocks, DMRS and precoding.
+
+    There are as many users as the channel has; all have the same options but their DMRS
+    ports.
+    """
+
+    mcs_index: int = 14
+    mcs_table: int = 1
+    num_prbs: int = 4
+    num_layers: int = 1
+    mapping_type: str = "A"
+    symbol_allocation: tuple = (0, 14)
+    dmrs_type: int = 1
+    dmrs_length: int = 1
+    dmrs_additional_positions: int = 1
+    dmrs_type_a_position: int = 2
+    dmrs_ports: tuple = ()
+    num_cdm_groups_without_data: int = 2
+    precoding: str = "non-codebook"
+    num_antenna_ports: int = 0
+    tpmi: int = 0
+    n_cell_id: int = 1
+    interpolation: str = "lin"
+
+    def __post_init__(self) -> None:
+        for key, low, high in (
+            ("mcs_index", 0, 28),
+            ("mcs_table", 1, 4),
+            ("num_prbs", 1, 275),
+            ("num_layers", 1, 4),
+            ("dmrs_type", 1, 2),
+            ("dmrs_length", 1, 2),
+            ("dmrs_additional_positions", 0, 3),
+            ("dmrs_type_a_position", 2, 3),
+            ("num_cdm_groups_without_data", 1, 3),
+            ("num_antenna_ports", 0, 4),
+            ("tpmi", 0, 27),
+            ("n_cell_id", 0, 1007),
+        ):
+            check_int(f"pusch.{key}", getattr(self, key), low, high)
+        check_choice("pusch.mapping_type", self.mapping_type, ("A", "B"))
+        check_choice("pusch.precoding", self.precoding, ("non-codebook", "codebook"))
+        check_choice("pusch.interpolation", self.interpolation, INTERPOLATIONS)
+        for key, of in (("symbol_allocation", "two integers"), ("dmrs_ports", "ports")):
+            check_list(f"pusch.{key}", getattr(self, key), of)
+            object.__setattr__(self, key, tuple(getattr(self, key)))
+        if len(self.symbol_allocation) != 2:
+            raise InvalidInput(
+                f"pusch.symbol_allocation: got {list(self.symbol_allocation)}, expected the "
+                "first OFDM symbol and the number of symbols"
+            )
+        first, length = self.symbol_allocation
+        check_int("pusch.symbol_allocation", first, 0, 13)
+        check_int("pusch.symbol_allocation", length, 1, 14 - first)
+        for port in self.dmrs_ports:
+            check_int("pusch.dmrs_ports", port, 0, 11)
+        if len(set(self.dmrs_ports)) != len(self.dmrs_ports):
+            raise InvalidInput(
+                f"pusch.dmrs_ports: got {list(self.dmrs_ports)}, expected each port once"
+            )
+        if self.dmrs_type == 1 and self.num_cdm_groups_without_data == 3:
+            raise InvalidInput(
+                "pusch.num_cdm_groups_without_data: got 3, but DMRS of type 1 have only two "
+                "CDM groups"
+            )
+        if self.dmrs_length == 2 and self.dmrs_additional_positions > 1:
+            raise InvalidInput(
+                "pusch.dmrs_additional_positions: got "
+                f"{self.dmrs_additional_positions}, expected 0 or 1 with dmrs_length = 2"
+            )
+        self._check_precoding()
+
+    def _check_precoding(self) -> None:
+        if self.precoding == "codebook":
+            if self.num_antenna_ports not in (2, 4):
+                raise InvalidInput(
+                    f"pusch.num_antenna_ports: got {self.num_antenna_ports}, expected 2 or 4 "
+                    'with precoding = "codebook"'
+                )
+            if self.num_antenna_ports < self.num_layers:
+                raise InvalidInput(
+                    f"pusch.num_antenna_ports: got {self.num_antenna_ports}, expected at "
+                    f"least num_layers = {self.num_layers}"
+                )
+        elif self.num_antenna_ports or self.tpmi:
+            raise InvalidInput(
+                "pusch: num_antenna_ports and tpmi belong to precoding = "
+                '"codebook"; without it each layer has an antenna'
+            )
+
+    @property
+    def antennas(self) -> int:
+        """Transmit antennas of a user."""
+        return self.num_antenna_ports or self.num_layers
+
+
+@dataclass(frozen=True)
 class Csi:
     """What the receiver knows of the channel.
 
     "noisy" adds Gaussian noise of E||H||^2/E||W||^2 = `error_snr_db` (RE-MIMO,
-    eq. 27 and 28); "ls" estimates from the pilots of the OFDM grid.
+    eq. 27 and 28). "ls" and "lmmse" estimate from the pilots of the OFDM grid: by least
+    squares with interpolation, and with the `covariance` of the channel over time and
+    frequency, "measured" on draws or that of the "model"; with `spatial` also over receive
+    antennas.
     """
 
     type: str = "perfect"
     error_snr_db: float = 0.0
+    covariance: str = "measured"
+    spatial: bool = False
 
     def __post_init__(self) -> None:
         check_choice("csi.type", self.type, CSI_TYPES)
@@ -213,6 +325,14 @@ class Csi:
             raise InvalidInput(
                 f'csi.error_snr_db: only csi.type = "noisy" takes it, got "{self.type}"'
             )
+        check_choice("csi.covariance", self.covariance, ("measured", "model"))
+        if not isinstance(self.spatial, bool):
+            raise InvalidInput(f"csi.spatial: got {self.spatial!r}, expected true or false")
+        for key, default in (("covariance", "measured"), ("spatial", False)):
+            if getattr(self, key) != default and self.type != "lmmse":
+                raise InvalidInput(
+                    f'csi.{key}: only csi.type = "lmmse" takes it, got "{self.type}"'
+                )
 
 
 @dataclass(frozen=True)
@@ -281,6 +401,7 @@ class Scenario:
     csi: Csi = field(default_factory=Csi)
     ofdm: Ofdm | None = None
     loop: Loop = field(default_factory=Loop)
+    pusch: Pusch | None = None
 
     def __post_init__(self) -> None:
         check_line("name", self.name)
@@ -289,21 +410,59 @@ class Scenario:
             raise InvalidInput("channel.type: missing")
         check_choice("channel.type", self.channel["type"], list_channels())
         if self.ofdm is not None:
+            self._check_grid("ofdm")
             self._check_ofdm(self.ofdm)
-        if self.csi.type == "ls":
+        if self.pusch is not None:
+            self._check_grid("pusch")
+            self._check_pusch(self.pusch)
+        elif self.code.type == "transport-block":
+            raise InvalidInput('code.type: "transport-block" needs a [pusch] table')
+        if self.csi.type in ESTIMATED and self.pusch is None:
             if self.ofdm is None:
-                raise InvalidInput('csi.type: "ls" needs an [ofdm] table with pilots')
+                raise InvalidInput(
+                    f'csi.type: "{self.csi.type}" needs an [ofdm] table with pilots, or a '
+                    "[pusch] table"
+                )
             if not self.ofdm.pilot_symbols:
-                raise InvalidInput('csi.type: "ls" needs ofdm.pilot_symbols')
+                raise InvalidInput(f'csi.type: "{self.csi.type}" needs ofdm.pilot_symbols')
 
-    def _check_ofdm(self, ofdm: Ofdm) -> None:
+    def _check_grid(self, table: str) -> None:
         if self.channel["type"] not in GRID_CHANNELS:
-            raise InvalidInput("ofdm: an OFDM grid needs channel.type = cdl, tdl or file")
+            raise InvalidInput(
+                f"{table}: an OFDM grid needs channel.type = {', '.join(GRID_CHANNELS[:-1])} "
+                f"or {GRID_CHANNELS[-1]}"
+            )
         if SNR_DEFINITIONS[self.snr.definition].per_realization:
             raise InvalidInput(
                 f'snr.definition: got "{self.snr.definition}", whose noise follows each '
-                "channel use, expected another one with an [ofdm] table"
+                f"channel use, expected another one with a table [{table}]"
             )
+
+    def _check_pusch(self, pusch: Pusch) -> None:
+        if self.ofdm is not None:
+            raise InvalidInput("ofdm: a scenario with a [pusch] table has its grid from there")
+        users = self.channel.get("num_users", 1)
+        check_int("channel.num_users", users)
+        if self.system.num_streams != users * pusch.num_layers:
+            raise InvalidInput(
+                f"system.num_streams: got {self.system.num_streams}, expected "
+                f"{users * pusch.num_layers}: channel.num_users = {users} times "
+                f"pusch.num_layers = {pusch.num_layers}"
+            )
+        if pusch.dmrs_ports and len(pusch.dmrs_ports) != self.system.num_streams:
+            raise InvalidInput(
+                f"pusch.dmrs_ports: got {list(pusch.dmrs_ports)}, expected one for each of "
+                f"{self.system.num_streams} streams, or none"
+            )
+        if pusch.precoding == "codebook" and (
+            self.snr.definition in ("rx", "frobenius") or self.csi.type == "noisy"
+        ):
+            raise InvalidInput(
+                'pusch.precoding: with "codebook" the power of the precoded channel is not '
+                'known, which snr.definition = "rx" and "frobenius" and csi.type = "noisy" need'
+            )
+
+    def _check_ofdm(self, ofdm: Ofdm) -> None:
         streams = self.system.num_streams
         if ofdm.pilot_symbols and ofdm.num_subcarriers % streams:
             raise InvalidInput(
@@ -318,21 +477,39 @@ class Scenario:
         parts = [self.title or self.name]
         if self.code.type == "none":
             parts.append("uncoded")
+        elif self.code.type == "transport-block":
+            pusch = self.pusch
+            assert pusch is not None  # it was checked
+            parts.append(f"MCS {pusch.mcs_index} of table {pusch.mcs_table}")
+            parts.append(f"{pusch.num_prbs} PRBs")
         else:
             name, n, k = self.code.type, self.num_coded_bits, self.num_info_bits
             name = {"5g": "5G", "alist": Path(self.code.file).stem}.get(name, name)
             parts += [f"{name} LDPC ({n}, {k})", f"rate {k / n:.3g}"]
         if self.csi.type == "noisy":
             parts.append(f"CSI error {self.csi.error_snr_db:g} dB")
-        elif self.csi.type == "ls":
-            parts.append("LS channel estimation")
+        elif self.csi.type in ESTIMATED:
+            spatial = ", antennas together" if self.csi.spatial else ""
+            parts.append(f"{self.csi.type.upper()} channel estimation{spatial}")
         return ", ".join(parts)
 
     @property
+    def num_tx(self) -> int:
+        """Transmit antennas of all users: one for each stream, unless streams are precoded."""
+        if self.pusch is None:
+            return self.system.num_streams
+        return self.system.num_streams // self.pusch.num_layers * self.pusch.antennas
+
+    @property
     def num_coded_bits(self) -> int:
-        """Coded bits of a block."""
+        """Coded bits of a block, or of a slot of transport blocks."""
         uses = self.code.uses_per_block
-        if self.ofdm is not None:
+        if self.pusch is not None:
+            # Here and not above, because it loads Sionna
+            from linksim.link.pusch_config import num_data_resources
+
+            uses = num_data_resources(self.pusch)
+        elif self.ofdm is not None:
             data_symbols = self.ofdm.num_symbols - len(self.ofdm.pilot_symbols)
             uses = data_symbols * self.ofdm.num_subcarriers
         available = uses * self.system.num_streams * self.system.num_bits_per_symbol
@@ -340,7 +517,14 @@ class Scenario:
 
     @property
     def num_info_bits(self) -> int:
-        """Information bits of a block."""
+        """Information bits of a block, or of a slot of transport blocks."""
+        if self.code.type == "transport-block":
+            # Here and not above, because it loads Sionna
+            from linksim.link.pusch_config import pusch_configs
+
+            assert self.pusch is not None  # it was checked
+            users = self.channel.get("num_users", 1)
+            return users * int(pusch_configs(self.pusch)[0].tb_size)
         return self.code.info_bits_of(self.num_coded_bits)
 
     @property
@@ -351,12 +535,16 @@ class Scenario:
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, as in the TOML file plus `name`."""
         tables = dataclasses.asdict(self)
-        if self.ofdm is None:
-            del tables["ofdm"]
+        for table in ("ofdm", "pusch"):
+            if tables[table] is None:
+                del tables[table]
         # Later keys, which older fingerprints do not have
         for key in ("rate", "file"):
             if not tables["code"][key]:
                 del tables["code"][key]
+        for key, default in (("covariance", "measured"), ("spatial", False)):
+            if tables["csi"][key] == default:
+                del tables["csi"][key]
         if self.loop == Loop():
             del tables["loop"]
         return tables
@@ -398,6 +586,9 @@ class Scenario:
         ):
             # Their power was taken for 1 once: counts of that time are of other noise
             data["power"] = "with the antennas' gains"
+        if self.csi.type in ESTIMATED:
+            # It was that of interpolated noise once, without what interpolation gets wrong
+            data["error_variance"] = "of interpolation, too"
         for key in ("name", "title", "run", "snr", "loop"):
             data.pop(key, None)
         return data
@@ -422,6 +613,7 @@ _TABLES = {
     "code": Code,
     "ofdm": Ofdm,
     "loop": Loop,
+    "pusch": Pusch,
     "csi": Csi,
     "snr": Snr,
     "run": Run,

@@ -61,6 +61,11 @@ class Exchange:
         llrs, symbols = self._detector.llrs_and_symbols(y, h, s, prior)
         return llrs - prior, symbols
 
+    def errors_of_blocks(self, wrong_bits, wrong_symbols):
+        """See `Link.errors_of_blocks`; NumPy's int64 from NumPy's bool."""
+        found = self._link.errors_of_blocks(wrong_bits, wrong_symbols)
+        return [x.numpy().astype(int) for x in found]
+
     def first_messages(self, llrs):
         """The decoder's messages before the first pass, float32 [B, edges].
 
@@ -141,6 +146,7 @@ class PassFunctions:
     """
 
     def __init__(self, exchange, quantize, compile_detector, compile_decoder):
+        self.errors_of_blocks = exchange.errors_of_blocks
         self.detect = compile_detector(exchange.detect)
         self._quantize = quantize
         self.begin = compile_decoder(exchange.first_messages)
@@ -258,7 +264,7 @@ class PassRun:
         self._open = blocks[~decision.final.numpy()[blocks]]
         wrong_bits = self._bits != self._batch.bits.numpy()
         wrong_symbols = self._symbols != self._batch.symbols.numpy()
-        errors = wrong_bits.sum(-1), wrong_symbols.sum((-2, -1))
+        errors = self._functions.errors_of_blocks(wrong_bits, wrong_symbols)
         before = self._after[-1][2] if self._after else 0.0
         self._after.append((*errors, before + seconds + more))
 

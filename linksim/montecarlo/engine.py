@@ -134,7 +134,7 @@ def simulate(
             rule,
             points,
             list(simulator.receivers),
-            batch_size=chosen.run.batch_size,
+            batch_size=chosen.run.batch_size * simulator.link.blocks_per_slot,
             min_bler=chosen.run.min_bler,
             on_progress=on_progress,
             on_point=None if on_point is None else lambda: on_point(results()),
@@ -226,8 +226,12 @@ def _records(store, keys, simulator):
     for name, key in keys.items():
         curve = []
         for point in store.points(key):
-            c = store.total(key, point)
-            ber, bler, ser = c.ber_interval(), c.bler_interval(), c.ser_interval()
+            c, in_slot = store.total(key, point), simulator.link.blocks_per_slot
+            ber, ser = c.ber_interval(in_slot), c.ser_interval(in_slot)
+            failed = None
+            if in_slot > 1:
+                failed = store.failed(key, point).reshape(-1, in_slot).sum(axis=1)
+            bler = c.bler_interval(failed)
             curve.append(
                 {
                     "detector": name,
@@ -248,6 +252,7 @@ def _records(store, keys, simulator):
                     "ser": c.symbol_errors / c.symbols,
                     "ser_low": ser[0],
                     "ser_high": ser[1],
+                    **simulator.link.throughput_of(c.bler, bler),
                     "seconds": round(c.seconds, 3),
                 }
             )
@@ -263,7 +268,9 @@ def _gaps(store, keys, simulator, reference):
     }
     if not any(failed.values()):  # it was interrupted before its first batch
         return []
+    in_slot = simulator.link.blocks_per_slot
+    gaps = paired_gaps(failed, reference, target, blocks_per_slot=in_slot)
     return [
         {"detector": name, "reference": reference, "target_bler": target, **gap}
-        for name, gap in paired_gaps(failed, reference, target).items()
+        for name, gap in gaps.items()
     ]

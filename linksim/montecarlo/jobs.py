@@ -21,15 +21,18 @@ def run_batch(simulator: LinkSimulator, name: str, draws, detections=None) -> Ba
     """
     link = simulator.link
     bits, symbols, seconds = simulator.errors(name, draws, detections)
+    slots = len(bits) // link.blocks_per_slot
+    # Users of a slot may fail together, so that slots are what varies independently
+    slot_bits, slot_symbols = (x.reshape(slots, -1).sum(axis=1) for x in (bits, symbols))
     counts = Counts(
         blocks=len(bits),
         block_errors=int(np.count_nonzero(bits)),
-        bits=len(bits) * link.num_info_bits,
+        bits=slots * link.num_info_bits,
         bit_errors=int(bits.sum()),
-        bit_errors_sq=int((bits**2).sum()),
-        symbols=len(bits) * link.num_symbols,
+        bit_errors_sq=int((slot_bits**2).sum()),
+        symbols=slots * link.num_symbols,
         symbol_errors=int(symbols.sum()),
-        symbol_errors_sq=int((symbols**2).sum()),
+        symbol_errors_sq=int((slot_symbols**2).sum()),
         seconds=round(seconds, 6),
     )
     return BatchResult(counts, bits > 0)

@@ -17,6 +17,8 @@ from linksim.link.scenario import Scenario, scenario_from_dict
 from linksim.snr import SNR_DEFINITIONS
 from linksim.tables import check_table
 
+# What records of transport blocks have besides
+THROUGHPUTS = {"throughput": "Throughput (Mbit/s)", "spectral_efficiency": "bit/s/Hz"}
 RATES = {"bler": "Block error rate", "ber": "Bit error rate", "ser": "Symbol error rate"}
 
 
@@ -25,7 +27,7 @@ def write_results(
 ) -> None:
     """Write `results.json`, `results.csv` and a figure of each rate, such as `bler.png`.
 
-    Files that are there already are replaced, each in one step. `linksim.files.load_json`
+    Of transport blocks there is also a figure of their throughput, `throughput.png`. Files that are there already are replaced, each in one step. `linksim.files.load_json`
     reads `results.json` and checks it.
 
     Args:
@@ -50,6 +52,13 @@ def write_results(
     write_atomically(folder / "results.csv", to_csv(results["records"]))
     for rate in rates:
         plot(results, rate, folder / f"{rate}.png")
+    if has_throughput(results):
+        plot_throughput(results, folder / "throughput.png")
+
+
+def has_throughput(results: dict[str, Any]) -> bool:
+    """Whether records say what transport blocks deliver."""
+    return any("throughput" in record for record in results["records"])
 
 
 def to_csv(records: Sequence[dict[str, Any]]) -> str:
@@ -67,7 +76,7 @@ def rate_tables(results: dict[str, Any], rate: str = "bler", width: int = 100) -
 
     Args:
         results: what `linksim.simulate` returned.
-        rate: "bler", "ber" or "ser".
+        rate: "bler", "ber" or "ser", or of transport blocks "throughput".
         width: of the terminal, in characters; detectors that do not fit beside the others
             get a further table.
     """
@@ -80,7 +89,8 @@ def rate_tables(results: dict[str, Any], rate: str = "bler", width: int = 100) -
     tables = []
     for start in range(0, len(detectors), fitting):
         names = detectors[start : start + fitting]
-        table = Table(title=f"{RATES[rate]}, 95 % interval", title_justify="left")
+        title = RATES.get(rate) or THROUGHPUTS[rate]
+        table = Table(title=f"{title}, 95 % interval", title_justify="left")
         table.add_column(definition.text, justify="right", no_wrap=True)
         for name in names:
             table.add_column(Text(name), justify="right", no_wrap=True)
@@ -95,6 +105,9 @@ def rate_tables(results: dict[str, Any], rate: str = "bler", width: int = 100) -
 def _cell(record, rate):
     if record is None:
         return ""
+    if rate in THROUGHPUTS:
+        value, low, high = (record[f"{rate}{end}"] / 1e6 for end in ("", "_low", "_high"))
+        return f"{value:.3g} [{low:.3g}, {high:.3g}]"
     return interval_text(*(record[k] for k in (rate, f"{rate}_low", f"{rate}_high")))
 
 
@@ -162,6 +175,49 @@ def gap_table(results: dict[str, Any]) -> Table | None:
 
 def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
     """Write a PNG file with the curves of one rate and their intervals, on a log axis."""
+    lowest = min((r[rate] for r in results["records"] if r[rate] > 0), default=1.0)
+
+    def points_of(rows):
+        rows = [r for r in rows if r[rate] > 0]
+        return rows, [r[rate] for r in rows], error_bars(rows, rate)
+
+    def scale(axes):
+        axes.set_yscale("log")
+        axes.set_ylim(max(lowest / 3, 1e-9), 1.3)
+
+    _plot(results, RATES[rate], points_of, scale, path)
+
+
+def plot_throughput(results: dict[str, Any], path: str | Path) -> None:
+    """Write a PNG file with the throughput of transport blocks and its intervals."""
+
+    def points_of(rows):
+        value, low, high = (
+            [r[f"throughput{end}"] / 1e6 for r in rows] for end in ("", "_low", "_high")
+        )
+        below = [v - bound for v, bound in zip(value, low)]
+        return rows, value, (below, [bound - v for v, bound in zip(value, high)])
+
+    _plot(
+        results,
+        THROUGHPUTS["throughput"],
+        points_of,
+        lambda axes: axes.set_ylim(bottom=0.0),
+        path,
+    )
+
+
+def _plot(results, label, points_of, scale, path):
+    """Write a PNG file with a curve of each detector over the SNR.
+
+    Args:
+        results: what `linksim.simulate` returned.
+        label: of the y axis.
+        points_of: from the records of a detector to those that are shown, their values, and
+            how far their intervals reach below and above them.
+        scale: function of the axes that sets the y axis.
+        path: of the file.
+    """
     from matplotlib.ticker import MaxNLocator
 
     from linksim.figures import literal, new_figure, ordered_legend, save_figure
@@ -169,17 +225,13 @@ def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
     scenario, records = results["scenario"], results["records"]
     figure, axes = new_figure(8.0, 5.6)
     detectors = list(dict.fromkeys(r["detector"] for r in records))
-    lowest = 1.0
     for index, name in enumerate(detectors):
-        rows = [r for r in records if r["detector"] == name and r[rate] > 0]
+        rows, value, (below, above) = points_of([r for r in records if r["detector"] == name])
         if not rows:
             continue
-        snr = [r["snr_db"] for r in rows]
-        value = [r[rate] for r in rows]
-        below, above = error_bars(rows, rate)
         style: dict[str, Any] = curve_style(index)
         axes.errorbar(
-            snr,
+            [r["snr_db"] for r in rows],
             value,
             yerr=[below, above],
             label=literal(name),
@@ -188,12 +240,10 @@ def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
             markersize=5,
             **style,
         )
-        lowest = min(lowest, *value)
-    axes.set_yscale("log")
+    scale(axes)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    axes.set_ylim(max(lowest / 3, 1e-9), 1.3)
     axes.set_xlabel(SNR_DEFINITIONS[scenario["snr"]["definition"]].label)
-    axes.set_ylabel(RATES[rate])
+    axes.set_ylabel(label)
     # Centred on the whole figure: beside a long legend the axes are too narrow for it
     figure.suptitle(literal(scenario_from_dict(scenario).description), fontsize=11)
     if axes.containers:  # there is a point above zero

@@ -37,7 +37,9 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto", store
         `symbols_hat` [U, K], `h` and `h_hat` [U, M, K], `y` [U, M], `no` [U],
         `llr` [U, K, m] and `codeword_llr` [n]. With a code also `decoder_llr`, the
         decoder's soft bits of the mother code, information bits first, and
-        `decoder_iterations`.
+        `decoder_iterations`. A block that has several codewords has both for each of them. Of
+        several users' transport blocks, bits, `codeword_llr` and what the decoder has are those
+        of the block, all else that of its slot.
 
         Of a receiver of several passes these are of the last pass over the block, and its
         LLRs are extrinsic. There are also arrays of all P passes over it: `pass_prior` and
@@ -53,7 +55,9 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto", store
     simulator = LinkSimulator(scenario, xla)
     receiver = simulator.add_detector(detector)
     name = receiver.name
-    batch, index = divmod(block, scenario.run.batch_size)
+    link = simulator.link
+    batch, index = divmod(block, scenario.run.batch_size * link.blocks_per_slot)
+    slot, user = divmod(index, link.blocks_per_slot)
     if store_path is not None:
         stored = _stored(counts, receiver, float(snr_db), block, batch, store_path)
     draws = simulator.draw(seed, snr_db, batch)
@@ -61,32 +65,47 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto", store
         # By the compiled functions that the run counted with
         errors, _, _ = simulator.errors(name, draws)
         _compare(stored, errors, batch, index, store_path)
-    link = simulator.link
     if receiver.num_passes > 1:
-        decoded = _passes(link, simulator.passes(name, draws), index)
+        decoded = _passes(link, simulator.passes(name, draws), slot)
     else:
         llrs, symbols = simulator.detect(name, draws)
         codeword = link.codeword_llrs(llrs)
         decoded = {
-            "bits_hat": link.decode(llrs).numpy()[index],
-            "symbols_hat": symbols.numpy()[index],
-            "llr": llrs.numpy()[index],
-            "codeword_llr": codeword.numpy()[index],
+            "bits_hat": link.decode(llrs).numpy()[slot],
+            "symbols_hat": symbols.numpy()[slot],
+            "llr": llrs.numpy()[slot],
+            "codeword_llr": codeword.numpy()[slot],
         }
         for key, value in link.code.decoder_state(codeword).items():
-            decoded[key] = value[index]
-    bits = draws.bits.numpy()[index].astype(np.uint8)
+            decoded[key] = value[slot]
+    decoded["bits"] = draws.bits.numpy()[slot].astype(np.uint8)
     decoded["bits_hat"] = decoded["bits_hat"].astype(np.uint8)
+    if link.blocks_per_slot > 1:
+        decoded = _of_user(decoded, link.blocks_per_slot, user)
+    bits = decoded.pop("bits")
     return {
         "bits": bits,
         "bit_errors": np.count_nonzero(bits != decoded["bits_hat"]),
-        "symbols": draws.symbols.numpy()[index],
-        "h": draws.h.numpy()[index],
-        "h_hat": draws.h_hat.numpy()[index],
-        "y": draws.y.numpy()[index],
-        "no": draws.no.numpy()[index],
+        "symbols": draws.symbols.numpy()[slot],
+        "h": draws.h.numpy()[slot],
+        "h_hat": draws.h_hat.numpy()[slot],
+        "y": draws.y.numpy()[slot],
+        "no": draws.no.numpy()[slot],
         **decoded,
     }
+
+
+def _of_user(arrays, users, user):
+    """What one of the users has, who follow each other in the arrays of bits and codewords."""
+    found = {}
+    for key, value in arrays.items():
+        passes = () if not key.startswith("pass_") else value.shape[:1]
+        if "bits" in key or "decoder" in key or key == "codeword_llr":
+            inner = value.shape[len(passes) + 1 :]
+            parts = value.reshape(*passes, users, -1, *inner)
+            value = np.take(parts, user, axis=len(passes))
+        found[key] = value
+    return found
 
 
 def _passes(link, passes, block):

@@ -16,8 +16,9 @@ CONFIDENCE = 0.95
 class Counts:
     """Raw counts of one detector at one SNR point.
 
-    `bit_errors_sq` and `symbol_errors_sq` are sums over blocks of a block's squared
-    number of errors. They tell how far the blocks differ from each other.
+    `bit_errors_sq` and `symbol_errors_sq` are sums over slots of a slot's squared number of
+    errors. They tell how far the slots differ from each other. A slot is one block, or the
+    transport blocks of several users.
     """
 
     blocks: int = 0
@@ -42,18 +43,30 @@ class Counts:
         """Block error rate."""
         return self.block_errors / self.blocks
 
-    def bler_interval(self) -> tuple[float, float]:
-        """Bounds of the 95 % interval of the block error rate."""
-        return binomial_interval(self.block_errors, self.blocks)
+    def bler_interval(self, failed_of_slots: np.ndarray | None = None) -> tuple[float, float]:
+        """Bounds of the 95 % interval of the block error rate.
 
-    def ber_interval(self) -> tuple[float, float]:
-        """Bounds of the 95 % interval of the bit error rate, errors clustered in blocks."""
-        return clustered_interval(self.bit_errors, self.bit_errors_sq, self.bits, self.blocks)
-
-    def ser_interval(self) -> tuple[float, float]:
-        """Bounds of the 95 % interval of the symbol error rate, clustered in blocks."""
+        Args:
+            failed_of_slots: how many blocks of each slot failed, integer [slots], where a
+                slot has several blocks, which may fail together; None where it has one.
+        """
+        if failed_of_slots is None:
+            return binomial_interval(self.block_errors, self.blocks)
+        squares = int(np.sum(np.square(failed_of_slots, dtype=np.int64)))
         return clustered_interval(
-            self.symbol_errors, self.symbol_errors_sq, self.symbols, self.blocks
+            self.block_errors, squares, self.blocks, len(failed_of_slots)
+        )
+
+    def ber_interval(self, blocks_per_slot: int = 1) -> tuple[float, float]:
+        """Bounds of the 95 % interval of the bit error rate, errors clustered in slots."""
+        slots = self.blocks // blocks_per_slot
+        return clustered_interval(self.bit_errors, self.bit_errors_sq, self.bits, slots)
+
+    def ser_interval(self, blocks_per_slot: int = 1) -> tuple[float, float]:
+        """Bounds of the 95 % interval of the symbol error rate, clustered in slots."""
+        slots = self.blocks // blocks_per_slot
+        return clustered_interval(
+            self.symbol_errors, self.symbol_errors_sq, self.symbols, slots
         )
 
 
@@ -189,6 +202,7 @@ def paired_gaps(
     target: float,
     num_resamples: int = 1000,
     seed: int = 0,
+    blocks_per_slot: int = 1,
 ) -> dict[str, dict[str, float | None]]:
     """How many dB more than a reference each detector needs for a target BLER.
 
@@ -202,6 +216,10 @@ def paired_gaps(
             dropped out early has fewer blocks.
         reference: name of one detector.
         target: BLER.
+        num_resamples: resamples of the interval.
+        seed: of the resamples.
+        blocks_per_slot: how many blocks in a row are resampled together at least, because
+            they share a draw.
 
     Returns:
         {detector: `{"gap_db", "gap_db_low", "gap_db_high"}`} for all but the
@@ -215,7 +233,8 @@ def paired_gaps(
     }  # per point: [1 + num_resamples]
     for snr in snrs:
         longest = max(len(curve[snr]) for curve in failed.values() if snr in curve)
-        size = -(-longest // _MAX_GROUPS)  # blocks resampled together
+        # Blocks resampled together, which are whole slots
+        size = blocks_per_slot * -(-longest // (_MAX_GROUPS * blocks_per_slot))
         weights = rng.poisson(1.0, (num_resamples + 1, -(-longest // size))).astype(float)
         weights[0] = 1  # the measured rates
         for name, curve in failed.items():

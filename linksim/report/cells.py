@@ -65,21 +65,36 @@ def crossing_cells(run: ReportRun, definition: str) -> dict[str, Cell]:
 
 
 def point_cells(run: ReportRun, snr_db: float) -> dict[str, dict[str, Cell]]:
-    """{detector: {"bler", "ms"}}, the cells of the BLER and of the time per block at one
-    point."""
+    """{detector: {"bler", "ms", "throughput"}}, the cells of the BLER, of the time per block
+    and of what transport blocks deliver, at one point."""
     cells = {}
     for name in run.detectors:
         record = next((r for r in run.records(name) if r["snr_db"] == snr_db), None)
         if record is None:
-            cells[name] = {"bler": NOTHING, "ms": NOTHING}
+            cells[name] = dict.fromkeys(("bler", "ms", "throughput"), NOTHING)
             continue
         low, high = record["bler_low"], record["bler_high"]
         counts = f"{record['block_errors']:,} of {record['blocks']:,}"
         text = f"{record['bler']:.3g}" if record["bler"] else f"< {high:.2g}"
         bler = Cell(text, f"[{low:.2g}, {high:.2g}], {counts}", record["bler"])
         ms = 1e3 * record["seconds"] / record["blocks"]
-        cells[name] = {"bler": bler, "ms": Cell(f"{ms:.3g}", "", ms)}
+        cells[name] = {
+            "bler": bler,
+            "ms": Cell(f"{ms:.3g}", "", ms),
+            "throughput": _throughput(record),
+        }
     return cells
+
+
+def _throughput(record):
+    """The cell of the throughput in Mbit/s, where the run is of transport blocks."""
+    if "throughput" not in record:
+        return NOTHING
+    value, low, high = (
+        record[key] / 1e6 for key in ("throughput", "throughput_low", "throughput_high")
+    )
+    efficiency = f"{record['spectral_efficiency']:.3g} bit/s/Hz"
+    return Cell(f"{value:.3g}", f"[{low:.3g}, {high:.3g}], {efficiency}", value)
 
 
 def points_of(run: ReportRun) -> list[float]:

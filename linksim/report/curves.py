@@ -158,6 +158,8 @@ def _hover(record, rate):
     ]
     if rate != "bler":
         lines.append(f"{record['block_errors']:,} of {record['blocks']:,} blocks wrong")
+    if "throughput" in record:
+        lines.append(f"{record['throughput'] / 1e6:.3g} Mbit/s")
     return "<br>".join(lines)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from linksim.errors import InvalidInput, ResultFileError, as_list
 from linksim.files import as_path, load_json
 from linksim.link.scenario import Scenario, scenario_from_dict
-from linksim.montecarlo.output import RATES
+from linksim.montecarlo.output import RATES, THROUGHPUTS
 from linksim.montecarlo.statistics import bound_by_blocks
 from linksim.snr import SNR_DEFINITIONS, no_to_snr_db
 
@@ -158,6 +158,11 @@ def _check_record(file, record):
             )
         if not low <= record[rate] <= high:
             raise ResultFileError(f"{where}: {rate} lies outside of its interval")
+    for key in set(THROUGHPUTS) & set(record):
+        bounds = [record.get(f"{key}{end}") for end in ("_low", "", "_high")]
+        numbers = [x for x in bounds if isinstance(x, (int, float)) and math.isfinite(x)]
+        if len(numbers) < 3 or not 0 <= numbers[0] <= numbers[1] <= numbers[2]:
+            raise ResultFileError(f"{where}: {key} lies outside of its interval: {bounds}")
 
 
 def _labels(files, names):

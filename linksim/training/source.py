@@ -350,7 +350,8 @@ def _check_data(scenario, batch_size, seed, copies, num_channels, streams, rho):
     """Refuse arguments of a `VectorSource` that are wrong or exclude each other."""
     if not isinstance(scenario, Scenario):
         raise InvalidInput(f"scenario: got {scenario!r}, expected a Scenario")
-    if scenario.ofdm is not None or scenario.snr.definition in ("ebno", "ebno_grid"):
+    on_grid = scenario.ofdm is not None or scenario.pusch is not None
+    if on_grid or scenario.snr.definition in ("ebno", "ebno_grid"):
         raise InvalidInput(
             f"scenario: {scenario.name} has an OFDM grid or Eb/N0; training draws "
             "single channel uses of an SNR per channel use"

@@ -66,7 +66,7 @@
       all("td", section).forEach((td) => {
         const { cell, detector } = td.dataset;
         if (cell === "crossing") fill(td, run.crossings[definition][detector]);
-        if (cell === "bler" || cell === "ms") fill(td, run.points[points.value][detector][cell]);
+        if (["bler", "throughput", "ms"].includes(cell)) fill(td, run.points[points.value][detector][cell]);
       });
       all("tbody tr", section).forEach((tr) => {
         tr.hidden = off.detector.has(tr.dataset.detector);

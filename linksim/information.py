@@ -37,3 +37,18 @@ def gaussian_llrs(bits: Tensor, deviation: Tensor, normal: Tensor) -> Tensor:
         normal: float32 [...], independent standard normal numbers.
     """
     return (bits - 0.5) * ops.square(deviation) + deviation * normal
+
+
+def bit_information(bits: Tensor, llrs: Tensor) -> Tensor:
+    """What LLRs tell of their bits, in bits, float32 [...].
+
+    It is 1 - log2(1 + exp(-x llr)) with x = 2b - 1, whose mean is the mutual information of
+    bit and LLR where the LLR is what it says it is, log p(b=1)/p(b=0). Of LLRs that are not
+    calibrated the mean is less than their mutual information: it is what a decoder gets that
+    takes them at their word, and falls below 0 where they are sure and wrong.
+
+    Args:
+        bits: float32 [...], 0 or 1, uniformly distributed.
+        llrs: float32 [...].
+    """
+    return 1.0 - ops.softplus((1.0 - 2.0 * bits) * llrs) / np.log(2.0)

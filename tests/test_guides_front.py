@@ -15,9 +15,7 @@ PAGES = [
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md"),
     *("simulations/README.md", "results/README.md", "models/README.md"),
     "linksim/detectors/README.md",
-    *sorted(
-        str(path.relative_to(ROOT)) for path in (ROOT / "results/papers").glob("**/README.md")
-    ),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "results").glob("*/**/README.md")),
 ]
 
 

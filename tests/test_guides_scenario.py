@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from linksim.channels.base import CHANNELS, create_channel, list_channels
-from linksim.cli import coded_ber, export, report, train
+from linksim.cli import coded_ber, exit, export, report, train
 from linksim.link import scenario
 from linksim.link.scenario import list_scenarios
 from linksim.snr import SNR_DEFINITIONS
@@ -98,6 +98,7 @@ def test_definitions_and_scenarios_are_named():
     [
         (coded_ber, ["simulations/README.md"]),
         (train, ["simulations/README.md"]),
+        (exit, ["simulations/README.md"]),
         (export, ["simulations/README.md"]),
         (report, ["simulations/README.md", "results/README.md"]),
     ],

@@ -10,7 +10,10 @@ import pytest
 from tests.conftest import load_script
 
 FOLDER = Path(__file__).resolve().parents[1] / "simulations/notebooks"
-NAMES = ["1_swap_detectors", "2_harq_relay", "3_own_detector", "4_failing_block"]
+NAMES = [
+    *("1_swap_detectors", "2_harq_relay", "3_own_detector", "4_failing_block"),
+    "5_turbo_receiver",
+]
 LARGEST = 300_000
 # Paths of a machine, and addresses of objects
 _MACHINE = re.compile(

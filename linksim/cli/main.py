@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train detectors or quantizers by their recipes",
     "export": "write a detector, a quantizer or a receiver for use without linksim",
     "report": "write one HTML page of one or several runs",
+    "exit": "draw the EXIT chart of detectors and decoder",
     "models": "list the trained models, or show the card of one",
 }
 

@@ -141,6 +141,10 @@ class LinkSimulator:
         run.after(self.receivers[name].num_passes)
         return run.passes
 
+    def pass_functions(self, name):
+        """The `linksim.link.turbo.PassFunctions` of a receiver of several passes."""
+        return self._passes[self.receivers[name].one_pass]
+
     def _pass_run(self, name, batch, detection, keep=False):
         one_pass = self.receivers[name].one_pass
         return PassRun(one_pass, self._passes[one_pass], batch, *detection, keep=keep)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,43 @@ def _shared(one, other):
     """The area that two boxes have in common, in pixels."""
     both = Bbox.intersection(one, other)
     return both.width * both.height if both else 0.0
+
+
+def front(rows: Iterable[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
+    """The rows that no other row beats in both error rate and cost, ascending in cost."""
+    best, kept = float("inf"), []
+    for row in sorted((r for r in rows if r[cost]), key=lambda r: (r[cost], r["bler"])):
+        if row["bler"] < best:
+            best = row["bler"]
+            kept.append(row)
+    return kept
+
+
+def draw_front(axes: Axes, rows: Sequence[dict[str, Any]], cost: str) -> list[tuple[Any, ...]]:
+    """Draw the error rates of detectors against a cost, on log axes, with a line through the
+    rows that no other row beats in both.
+
+    Args:
+        axes: the axes.
+        rows: records with `cost`, "detector" and the BLER.
+        cost: a key.
+
+    Returns:
+        What `label_points` takes, those of the line first, as they choose their places first.
+    """
+    axes.grid(True, which="major", color="0.85", linewidth=0.7)
+    best = front(rows, cost)
+    steps = [r[cost] for r in best], [r["bler"] for r in best]
+    axes.step(*steps, where="post", color="0.6", zorder=1)
+    for row in rows:
+        color = "C0" if row in best else "C7"
+        error = [[row["bler"] - row["bler_low"]], [row["bler_high"] - row["bler"]]]
+        axes.errorbar(row[cost], row["bler"], error, marker="o", color=color, capsize=2)
+    axes.margins(x=0.1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    keys = (cost, "bler", "bler_low", "bler_high", "detector")
+    return [tuple(r[k] for k in keys) for r in sorted(rows, key=lambda r: r not in best)]
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

@@ -161,18 +161,8 @@ def pareto(args, console):
     console.print(f"{args.output}/pareto.png", markup=False)
 
 
-def front(rows, cost):
-    """The rows that no other row beats in both error rate and cost, ascending in cost."""
-    best, kept = float("inf"), []
-    for row in sorted((r for r in rows if r[cost]), key=lambda r: (r[cost], r["bler"])):
-        if row["bler"] < best:
-            best = row["bler"]
-            kept.append(row)
-    return kept
-
-
 def _plot_pareto(data, scenario, path):
-    from linksim.figures import empty_figure, label_points, literal, save_figure
+    from linksim.figures import draw_front, empty_figure, label_points, literal, save_figure
 
     figure = empty_figure(11, 4.6)
     labels = {"us": "Microseconds per vector", "flops": "Floating-point operations per vector"}
@@ -188,33 +178,6 @@ def _plot_pareto(data, scenario, path):
     for axes, points in drawn:
         label_points(axes, points)
     save_figure(figure, path)
-
-
-def draw_front(axes, rows, cost):
-    """Draw the error rates of detectors against a cost, on log axes, with a line through the
-    rows that no other row beats in both.
-
-    Args:
-        axes: the axes.
-        rows: records with `cost`, "detector" and the BLER.
-        cost: a key.
-
-    Returns:
-        What `label_points` takes, those of the line first, as they choose their places first.
-    """
-    axes.grid(True, which="major", color="0.85", linewidth=0.7)
-    best = front(rows, cost)
-    steps = [r[cost] for r in best], [r["bler"] for r in best]
-    axes.step(*steps, where="post", color="0.6", zorder=1)
-    for row in rows:
-        color = "C0" if row in best else "C7"
-        error = [[row["bler"] - row["bler_low"]], [row["bler_high"] - row["bler"]]]
-        axes.errorbar(row[cost], row["bler"], error, marker="o", color=color, capsize=2)
-    axes.margins(x=0.1)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    keys = (cost, "bler", "bler_low", "bler_high", "detector")
-    return [tuple(r[k] for k in keys) for r in sorted(rows, key=lambda r: r not in best)]
 
 
 # --- growth ---------------------------------------------------------------------------

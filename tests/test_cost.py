@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from linksim.figures import front
 from linksim.registry import list_detectors
 
 FOLDER = Path(__file__).resolve().parents[1] / "simulations"
@@ -21,7 +22,7 @@ def cost(monkeypatch):
     return importlib.import_module("cost")
 
 
-def test_the_front_is_what_nothing_beats(cost):
+def test_the_front_is_what_nothing_beats():
     rows = [
         {"detector": "a", "bler": 0.5, "us": 1.0},
         {"detector": "b", "bler": 0.6, "us": 2.0},
@@ -29,7 +30,7 @@ def test_the_front_is_what_nothing_beats(cost):
         {"detector": "d", "bler": 0.1, "us": 4.0},
         {"detector": "e", "bler": 0.01, "us": None},
     ]
-    assert [r["detector"] for r in cost.front(rows, "us")] == ["a", "c"]
+    assert [r["detector"] for r in front(rows, "us")] == ["a", "c"]
 
 
 def test_slopes_are_those_of_power_laws(cost):

@@ -95,8 +95,7 @@ def _plot(results, path):
 
 def _plot_pareto(results, path):
     """Error rates at one SNR against the time of detection and decoding."""
-    from linksim.figures import label_points, literal, new_figure, save_figure
-    from simulations.cost import draw_front
+    from linksim.figures import draw_front, label_points, literal, new_figure, save_figure
 
     scenario = results["scenario"]
     snr_db = LINKS[scenario["name"]][3]

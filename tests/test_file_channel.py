@@ -213,6 +213,9 @@ def bad_files(folder, rng):
     with h5py.File(folder / "none.h5", "w"):
         pass
     yield {"path": str(folder / "none.h5")}, "channel.key: missing, .*none.h5: none"
+    with h5py.File(folder / "without.h5", "w") as file:
+        file["h"] = h5py.Empty(good.dtype)
+    yield {"path": str(folder / "without.h5")}, "without.h5: is empty, of shape \\[\\]"
     for kind in ("npy", "npz", "h5"):
         (folder / f"junk.{kind}").write_bytes(b"junk")
         yield {"path": str(folder / f"junk.{kind}")}, f"junk.{kind}: cannot be read"

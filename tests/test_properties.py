@@ -356,6 +356,20 @@ def test_ml_between_two_levels_at_high_snr():
     np.testing.assert_array_equal(llrs > 0, np.asarray(maxlog(y, h, np.float32(1e-10))) > 0)
 
 
+@pytest.mark.parametrize("m", [2, 4])
+def test_ml_at_extreme_snr(m):
+    """Rounding left nothing of the nearest level, whose logarithm was minus infinity."""
+    rng = np.random.default_rng(6)
+    y, h = (complex_normal(rng, 200, 4, *k).astype(np.complex64) for k in ((), (2,)))
+    no = np.float32(10.0) ** np.linspace(-12, -6, 200, dtype=np.float32)
+    app, maxlog = (
+        create_detector("ml", num_streams=2, num_bits_per_symbol=m, demapping_method=method)
+        for method in ("app", "maxlog")
+    )
+    # Sums over levels differ from their largest terms by less than log(4) for each dimension
+    np.testing.assert_allclose(app(y, h, no), maxlog(y, h, no), rtol=1e-4, atol=10)
+
+
 def test_gram_schmidt_of_a_weak_singular_channel(rng):
     """The rest of a dependent column underflowed when squared, so it had no unit vector."""
     column = complex_normal(rng, 20, 3, 1) * 1e-12

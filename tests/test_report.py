@@ -13,6 +13,7 @@ import linksim
 from linksim.complexity import count_flops
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.files import load_json
+from linksim.link.scenario import load_scenario
 from linksim.montecarlo.output import write_results
 from linksim.report import build_page, read_runs, write_report
 from linksim.report.cells import cost_cells, measured_costs
@@ -264,6 +265,40 @@ def test_a_quantizer_has_parameters():
     quantized = cells["ml+eqnet-mi:6"]
     assert quantized["parameters"].value > 100_000 and not quantized["parameters"].detail
     assert quantized["flops"].detail == "without its quantizer"
+
+
+@pytest.mark.parametrize(
+    "table, changes",
+    [
+        ("code", {"type": "alist", "file": "/gone/mine.alist"}),
+        ("channel", {"type": "file", "path": "/gone/h.npy"}),
+    ],
+)
+def test_a_page_needs_no_file_of_the_scenario(results, tmp_path, table, changes):
+    """Results travel, and what their scenario names may stay behind."""
+    scenario = load_scenario("rayleigh-4x4-qam16").to_dict()
+    results["scenario"] = {**scenario, table: changes}
+    (run,) = read_runs([written(results, tmp_path)])
+    assert "the link cannot be built here" in run.note
+    text = build_page([run])
+    assert "/gone/" in text and (table != "code" or "mine LDPC" in text)
+
+
+def test_costs_say_what_they_leave_out(results, tmp_path):
+    name, quantized = "mmse/3", "mmse+max-mi@rayleigh-4x4-qam16:3/2"
+    results["records"] += [
+        {**r, "detector": d}
+        for d in (name, quantized, "mine/layer")
+        for r in results["records"]
+        if r["detector"] == "zf"
+    ]
+    (run,) = read_runs([written(results, tmp_path)])
+    cost = {"flops": 1, "parameters": 2, "us": 3.0}
+    cells = cost_cells(run, {name: cost, quantized: cost})
+    assert [cells[name][key].detail for key in cost] == ["of one pass", "", "of one pass"]
+    assert cells[quantized]["us"].detail == "of one pass, without its quantizer"
+    # The name of a layer in older results may look like that of a receiver of several passes
+    assert cells["mine/layer"]["us"].text == "–"
 
 
 @pytest.mark.parametrize("rate", ["bler", "ber", "ser"])

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPCBPDecoder
 
-from linksim.cli import coded_ber
+from linksim.cli import coded_ber, export
 from linksim.detectors.capabilities import ACCEPT_PRIOR
 from linksim.detectors.linear import MMSEDetector
 from linksim.errors import InvalidInput
@@ -265,7 +265,7 @@ def test_names():
 def test_what_cannot_iterate_is_refused():
     with pytest.raises(InvalidInput, match="has no code, and several passes need a decoder"):
         create_receiver("amp/2", SMALL)
-    with pytest.raises(InvalidInput, match="as a whole receiver only"):
+    with pytest.raises(InvalidInput, match="receiver: got False, .* as a whole receiver only"):
         target_of("amp/2", LINK)
     for loop, message in (
         ({"iterations": -1}, "loop.iterations: got -1"),
@@ -275,6 +275,14 @@ def test_what_cannot_iterate_is_refused():
     ):
         with pytest.raises(InvalidInput, match=message):
             LINK.replace(loop=loop)
+
+
+def test_the_command_that_exports_asks_for_the_decoder(tmp_path, capsys, monkeypatch):
+    """Before it loads TensorFlow, which takes its time."""
+    monkeypatch.setattr(export, "start_keras", lambda *_: pytest.fail("it was loaded"))
+    args = ["amp/2", "--scenario", "rayleigh-4x4-qam16", "--output", str(tmp_path / "new")]
+    assert export.main(args) == 2
+    assert "--receiver: missing, but amp/2 has several passes" in capsys.readouterr().err
 
 
 def test_the_loop_is_no_part_of_the_draws():

@@ -191,8 +191,11 @@ def _opened(path, key, _):
 
 def _measure(path, array):
     """Read all of an array once, and refuse what is empty or not finite."""
-    if 0 in array.shape or not array.shape:
-        raise InvalidInput(f"channel.path: {path}: is empty, of shape {list(array.shape)}")
+    shape = tuple(array.shape or ())  # an HDF5 dataset without data has none
+    if 0 in shape or not shape:
+        raise InvalidInput(
+            f"channel.path: {path}: is empty, of shape {list(shape)}, expected {_SHAPES}"
+        )
     energy, is_real = 0.0, True
     step = max(1, _CHUNK_BYTES * len(array) // (array.dtype.itemsize * math.prod(array.shape)))
     for first in range(0, len(array), step):

@@ -320,7 +320,7 @@ def _replay(
     arrays = replay_block(
         scenario, name, snr_db, block, seed=args.seed, xla=args.xla, store_path=counts
     )
-    # Windows has no files with a colon in their names, and nobody one with a slash
+    # File names cannot have a colon on Windows, nor a slash anywhere
     label = name.replace(":", "-").replace("/", "-pass")
     path = counts.parent / f"replay-{label}-{snr_db:g}dB-{block}.npz"
     save_replay(arrays, path)

@@ -29,7 +29,8 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
         "name",
         metavar="NAME",
         help="a detector, with a quantizer of its LLRs if wanted (mmse, oampnet2, "
-        "ml+max-mi:3), or a quantizer alone (eqnet-mi:6)",
+        "ml+max-mi:3), a quantizer alone (eqnet-mi:6), or with --receiver a receiver of "
+        "several passes (ep/2)",
     )
     add(
         "--scenario",
@@ -66,7 +67,12 @@ def _run(args: argparse.Namespace) -> int:
     load_user_code(args)
     scenario = load_scenario(args.scenario)
     if not names_quantizer(args.name):
-        parse_receiver(args.name, "NAME")
+        spec = parse_receiver(args.name, "NAME")
+        if spec.num_passes > 1 and not args.receiver:
+            raise InvalidInput(
+                f"--receiver: missing, but {args.name} has several passes of detector and "
+                "decoder, which only a whole receiver can make"
+            )
     check_folder(args.output, "--output")
     start_keras("linksim.export")
     from linksim.export import export, target_of

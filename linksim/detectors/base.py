@@ -30,7 +30,7 @@ from linksim.detectors.real import (
 from linksim.errors import InvalidInput, check_choice, check_int
 
 OUTPUTS = ("bit", "symbol")
-# A-priori LLRs and logits count up to here: more certain is nobody, and all sums are finite
+# A-priori LLRs and logits are clipped here: no decoder is more certain, and sums stay finite
 MOST_PRIOR = 100.0
 
 
@@ -52,8 +52,8 @@ class Detector(Capabilities, Float32Layer):
             float32 [...] (or a scalar, also a Python number), the noise variances N0.
         prior: None, or what is known of the symbols beforehand: float32 [..., K, m], LLRs
             of independent bits, or float32 [..., K, 2^m], logits of the symbols. LLRs
-            count up to a magnitude of 100, and logits down to 100 below the largest. Of
-            logits, each detector takes the marginals of the real and the imaginary part.
+            are clipped to a magnitude of 100, and logits to 100 below the largest. Detectors
+            use the marginals of the logits over the real and the imaginary part.
 
     The leading dimensions of `y` are those of the result. Those of `h`, `s` and `prior`
     may be fewer or 1, as in a covariance [M, M] of all vectors; they are broadcast by the
@@ -79,10 +79,9 @@ class Detector(Capabilities, Float32Layer):
 
     All is computed in float32, whatever Keras' global dtype policy is.
 
-    A subclass implements `detect` on real tensors. One that declares `accepts_prior` takes
-    the prior as a fourth argument of it. Class attributes declare what it can
-    do; see `Capabilities`. `demapping_methods` are those that make sense for it, the
-    default first.
+    A subclass implements `detect` on real tensors, whose fourth argument is the prior if
+    the subclass declares `accepts_prior`. Class attributes declare what it can do; see
+    `Capabilities`. `demapping_methods` are those that make sense for it, the default first.
 
     Attributes:
         points: float32 [L], the levels of one real dimension.
@@ -375,7 +374,7 @@ class Detector(Capabilities, Float32Layer):
             prior = ops.clip(prior, -MOST_PRIOR, MOST_PRIOR)
             return llrs_to_pam_logits(prior, self.num_bits_per_symbol)
         largest = np.finfo(np.float32).max
-        prior = ops.clip(prior, -largest, largest)  # a difference of infinities is none
+        prior = ops.clip(prior, -largest, largest)  # the difference of two infinities is NaN
         prior = prior - ops.max(prior, axis=-1, keepdims=True)
         prior = ops.maximum(prior, -MOST_PRIOR)
         return symbol_logits_to_pam_logits(prior, self.num_bits_per_symbol)

@@ -249,7 +249,10 @@ class MaximumLikelihoodDetector(Detector):
             ]
             return _tree(ops.maximum, terms)
         if prior is None:
-            return ops.log(_tree(ops.add, [ops.exp(term) for term in terms]))
+            total = _tree(ops.add, [ops.exp(term) for term in terms])
+            # The nearest level counts 1, but for rounding, which at an SNR of 120 dB may leave
+            # nothing. Less rounding stays: stored counts have it
+            return ops.log(ops.where(total < 0.5, 1.0, total))
         terms = [term + prior[i] for i, term in enumerate(terms)]
         # All exponentials may be zero where the nearest level is an unlikely one
         largest = _tree(ops.maximum, terms)

@@ -49,8 +49,8 @@ class REMIMODetector(Detector):
     from the start, and so is the result, while the logits in the tokens stay those of the
     network, which says what the channel adds. In this way weights that were trained without
     priors can use them, if tokens hold estimates of the user's own symbol, in which
-    interference is cancelled. Without such estimates (`remimo`) they can not: what they make
-    of a cancelled y - Hz is wrong, so there a prior is refused.
+    interference is cancelled. Without such estimates (`remimo`) they cannot: they
+    misread a y - Hz from which interference is cancelled, so a prior is refused.
 
     Args:
         num_blocks: the number of encoder-predictor blocks; 12 in the paper, and 16 on

@@ -120,8 +120,8 @@ def target_of(name: str, scenario: Scenario, receiver: bool = False) -> Target:
         return receiver_target(*parts, num_passes=found.num_passes)
     if found.num_passes > 1:
         raise InvalidInput(
-            f"receiver: {name} has several passes of detector and decoder; it can be exported "
-            "as a whole receiver only"
+            f"receiver: got {receiver}, expected True: {name} has several passes of detector and "
+            "decoder, and can be exported as a whole receiver only"
         )
     return detector_target(*parts)
 

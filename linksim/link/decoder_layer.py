@@ -61,8 +61,8 @@ class BitDecoder(Float32Layer):
 class IterativeReceiver(Float32Layer):
     """Decides the information bits of the blocks of a scenario, in several passes.
 
-    Every block gets all passes, which a simulation saves where parity holds; the bits are
-    those of the first pass after which it does, as in a simulation.
+    Every block gets all passes, while a simulation makes no more once parity holds. The
+    bits are the same: those of the first pass after which it holds.
 
     Args:
         scenario: the `Scenario`, or the dictionary of its `to_dict`.

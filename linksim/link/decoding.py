@@ -100,11 +100,11 @@ class StoppingDecoder:
         Args:
             llrs: float32 [B, n], as in a call; they may differ from those of the earlier call.
             messages: float32 [B, edges], those of an earlier result, or None to begin anew.
-            used: bool [B], False for codewords that are left out, at no cost; None for none.
+            used: bool [B], False for codewords that are left out, at no cost; None to decode all.
 
         Returns:
-            `Decoded`. Every codeword got at most `num_iterations` iterations in this call; of
-            those left out all is zero.
+            `Decoded`. Every codeword got at most `num_iterations` iterations in this call.
+            Everything is zero for those left out.
 
         Raises:
             InvalidInput: `llrs` has another shape.

@@ -153,9 +153,9 @@ class Loop:
     """How detector and decoder iterate, in receivers of several passes.
 
     These keys change nothing that is drawn, and nothing of receivers of one pass.
-    `iterations` of the decoder are those of a pass, and 0 is `code.num_iterations`.
-    `feedback` is what the detector gets, times `scale`: what the decoder has added to the
-    LLRs ("extrinsic"), or all it knows ("posterior").
+    The decoder has `iterations` in a pass; 0 stands for `code.num_iterations`. `feedback` is
+    what the detector gets, times `scale`: what the decoder has added to the LLRs
+    ("extrinsic"), or all it knows ("posterior").
     """
 
     iterations: int = 0
@@ -473,7 +473,7 @@ class Scenario:
 
     @property
     def description(self) -> str:
-        """Title, code, its rate, and CSI in one line."""
+        """Title, code, its size and rate as far as they are known, and CSI in one line."""
         parts = [self.title or self.name]
         if self.code.type == "none":
             parts.append("uncoded")
@@ -483,9 +483,12 @@ class Scenario:
             parts.append(f"MCS {pusch.mcs_index} of table {pusch.mcs_table}")
             parts.append(f"{pusch.num_prbs} PRBs")
         else:
-            name, n, k = self.code.type, self.num_coded_bits, self.num_info_bits
-            name = {"5g": "5G", "alist": Path(self.code.file).stem}.get(name, name)
-            parts += [f"{name} LDPC ({n}, {k})", f"rate {k / n:.3g}"]
+            name = {"5g": "5G", "alist": Path(self.code.file).stem}
+            parts.append(f"{name.get(self.code.type, self.code.type)} LDPC")
+            # Reports are also made where the file of a code is not
+            with contextlib.suppress(InvalidInput):
+                n, k = self.num_coded_bits, self.num_info_bits
+                parts[-1:] = [f"{parts[-1]} ({n}, {k})", f"rate {k / n:.3g}"]
         if self.csi.type == "noisy":
             parts.append(f"CSI error {self.csi.error_snr_db:g} dB")
         elif self.csi.type in ESTIMATED:

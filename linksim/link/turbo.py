@@ -18,8 +18,8 @@ import tensorflow as tf
 
 from linksim.complexity.graphs import specs_of
 
-# Blocks that are left are detected in parts of a batch divided by this: whatever their number,
-# one graph is compiled
+# After the first pass, open blocks are detected in parts of a batch divided by this, so that
+# one compiled graph serves any number of them
 _PARTS = 8
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from linksim.errors import InvalidInput
 from linksim.montecarlo.statistics import crossing
+from linksim.names import split_passes
 from linksim.report.runs import ReportRun
 
 
@@ -172,7 +173,7 @@ def cost_cells(
     cells: dict[str, dict[str, Cell]] = {}
     for name in run.detectors:
         cost = costs.get(name, {})
-        quantized = "+" in name and "+latent" not in name
+        limits = ", ".join(_limits(name)) if cost else ""
         cells[name] = {}
         for key in ("flops", "parameters", "us"):
             value = cost.get(key)
@@ -180,10 +181,18 @@ def cost_cells(
                 cells[name][key] = NOTHING
                 continue
             text = f"{value:.3g}" if key == "us" else f"{value:,}"
-            # Its parameters are counted, see `detector_costs`
-            detail = "without its quantizer" if quantized and key != "parameters" else ""
-            cells[name][key] = Cell(text, detail, value)
+            # Parameters are those of all parts, see `detector_costs`
+            cells[name][key] = Cell(text, "" if key == "parameters" else limits, value)
     return cells
+
+
+def _limits(name):
+    """What the operations and the time of a receiver leave out, see `detector_costs`."""
+    one_pass, num_passes = split_passes(name)
+    if num_passes > 1:
+        yield "of one pass"
+    if "+" in one_pass and "+latent" not in one_pass:
+        yield "without its quantizer"
 
 
 def provenance_rows(run: ReportRun) -> list[tuple[str, str]]:

@@ -218,7 +218,7 @@ def _detection(detector):
         system, prior = (batch["y"], batch["h"], batch["no"]), batch.get("prior")
         if prior is None:
             return detector(*system)
-        # What cannot use a prior is only added to it
+        # A prior that a detector cannot use is only added to its LLRs
         return (
             detector(*system, prior) if detector.accepts_prior else detector(*system) + prior
         )

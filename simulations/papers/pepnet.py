@@ -62,9 +62,9 @@ CODED = {
         [16, 19, 22, 25, 28, 31, 34, 37],
     ),
     "cdl-c-16x8-qam16": (["mmse", "ep", EP10, "kbest"], "kbest", [4, 6, 8, 10, 12, 14]),
-    "massive-64x16-qam16-corr-rx": (["mmse", "ep"], "ep", [5, 6, 7, 8]),
+    "massive-64x16-qam16-corr-rx": (["mmse", "ep"], "ep", [1, 2, 3, 4]),
     "massive-64x32-qam16": (["mmse", "ep"], "ep", [4, 5, 6, 7]),
-    "massive-64x32-qam16-corr-rx": (["mmse", "ep"], "ep", [9, 10, 11, 12]),
+    "massive-64x32-qam16-corr-rx": (["mmse", "ep"], "ep", [6, 7, 8, 9]),
 }
 UNCODED = {
     "rayleigh-8x8-qam16": (

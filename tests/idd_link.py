@@ -58,9 +58,13 @@ class IDDLink:
             return_state=True,
             num_iter=ITERATIONS,
         )
-        # Its own LLRs, with the same messages, decided
-        self._last = LDPC5GDecoder(
-            self._encoder, cn_update="minsum", return_state=True, num_iter=ITERATIONS
+        # The last decoder of the tutorial's loop gets cn_type="minsum", a keyword that Sionna
+        # ignores without a word, so that it has the default update. With one pass it is min-sum
+        self._one_pass, self._last = (
+            LDPC5GDecoder(
+                self._encoder, cn_update=update, return_state=True, num_iter=ITERATIONS
+            )
+            for update in ("minsum", "boxplus-phi")
         )
         self._passes = passes
         self._draw = tf.function(self._drawn)
@@ -94,7 +98,8 @@ class IDDLink:
             llrs, messages, wrong = first(y, h, 0.0, no), None, []
             for number in range(1, max(counted) + 1):
                 if number in counted:
-                    decided, _ = self._last(llrs, msg_v2c=messages)
+                    decoder = self._one_pass if number == 1 else self._last
+                    decided, _ = decoder(llrs, msg_v2c=messages)
                     wrong.append(tf.reduce_any(decided != bits, axis=[-2, -1]))
                 if number < max(counted):
                     prior, messages = self._decoder(llrs, msg_v2c=messages)

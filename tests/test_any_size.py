@@ -123,6 +123,7 @@ def test_other_detectors_are_trained_with_priors_too(name):
     data = {"scenario": "rayleigh-2x2-qam64", "snr_db": [4, 5], "batch_size": 40}
     plan = {"title": "A test", "task": "detector", "steps": 2, "validate_every": 2}
     plan = {**plan, "name": f"{name}/test", "loss": {"squared-error": 1.0}}
+    plan = {**plan, "model": {"num_iterations": 2}, "jit_compile": False}
     losses = []
     for prior in ({}, {"prior_information": [0.99, 0.99]}):
         made = trainer(recipe_from_dict({**plan, "data": {**data, **prior}}))

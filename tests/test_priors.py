@@ -65,7 +65,9 @@ def test_the_list_of_those_that_accept_is_true():
     found = [
         name
         for name in list_detectors()
-        if create_detector(name, num_streams=2, num_bits_per_symbol=2).accepts_prior
+        # Other tests register detectors of their own
+        if not DETECTORS.entry(name).own
+        and create_detector(name, num_streams=2, num_bits_per_symbol=2).accepts_prior
     ]
     assert found == list(ACCEPT_PRIOR)
 

@@ -29,7 +29,7 @@ TITLES = [
     *(r"$\foo$", r"\$5 $x^2$", "[red]dose[/red] [/]", "at :100: :smile:", "a%{x}b %s %d"),
     *("<b>bold</b> &amp; </script>", "{{ 7 * 7 }}", "*a* _b_ `c` #1 |d| [e](f)", "_hidden"),
 ]
-NAMES = ["$a$", "[red]x[/red]", "<i>&amp;", "%{x}", "_hidden", "{{ 7 * 7 }}", "a|b*c*"]
+NAMES = ["$a$", "[red]x[red]", "<i>&amp;", "%{x}", "_hidden", "{{ 7 * 7 }}", "a|b*c*"]
 
 
 @pytest.fixture(scope="module")

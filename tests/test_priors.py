@@ -12,7 +12,7 @@ import pytest
 from linksim.constellation import bit_labels, pam_moments, pam_points, qam_points
 from linksim.detectors.capabilities import ACCEPT_PRIOR
 from linksim.errors import InvalidInput
-from linksim.registry import create_detector, list_detectors
+from linksim.registry import DETECTORS, create_detector, list_detectors
 from tests.conftest import draw_system, slow_but
 from tests.short_networks import OPTIONS
 from tests.systems import brute_force, needs_tensorflow, real_system, run, to_llrs

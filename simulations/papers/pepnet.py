@@ -8,7 +8,6 @@ The script writes into results/papers/pepnet/:
 - ep_sweep.json: information of expectation propagation against iterations and damping
 - soft_output.json and calibration.png: whether LLRs mean what they say
 - times.json: time of 1000 vectors, all detectors in turn
-- ablations.json: short trainings without parts of the evidence
 - README.md, the page with all tables
 
 No part of the training of `pepnet` has a system and channel of these links.
@@ -100,17 +99,6 @@ DAMPINGS, MOST_UPDATES = (0.0, 0.3, 0.5, 0.7, 0.9), 9
 TIMED = {"8x4 16-QAM": (8, 4, 4, 0.2), "16x8 16-QAM": (16, 8, 4, 0.2)}
 TIMED_DETECTORS = ["mmse", "ep", EP10, "kbest", *OWN, "ml"]
 TIMED_BATCH, TIMED_REPEATS = 1000, 21
-# Steps of each training of the ablations, and {what it lacks: parts of the evidence}
-ABLATION_STEPS = 400
-ABLATIONS = {
-    "nothing": (),
-    "hypotheses": ("hypotheses", "left_out"),
-    "pairs": ("corrections",),
-    "what the paths left out": ("left_out",),
-    "features of dimensions": ("node_features",),
-    "features of pairs": ("pair_features",),
-    "all features": ("node_features", "pair_features"),
-}
 
 
 def coded(name, args, console):
@@ -320,63 +308,6 @@ def times(name, args, console):
     save_json(args.output / "times.json", {"batch": TIMED_BATCH, "links": data})
 
 
-def ablations(name, args, console):
-    """Train for some steps without parts of the evidence."""
-    import numpy as np
-    from keras import ops
-
-    from linksim.backend import compiled
-    from linksim.training.build import build_task
-    from linksim.training.loop import Trainer, batch_maker, source_of
-    from linksim.training.recipe import load_recipe, recipe_from_dict
-    from linksim.training.source import VALIDATION
-    from linksim.training.tasks import AnySizeDetectorTask
-
-    class Without(AnySizeDetectorTask):
-        """The task with parts of the evidence set to zero."""
-
-        def __init__(self, detector, weights_of_losses, parts):
-            super().__init__(detector, weights_of_losses)
-            self._zeroed = parts
-
-        def prepare(self, batch):
-            batch = super().prepare(batch)
-            return {k: ops.zeros_like(v) if k in self._zeroed else v for k, v in batch.items()}
-
-    recipe = load_recipe("pepnet/any-size")
-    changes = {"steps": ABLATION_STEPS, "validate_every": ABLATION_STEPS}
-    recipe = recipe_from_dict({**recipe.to_dict(), **changes})
-    file = args.output / "ablations.json"
-    data = (load_json_if_made(file) or {}) if not args.fresh else {}
-    for lacks, parts in ABLATIONS.items():
-        if lacks in data:
-            continue
-        console.print(f"{name}, without {lacks}")
-        whole, scenario = build_task(recipe)
-        task = Without(whole.product, recipe.loss, parts)
-        Trainer(recipe, task, scenario).run()
-        sources = source_of(recipe, scenario).parts
-        measure = batch_maker(
-            sources,
-            [
-                compiled(lambda keys, s=source, t=task: t.measures(t.prepare(s.draw(keys))))
-                for source in sources
-            ],
-        )
-        rates = [
-            float(measure(VALIDATION, i)["mutual_information"])
-            for i in range(recipe.validation_batches)
-        ]
-        cdl = [part.scenario.channel["type"] == "cdl" for part in sources]
-        data[lacks] = {
-            "steps": recipe.steps,
-            "all": float(np.mean(rates)),
-            "cdl": float(np.mean(np.array(rates)[np.array(cdl)])),
-            "others": float(np.mean(np.array(rates)[~np.array(cdl)])),
-        }
-        save_json(file, data)
-
-
 # --- the page -------------------------------------------------------------------------
 
 
@@ -393,7 +324,6 @@ def page_text(folder):
     for link, (_, reference, _) in UNCODED.items():
         lines += _uncoded_table(folder, link, reference)
     lines += _soft_table(load_json_if_made(folder / "soft_output.json") or {})
-    lines += _ablations_table(load_json_if_made(folder / "ablations.json") or {})
     lines += _times_table(load_json_if_made(folder / "times.json"))
     lines += _sweep_table(load_json_if_made(folder / "ep_sweep.json") or {})
     return "\n".join(lines) + "\n"
@@ -476,24 +406,6 @@ def _soft_table(data):
     return [*lines, "", "![Calibration](calibration.png)"]
 
 
-def _ablations_table(data):
-    if not data:
-        return []
-    lines = ["", "## What the evidence is worth", ""]
-    lines += [
-        f"Bits of mutual information per coded bit after {next(iter(data.values()))['steps']}",
-        "steps of training on the kinds of systems of the recipe, on vectors that it was not",
-        "trained on. Half of them have a prior.",
-        "",
-        "| without | all kinds | CDL channels | other channels |",
-        "|---|---|---|---|",
-    ]
-    for lacks, row in data.items():
-        cells = " | ".join(f"{row[kind]:.4f}" for kind in ("all", "cdl", "others"))
-        lines.append(f"| {lacks} | {cells} |")
-    return lines
-
-
 def _times_table(data):
     if data is None:
         return []
@@ -549,7 +461,7 @@ def page(name, args, console):
 
 def main(argv=None):
     functions = {"coded": coded, "uncoded": uncoded, "ep-sweep": ep_sweep}
-    functions.update({"soft-output": soft_output, "ablations": ablations, "times": times})
+    functions.update({"soft-output": soft_output, "times": times})
     functions["page"] = page
     panels = [*dict.fromkeys([*CODED, *UNCODED, *SOFT])]
     return run_paper(

@@ -233,6 +233,17 @@ def check_power(power: Any) -> None:
     check_real("channel.power", power, low=1e-9, high=1e9)
 
 
+def check_grid(num_streams: int, subcarrier_spacing_khz: Any, num_users: Any) -> None:
+    """Raise `InvalidInput` unless a channel on OFDM grids can have these keys."""
+    check_real("channel.subcarrier_spacing_khz", subcarrier_spacing_khz, 1, 5000, unit="kHz")
+    check_int("channel.num_users", num_users)
+    if num_streams % num_users:
+        raise InvalidInput(
+            f"channel.num_users: got {num_users}, expected a divisor of "
+            f"num_streams = {num_streams}"
+        )
+
+
 def list_channels() -> list[str]:
     """Names that `create_channel` accepts."""
     return CHANNELS.names()

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from linksim.backend import host_call
-from linksim.channels.base import Channel
+from linksim.channels.base import Channel, check_grid
 from linksim.errors import InvalidInput, check_int, check_real
 from linksim.files import as_path, stamp
 
@@ -76,15 +76,7 @@ class FileChannel(Channel):
             raise InvalidInput(f"channel.key: got {key!r}, expected the name of an array")
         check_int("channel.order_seed", order_seed, minimum=0)
         check_real("channel.power", power, low=0, high=1e9)
-        check_real(
-            "channel.subcarrier_spacing_khz", subcarrier_spacing_khz, 1, 5000, unit="kHz"
-        )
-        check_int("channel.num_users", num_users)
-        if num_streams % num_users:
-            raise InvalidInput(
-                f"channel.num_users: got {num_users}, expected a divisor of "
-                f"num_streams = {num_streams}"
-            )
+        check_grid(num_streams, subcarrier_spacing_khz, num_users)
         self.path = as_path("channel.path", path).absolute()
         self._array, measured = _opened(self.path, key, stamp("channel.path", self.path))
         self._check_shape()

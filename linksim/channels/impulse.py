@@ -6,8 +6,8 @@ from scipy.special import j0
 from sionna.phy import config
 from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
 
-from linksim.channels.base import Channel, check_power
-from linksim.errors import InvalidInput, check_int, check_real
+from linksim.channels.base import Channel, check_grid, check_power
+from linksim.errors import InvalidInput
 
 
 class ImpulseResponseChannel(Channel):
@@ -36,18 +36,10 @@ class ImpulseResponseChannel(Channel):
         self, num_rx, num_streams, subcarrier_spacing_khz, num_users, normalize, power
     ):
         super().__init__(num_rx, num_streams)
-        check_real(
-            "channel.subcarrier_spacing_khz", subcarrier_spacing_khz, 1, 5000, unit="kHz"
-        )
-        check_int("channel.num_users", num_users)
+        check_grid(num_streams, subcarrier_spacing_khz, num_users)
         check_power(power)
         if not isinstance(normalize, bool):
             raise InvalidInput(f"channel.normalize: got {normalize!r}, expected true or false")
-        if num_streams % num_users:
-            raise InvalidInput(
-                f"channel.num_users: got {num_users}, expected a divisor of "
-                f"num_streams = {num_streams}"
-            )
         self.subcarrier_spacing = subcarrier_spacing_khz * 1e3
         self.num_users = num_users
         self.normalize = normalize

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linksim.cli.common import (
+    DEFAULT_SCENARIO,
     interrupted_line,
     load_user_code,
     make_console,
@@ -34,7 +35,6 @@ from linksim.registry import describe_detector, list_detectors
 if TYPE_CHECKING:
     from rich.console import Console
 
-DEFAULT_SCENARIO = "cdl-c-8x4-qam16"
 COUNTS = "counts.jsonl"
 
 

@@ -52,6 +52,9 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(joined, namespace)
 
 
+DEFAULT_SCENARIO = "cdl-c-8x4-qam16"
+
+
 def make_parser(prog: str, doc: str, example: str) -> argparse.ArgumentParser:
     """The parser of a command, with the options that all commands have.
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from linksim.cli.common import (
+    DEFAULT_SCENARIO,
     load_user_code,
     make_console,
     make_parser,
@@ -24,8 +25,6 @@ from linksim.errors import check_int, check_real
 from linksim.files import check_folder
 from linksim.link.scenario import load_scenario
 from linksim.names import split_names
-
-DEFAULT_SCENARIO = "cdl-c-8x4-qam16"
 
 
 def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """Which front a scenario has.
 
-This loads Sionna only for a scenario with an OFDM grid or PUSCH, so that trainings run without it.
+This loads Sionna only for a scenario with an OFDM grid or PUSCH, so that trainings run
+without it.
 """
 
 from linksim.link.draw import FlatFront, NoisyCSI

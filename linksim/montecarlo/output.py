@@ -17,7 +17,7 @@ from linksim.link.scenario import Scenario, scenario_from_dict
 from linksim.snr import SNR_DEFINITIONS
 from linksim.tables import check_table
 
-# What records of transport blocks have besides
+# Records of transport blocks have these, too
 THROUGHPUTS = {"throughput": "Throughput (Mbit/s)", "spectral_efficiency": "bit/s/Hz"}
 RATES = {"bler": "Block error rate", "ber": "Bit error rate", "ser": "Symbol error rate"}
 
@@ -27,8 +27,9 @@ def write_results(
 ) -> None:
     """Write `results.json`, `results.csv` and a figure of each rate, such as `bler.png`.
 
-    Of transport blocks there is also a figure of their throughput, `throughput.png`. Files that are there already are replaced, each in one step. `linksim.files.load_json`
-    reads `results.json` and checks it.
+    Results of transport blocks also get a figure of the throughput, `throughput.png`. Each
+    file that exists is replaced in one step. `linksim.files.load_json` reads `results.json`
+    and checks it.
 
     Args:
         results: what `linksim.simulate` returned.
@@ -105,7 +106,7 @@ def rate_tables(results: dict[str, Any], rate: str = "bler", width: int = 100) -
 def _cell(record, rate):
     if record is None:
         return ""
-    if rate in THROUGHPUTS:
+    if rate == "throughput":
         value, low, high = (record[f"{rate}{end}"] / 1e6 for end in ("", "_low", "_high"))
         return f"{value:.3g} [{low:.3g}, {high:.3g}]"
     return interval_text(*(record[k] for k in (rate, f"{rate}_low", f"{rate}_high")))

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
+from PIL import Image
 
 from linksim.files import write_atomically
 
@@ -215,12 +216,22 @@ def draw_front(axes: Axes, rows: Sequence[dict[str, Any]], cost: str) -> list[tu
     return [tuple(r[k] for k in keys) for r in sorted(rows, key=lambda r: r not in best)]
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path, num_colors: int | None = None) -> None:
     """Write a figure to a PNG file.
+
+    Args:
+        figure: the figure.
+        path: of the file.
+        num_colors: colours of a palette, up to 256, with which a file is a third as large.
+            None keeps all colours.
 
     Raises:
         ResultFileError: the file cannot be written.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
+    if num_colors is not None:
+        image = Image.open(buffer).convert("RGB").quantize(num_colors)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", optimize=True)
     write_atomically(path, buffer.getvalue())

@@ -314,7 +314,7 @@ def _plot_growth(data, path):
         # Beside the last axes, in the order of the curves there
         legend = ordered_legend(row.axes[-1])
         row.legend(*legend, loc="outside right", fontsize=8, frameon=False)
-    save_figure(figure, path)
+    save_figure(figure, path, num_colors=256)
 
 
 def families(names):

@@ -18,6 +18,7 @@ from linksim.link.scenario import load_scenario
 from linksim.models import _kind, find_model, list_cards, list_models
 from linksim.names import parse_receiver
 from linksim.training.recipe import list_recipes, load_recipe
+from linksim.training.source import TRAINING, VectorSource
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "simulations" / "papers"
@@ -408,6 +409,41 @@ def test_the_committed_page_of_pepnet_is_what_its_script_writes(script):
     assert (folder / "README.md").read_text(encoding="utf-8") == text
     for link in script("pepnet").CODED:
         assert f"coded/{link}/bler.png" in text
+
+
+def test_variants_of_pepnet_do_not_see_what_they_lack(script):
+    """A changed input changes the LLRs of the variants that have it, and of no others."""
+    module = script("pepnet_ablations")
+    task = module.AblationTask(module.VARIANTS, {"cross-entropy": 1.0})
+    source = VectorSource(load_scenario("rayleigh-4x4-qam16"), (4, 14), 20)
+    system = task.prepare(source.draw(source.keys(TRAINING, 0)))
+    batch = {name: np.array(value) for name, value in system.items()}
+    before = {name: np.array(task.llrs_of_variant(name, batch)) for name in module.VARIANTS}
+
+    def affected(key, index=...):
+        changed = {**batch, key: batch[key].copy()}
+        changed[key][index] += np.linspace(0.2, 1.0, changed[key][index].size).reshape(
+            changed[key][index].shape
+        )
+        after = {name: np.array(task.llrs_of_variant(name, changed)) for name in before}
+        return {name for name in before if not np.array_equal(before[name], after[name])}
+
+    everyone = set(module.VARIANTS)
+    assert affected("corrections") == everyone - {"no pairs"}
+    assert affected("marginals") == everyone - {"no marginals of EP"}
+    assert affected("hypotheses") == everyone - {"no paths"}
+    assert affected("left_out") == everyone - {"no paths", "paths without what they leave out"}
+    blind = {"one weight per kind"}
+    agree = module.NODE_FEATURES.index("agree")
+    assert affected("node_features", agree) == everyone - blind - {
+        "no paths",
+        "no features of paths",
+    }
+    rho2 = module.PAIR_FEATURES.index("rho2")
+    assert affected("pair_features", rho2) == everyone - blind - {
+        "no pairs",
+        "no features of correlation",
+    }
 
 
 def test_the_index_of_the_papers(script, tmp_path):

@@ -32,7 +32,22 @@ _UPDATES, _DAMPING, _START = 2, 0.5, 1
 _MOST_DIMS = 32
 # Up to so many real dimensions all pairs count, and beyond only the strongest
 _ALL_PAIRS, _NUM_PARTNERS = 16, 8
-_NODE_FEATURES, _PAIR_FEATURES = 22, 10
+# Features of each dimension, in the order of the weights. "Inflation" is how much a variance
+# grows because the other dimensions are unknown
+NODE_FEATURES = (
+    *("entropy of marginals", "entropy of best", "entropy of soft"),
+    *("from marginals", "from soft", "cavity variance", "variance"),
+    *("inflation", "inflation at first", "largest rho2", "sum of rho2", "information"),
+    *("off level", "agree", "mean of agree", "mean of from marginals"),
+    *("mean of entropy of soft", "mean of entropy of marginals"),
+    *("gain", "bits", "has paths", "known"),
+)
+# Features of each pair; the last four are features of the partner
+_OF_PARTNER = ("entropy of marginals", "entropy of soft", "cavity variance", "agree")
+PAIR_FEATURES = (
+    *("rho2", "log of 1 - rho2", "information", "gained", "lost", "entropy"),
+    *(f"partner's {name}" for name in _OF_PARTNER),
+)
 # Each source of evidence has such a weight at first
 _FIRST_WEIGHT, _FIRST_PAIR_WEIGHT = 0.5, 0.3
 
@@ -93,11 +108,11 @@ def evidence(
     if terms is None:
         corrections = ops.zeros_like(marginals)[:, None]
         none = ops.zeros_like(node["agree"])[:, None]
-        pair = ops.stack([none] * _PAIR_FEATURES)
+        pair = ops.stack([none] * len(PAIR_FEATURES))
     else:
         corrections = terms.correction
         pair = _pair_features(terms, marginals, pairs, node, points)
-    node = ops.stack(list(node.values()))
+    node = ops.stack([node[name] for name in NODE_FEATURES])
     if prior is not None:
         prior = batch_last(prior)
         marginals, best = marginals - prior, best - prior
@@ -111,7 +126,7 @@ def _node_features(
     terms: PairTerms | None,
     points: np.ndarray,
 ) -> dict[str, Tensor]:
-    """Features of each dimension, {name: [N, B]}, in the order of the weights."""
+    """Features of each dimension, {name: [N, B]}, which the kinds of evidence have."""
     state, distance = states[-1], level_distance(points)
     marginals, best, left_out = logs
     soft = log_probabilities(best + left_out)
@@ -139,7 +154,6 @@ def _node_features(
         "from soft": ops.log(1.0 + _divergence(marginals, soft)),
         "cavity variance": _log(cavity_v / distance**2),
         "variance": _log(variance / distance**2),
-        # How much a dimension's variance grows because the others are unknown
         "inflation": _log(variance * (gains + precision)),
         "inflation at first": _log(first_variance * (gains + first_precision)),
         "largest rho2": ops.max(rho2, axis=1),
@@ -168,18 +182,17 @@ def _pair_features(terms, marginals, pairs, node, points):
     gained = ops.sum(terms.marginal * terms.correction, axis=2)
     lost = -ops.sum(ops.exp(own) * terms.correction, axis=2)
     entropy = -ops.sum(terms.marginal * marginal, axis=2) / np.float32(np.log(len(points)))
-    of_partner = ("entropy of marginals", "entropy of soft", "cavity variance", "agree")
-    return ops.stack(
-        [
-            terms.rho2,
-            ops.log(1.0 - terms.rho2) / 4,
-            terms.information,
-            ops.log(1.0 + ops.maximum(gained, 0.0)),
-            ops.log(1.0 + ops.maximum(lost, 0.0)),
-            entropy,
-            *(pairs.partners(node[name]) for name in of_partner),
-        ]
-    )
+    features = {
+        "rho2": terms.rho2,
+        "log of 1 - rho2": ops.log(1.0 - terms.rho2) / 4,
+        "information": terms.information,
+        "gained": ops.log(1.0 + ops.maximum(gained, 0.0)),
+        "lost": ops.log(1.0 + ops.maximum(lost, 0.0)),
+        "entropy": entropy,
+    }
+    for name in _OF_PARTNER:
+        features[f"partner's {name}"] = pairs.partners(node[name])
+    return ops.stack([features[name] for name in PAIR_FEATURES])
 
 
 def _log(x):
@@ -291,8 +304,8 @@ class PEPNetDetector(Detector):
         check_int("pair_width", pair_width)
         self.width = int(width)
         self.pair_width = int(pair_width)
-        self.kinds = Perceptron((_NODE_FEATURES, self.width, self.width, 4), name="kinds")
-        both = _NODE_FEATURES + _PAIR_FEATURES
+        self.kinds = Perceptron((len(NODE_FEATURES), self.width, self.width, 4), name="kinds")
+        both = len(NODE_FEATURES) + len(PAIR_FEATURES)
         self.pairs = Perceptron((both, self.pair_width, self.pair_width, 1), name="pairs")
 
     def build(self, *shapes: Any) -> None:

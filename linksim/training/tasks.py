@@ -473,7 +473,12 @@ class AnySizeDetectorTask(Task):
 
     def soft_output(self, batch):
         """LLRs [B, N, n] of the bits of each real dimension."""
-        logits = self.product.weigh(Evidence(*(batch.get(k) for k in Evidence._fields)))
+        return self.llrs_of(self.product, batch)
+
+    @staticmethod
+    def llrs_of(detector, batch):
+        """What `soft_output` is with another detector."""
+        logits = detector.weigh(Evidence(*(batch.get(k) for k in Evidence._fields)))
         # Masks instead of indices: Keras forgets the number of levels between batches
         never = -1e30
         ones = batch["labels"][None, None]  # [1, 1, L, n]

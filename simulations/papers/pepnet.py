@@ -8,6 +8,7 @@ The script writes into results/papers/pepnet/:
 - ep_sweep.json: information of expectation propagation against iterations and damping
 - soft_output.json and calibration.png: whether LLRs mean what they say
 - times.json: time of 1000 vectors, all detectors in turn
+- ablations.json: trainings of `pepnet` without some of its parts
 - README.md, the page with all tables
 
 No part of the training of `pepnet` has a system and channel of these links.
@@ -26,7 +27,8 @@ from common import (
     simulate_figure,
     symbol_error_gap,
 )
-from soft_output import simulate_rates
+from pepnet_ablations import ablations, ablations_tables
+from soft_output import simulate_rates, some_vectors
 
 from linksim.files import save_json, write_atomically
 from linksim.link.scenario import load_scenario
@@ -176,7 +178,9 @@ def ep_sweep(name, args, console):
     data = {}
     for link, points in SOFT.items():
         console.print(f"{name}, {link}")
-        y, h, no, bits, detector = _vectors(load_scenario(link), points[-1], args.seed)
+        y, h, no, bits, detector = some_vectors(
+            load_scenario(link), points[-1], args.seed, SOFT_BITS
+        )
         y, h = complex_to_real_channel(y, h)
         h = h[..., : detector.num_dims]
         m = detector.num_bits_per_symbol
@@ -206,30 +210,6 @@ def _cavities(points, damping):
         return [s.logits for s in ep_states(y, h, no, points, MOST_UPDATES, damping)]
 
     return compiled(cavities)
-
-
-def _vectors(scenario, snr_db, seed):
-    """Some thousand vectors of a scenario, their bits, and an EP detector of the system."""
-    import numpy as np
-
-    from linksim.constellation import bit_labels
-    from linksim.link.simulator import LinkSimulator
-
-    simulator = LinkSimulator(scenario)
-    simulator.add_detector("ep")
-    system = scenario.system
-    count = max(1, SOFT_BITS // (system.num_streams * system.num_bits_per_symbol))
-    parts = []
-    while sum(len(p[0]) for p in parts) < count:
-        batch = simulator.draw(seed, snr_db, len(parts))
-        labels = bit_labels(system.num_bits_per_symbol)[batch.symbols.numpy()]
-        arrays = batch.y.numpy(), batch.h_hat.numpy(), batch.no.numpy(), labels
-        parts.append([a.reshape(-1, *a.shape[2:]) for a in arrays])
-    y, h, no, bits = (np.concatenate(a) for a in zip(*parts))
-    # Every channel use of an OFDM grid is equally likely to be kept
-    kept = np.random.default_rng(seed).permutation(len(y))[:count]
-    detector = simulator.receivers["ep"].detector
-    return y[kept], h[kept], no[kept], bits[kept].astype(np.float32), detector
 
 
 def soft_output(name, args, console):
@@ -324,6 +304,7 @@ def page_text(folder):
     for link, (_, reference, _) in UNCODED.items():
         lines += _uncoded_table(folder, link, reference)
     lines += _soft_table(load_json_if_made(folder / "soft_output.json") or {})
+    lines += ablations_tables(load_json_if_made(folder / "ablations.json"))
     lines += _times_table(load_json_if_made(folder / "times.json"))
     lines += _sweep_table(load_json_if_made(folder / "ep_sweep.json") or {})
     return "\n".join(lines) + "\n"
@@ -462,6 +443,7 @@ def page(name, args, console):
 def main(argv=None):
     functions = {"coded": coded, "uncoded": uncoded, "ep-sweep": ep_sweep}
     functions.update({"soft-output": soft_output, "times": times})
+    functions["ablations"] = lambda *run: ablations(*run, SOFT, SOFT_BITS)
     functions["page"] = page
     panels = [*dict.fromkeys([*CODED, *UNCODED, *SOFT])]
     return run_paper(

@@ -112,6 +112,39 @@ def simulate_rates(scenario, detectors, points, *, num_batches, seed):
     return rows
 
 
+def some_vectors(scenario, snr_db, seed, num_bits):
+    """Channel uses of a scenario, and an EP detector of its system.
+
+    Args:
+        scenario: the `Scenario`.
+        snr_db: the SNR in dB.
+        seed: seed of the draws.
+        num_bits: about how many bits the channel uses have together.
+
+    Returns:
+        y [N, M], the channels as the receiver knows them [N, M, K], N0 [N], the sent bits
+        float32 [N, K, m], all NumPy, and the detector.
+    """
+    from linksim.constellation import bit_labels
+    from linksim.link.simulator import LinkSimulator
+
+    simulator = LinkSimulator(scenario)
+    simulator.add_detector("ep")
+    system = scenario.system
+    count = max(1, num_bits // (system.num_streams * system.num_bits_per_symbol))
+    parts = []
+    while sum(len(p[0]) for p in parts) < count:
+        batch = simulator.draw(seed, snr_db, len(parts))
+        labels = bit_labels(system.num_bits_per_symbol)[batch.symbols.numpy()]
+        arrays = batch.y.numpy(), batch.h_hat.numpy(), batch.no.numpy(), labels
+        parts.append([a.reshape(-1, *a.shape[2:]) for a in arrays])
+    y, h, no, bits = (np.concatenate(a) for a in zip(*parts))
+    # Every channel use of an OFDM grid is equally likely to be kept
+    kept = np.random.default_rng(seed).permutation(len(y))[:count]
+    detector = simulator.receivers["ep"].detector
+    return y[kept], h[kept], no[kept], bits[kept].astype(np.float32), detector
+
+
 def rates_table(rows):
     """What `simulate_rates` returns, as lines of a Markdown table."""
     lines = ["| detector | SNR | " + " | ".join(RATES.values()) + " | factor |"]

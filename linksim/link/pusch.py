@@ -1,6 +1,7 @@
 """The 5G uplink: slots with the DMRS of a [pusch] table, and Sionna's channel estimation."""
 
-from sionna.phy.nr import PUSCHLSChannelEstimator, PUSCHTransmitter
+from sionna.phy.nr import PUSCHLSChannelEstimator, PUSCHPilotPattern
+from sionna.phy.ofdm import ResourceGrid
 
 from linksim.errors import InvalidInput
 from linksim.link.ofdm import OFDMFront, create_estimator
@@ -38,7 +39,7 @@ def create_pusch_front(scenario, channel):
         those of the second.
     """
     configs = configs_of(scenario, channel)
-    grid = PUSCHTransmitter(configs, return_bits=False).resource_grid
+    grid = _grid_of(configs)
     front = OFDMFront(channel, grid, CYCLIC_PREFIX_RATIO, precoding_of(configs))
     dmrs = configs[0].dmrs
     # Sionna counts on as many as were asked for; short slots have fewer
@@ -57,6 +58,20 @@ def create_pusch_front(scenario, channel):
     groups = (dmrs.length, 2)
     front.estimator = create_estimator(scenario.csi, front, least_squares, groups)
     return front
+
+
+def _grid_of(configs):
+    """The grid of Sionna's `PUSCHTransmitter`, which encodes, too: not all that can be sent
+    in a slot is a transport block."""
+    config = configs[0]
+    return ResourceGrid(
+        num_ofdm_symbols=config.l_d,
+        fft_size=config.num_subcarriers,
+        subcarrier_spacing=config.carrier.subcarrier_spacing * 1e3,
+        num_tx=len(configs),
+        num_streams_per_tx=config.num_layers,
+        pilot_pattern=PUSCHPilotPattern(configs),
+    )
 
 
 def create_transport_blocks(scenario, channel):

@@ -179,21 +179,44 @@ def gap_of_curves(
         `{"gap_db", "gap_db_low", "gap_db_high"}`, as `paired_gaps` gives them.
     """
     rng = np.random.Generator(np.random.Philox(seed))
+    found = [_crossings(rows, target, num_resamples, rng) for rows in (curve, reference)]
+    return _gap(found[0] - found[1])
+
+
+def crossing_of_curve(
+    curve: Sequence[tuple[float, ...]],
+    target: float,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, float | None]:
+    """The SNR in dB at which a curve has a target rate.
+
+    Args:
+        curve, target, num_resamples, seed: as for `gap_of_curves`.
+
+    Returns:
+        `{"snr_db", "snr_db_low", "snr_db_high"}` with a 95 % interval; `snr_db` is None
+        where the curve does not cross, a bound is None where too many resamples do not.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    found = _gap(_crossings(curve, target, num_resamples, rng))
+    return {key.replace("gap_db", "snr_db"): value for key, value in found.items()}
+
+
+def _crossings(curve, target, num_resamples, rng):
+    """SNR at which the measured curve and resamples of it cross, NaN where they do not."""
+    rows = [row for row in curve if row[1] > 0]
+    if not rows:
+        return np.full(num_resamples + 1, np.nan)
+    snr, rate, low, high = np.array(rows).T
+    # Where an interval reaches down to zero, its upper half gives the spread
+    spread = np.where(
+        low > 0, np.log(high / np.maximum(low, 1e-300)) / 2, np.log(high / rate)
+    )
+    draws = rng.normal(size=(num_resamples + 1, len(rate)))
+    draws[0] = 0  # the measured rates
     z = norm.ppf((1 + CONFIDENCE) / 2)
-    found = []
-    for rows in (curve, reference):
-        rows = [row for row in rows if row[1] > 0]
-        if not rows:
-            return _gap(np.array([np.nan]))
-        snr, rate, low, high = np.array(rows).T
-        # Where an interval reaches down to zero, its upper half gives the spread
-        spread = np.where(
-            low > 0, np.log(high / np.maximum(low, 1e-300)) / 2, np.log(high / rate)
-        )
-        draws = rng.normal(size=(num_resamples + 1, len(rate)))
-        draws[0] = 0  # the measured rates
-        found.append([_cross(snr, row, target) for row in rate * np.exp(draws * spread / z)])
-    return _gap(np.array(found[0]) - np.array(found[1]))
+    return np.array([_cross(snr, row, target) for row in rate * np.exp(draws * spread / z)])
 
 
 def paired_gaps(

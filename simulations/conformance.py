@@ -1,0 +1,335 @@
+#!/usr/bin/env python3
+"""Hold PUSCH links against the requirements of TS 38.104 on base stations.
+
+Each requirement is an SNR at which 70 % of the largest throughput has to be reached. The
+script finds the SNR at which detectors reach it, with channels that are known and with two
+kinds of estimates, and writes the margins into results/conformance/: conformance.json has
+all numbers, README.md the tables. Rows that are there already are kept, and a run that was
+killed goes on where it was.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if __package__ in (None, ""):  # run as a script: prefer the checkout around it
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from linksim.cli.common import make_console, run_command
+from linksim.errors import ResultFileError
+from linksim.files import load_json, make_folder, save_json, write_atomically
+
+# Reference channels of [TS38104], A.4 and A.5: {name: (MCS of the 256-QAM table, bits of a
+# symbol, layers, subcarrier spacing in kHz, PRBs)}. All have 14 symbols of mapping type A
+# with DMRS in symbols 2 and 11, and two CDM groups without data.
+CHANNELS = {
+    "G-FR1-A4-10": (10, 4, 1, 15, 106),
+    "G-FR1-A4-14": (10, 4, 1, 30, 273),
+    "G-FR1-A4-24": (10, 4, 2, 15, 106),
+    "G-FR1-A4-28": (10, 4, 2, 30, 273),
+    "G-FR1-A5-10": (13, 6, 1, 15, 106),
+    "G-FR1-A5-14": (13, 6, 1, 30, 273),
+}
+# {name: its profile of [TS38104], G.2, as `model` and `max_doppler_hz`}
+PROFILES = {"TDLC300-100": ("C300", 100.0), "TDLA30-10": ("A30", 10.0)}
+# [TS38104], Tables 8.2.1.2-3 (20 MHz) and 8.2.1.2-7 (100 MHz) of version 16.4, low
+# correlation, as [Aerial25] has them: {(reference channel, profile): {antennas: SNR in dB}}
+REQUIREMENTS = {
+    ("G-FR1-A4-14", "TDLC300-100"): {2: 10.2, 4: 6.5, 8: 3.2},
+    ("G-FR1-A4-28", "TDLC300-100"): {2: 19.2, 4: 11.6, 8: 7.1},
+    ("G-FR1-A5-14", "TDLA30-10"): {2: 13.0, 4: 9.0, 8: 5.8},
+    ("G-FR1-A4-10", "TDLC300-100"): {2: 10.0, 4: 6.2, 8: 3.0},
+    ("G-FR1-A5-10", "TDLA30-10"): {2: 12.4, 4: 8.6, 8: 5.5},
+    ("G-FR1-A4-24", "TDLC300-100"): {2: 18.3, 4: 11.1, 8: 6.9},
+}
+FRACTION = 0.7
+CSI = ("ls", "lmmse", "perfect")
+# One layer is a matched filter for all of them
+DETECTORS = {1: ("mmse",), 2: ("mmse", "ep", "pepnet")}
+# SNR points in dB, from the requirement
+OFFSETS = range(-7, 3)
+PRBS = 24
+SETTINGS = ("seed", "target_block_errors", "max_blocks")
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--only", choices=list(CHANNELS), action="append", help="a channel; may be repeated")
+    add("--num-rx", type=int, action="append", metavar="M", help="antennas; may be repeated")
+    add("--csi", choices=CSI, action="append", help="channel knowledge; may be repeated")
+    add("--prbs", type=int, default=PRBS, metavar="N", help="PRBs, in place of all")
+    add("--target-block-errors", type=int, default=60, metavar="N", help="at a point")
+    add("--max-blocks", type=int, default=200, metavar="N", help="at a point")
+    add("--seed", type=int, default=0, metavar="N", help="of all draws")
+    add("--fresh", action="store_true", help="set earlier counts aside and start again")
+    add("--output", type=Path, default=Path("results/conformance"), metavar="DIR")
+    return parser.parse_args(argv)
+
+
+def scenario_of(channel, profile, num_rx, csi, num_prbs):
+    """The scenario of a requirement.
+
+    Args:
+        channel, profile: a key of `REQUIREMENTS`.
+        num_rx: receive antennas.
+        csi: one of `CSI`.
+        num_prbs: PRBs that are simulated.
+    """
+    from linksim.link.scenario import scenario_from_dict
+
+    mcs, bits, layers, spacing, _ = CHANNELS[channel]
+    model, doppler = PROFILES[profile]
+    return scenario_from_dict(
+        {
+            "name": f"{channel.lower()}-{num_rx}-{csi}",
+            "title": f"{channel}, {profile} low, {num_rx} antennas",
+            "system": {
+                "num_rx": num_rx,
+                "num_streams": layers,
+                "num_bits_per_symbol": bits,
+            },
+            "channel": {
+                "type": "tdl",
+                "model": model,
+                "max_doppler_hz": doppler,
+                "subcarrier_spacing_khz": float(spacing),
+            },
+            "pusch": {
+                "mcs_index": mcs,
+                "mcs_table": 2,
+                "num_prbs": num_prbs,
+                "num_layers": layers,
+            },
+            "code": {"type": "transport-block"},
+            "csi": {"type": csi},
+            # That of [TS38104], 8.1: all layers together, at one antenna
+            "snr": {"definition": "rx", "points": [REQUIREMENTS[channel, profile][num_rx]]},
+            "run": {"detectors": DETECTORS[layers], "batch_size": 25, "min_bler": 0.1},
+        }
+    )
+
+
+def sizes_of(scenario):
+    """Information bits and LDPC codewords of a transport block."""
+    from linksim.link.link import Link
+
+    code = Link(scenario.replace(csi={"type": "perfect"})).code
+    return {"info_bits": code.block_size, "codewords": code.num_segments // code.num_blocks}
+
+
+def measure(channel, profile, num_rx, csi, args, console):
+    """Simulate one requirement with one kind of channel knowledge.
+
+    Returns:
+        A row of conformance.json.
+    """
+    from linksim.montecarlo.engine import simulate
+    from linksim.montecarlo.statistics import crossing_of_curve
+
+    scenario = scenario_of(channel, profile, num_rx, csi, args.prbs)
+    required = REQUIREMENTS[channel, profile][num_rx]
+    store = Path("results/runs/conformance") / f"{scenario.name}-{args.prbs}-{args.seed}.jsonl"
+    make_folder(store.parent)
+    with console.status(f"{scenario.title}, {csi}"):
+        results = simulate(
+            scenario,
+            snr_db=[required + offset for offset in OFFSETS],
+            target_block_errors=args.target_block_errors,
+            max_blocks=args.max_blocks,
+            seed=args.seed,
+            store_path=store,
+            fresh=args.fresh,
+        )
+    if not results["provenance"]["complete"]:
+        raise KeyboardInterrupt
+    found = {}
+    for name in scenario.run.detectors:
+        curve = sorted(
+            (r["snr_db"], r["bler"], r["bler_low"], r["bler_high"])
+            for r in results["records"]
+            if r["detector"] == name
+        )
+        found[name] = crossing_of_curve(curve, 1 - FRACTION)
+    whole = scenario_of(channel, profile, num_rx, csi, CHANNELS[channel][-1])
+    return {
+        "channel": channel,
+        "profile": profile,
+        "num_rx": num_rx,
+        "csi": csi,
+        "num_prbs": args.prbs,
+        "required_db": required,
+        **sizes_of(scenario),
+        "whole": sizes_of(whole),
+        "reached": found,
+        **{key: results[key] for key in ("scenario", "provenance", "records")},
+    }
+
+
+# --- the page -------------------------------------------------------------------------
+
+INTRO = """
+# Requirements of TS 38.104 on PUSCH
+
+A base station has to reach 70 % of the largest throughput at an SNR that [TS38104], 8.2.1.2,
+names. Here are the margins of receivers of linksim: how many dB less they need, with 95 %
+intervals. The SNR is that of all layers together at one antenna (`snr.definition = "rx"`),
+channels have low correlation, and the requirements are those of version 16.4 as [Aerial25] has
+them. `python simulations/conformance.py` makes everything here.
+
+What is the same and what is not:
+
+- Slots are those of the standard: 14 symbols of mapping type A, DMRS in symbols 2 and 11, two CDM
+  groups without data, transport blocks with CRCs.
+- Blocks are sent once. The standard allows four transmissions with redundancy versions 0, 2, 3, 1,
+  which makes 70 % of the throughput a block error rate of about 0.4 at the first of them; without,
+  it is 0.3. So the link here has to pass a slightly harder test of the same number.
+- The requirements leave room for what an implementation loses, and for synchronisation, which is
+  perfect here. They are a bound that a receiver should pass with a margin, and no curve to meet.
+- `ls` interpolates linearly between the DMRS. `lmmse` takes the covariance of the channel as known,
+  where a base station would estimate it, and `perfect` knows the channel. N0 is known.
+"""
+
+
+def page_text(data):
+    """The text of README.md, from what conformance.json holds."""
+    rows = data["rows"]
+    usual = [r for r in rows if r["num_prbs"] == data["usual_prbs"]]
+    lines = [INTRO.strip(), *_sizes(usual)]
+    for layers, title in ((1, "One layer"), (2, "Two layers")):
+        kept = [r for r in usual if _layers(r) == layers]
+        if kept:
+            lines += ["", f"## {title}", "", *_margins(kept, layers)]
+    others = [r for r in rows if r["num_prbs"] != data["usual_prbs"]]
+    if others:
+        lines += ["", "## With more PRBs", "", *_other_sizes(others, usual)]
+    return "\n".join(lines) + "\n"
+
+
+def _layers(row):
+    return CHANNELS[row["channel"]][2]
+
+
+def _sizes(rows):
+    """What the reduction of PRBs does to transport blocks."""
+    by_channel = {r["channel"]: r for r in rows}
+    lines = [
+        f"- Slots have {rows[0]['num_prbs']} PRBs, where the standard fills the carrier. Transport "
+        "blocks are",
+        "  shorter for it, and so are codewords where there are few; a slot also sees less of a",
+        "  channel that is selective in frequency:",
+        "",
+        "| reference channel | standard: PRBs | bits | codewords | here: PRBs | bits | codewords |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for channel in CHANNELS:
+        row = by_channel.get(channel)
+        if row is not None:
+            whole, prbs = row["whole"], CHANNELS[channel][-1]
+            cells = (channel, prbs, whole["info_bits"], whole["codewords"], row["num_prbs"])
+            lines.append(_line(*cells, row["info_bits"], row["codewords"]))
+    return lines
+
+
+def _margins(rows, layers):
+    detectors = DETECTORS[layers]
+    by_key = {(r["channel"], r["num_rx"], r["csi"]): r for r in rows}
+    lines = []
+    if len(detectors) == 1:
+        lines = [f"By `{detectors[0]}`; with one stream `ep` and `pepnet` are the same."]
+    else:
+        lines = ["With more streams detectors differ."]
+    lines += ["", "| reference channel | profile | antennas | required | detector | "]
+    lines[-1] += " | ".join(f"`{csi}`" for csi in CSI) + " |"
+    lines += ["|---" * (5 + len(CSI)) + "|"]
+    for channel, profile in REQUIREMENTS:
+        for num_rx, required in REQUIREMENTS[channel, profile].items():
+            found = [by_key.get((channel, num_rx, csi)) for csi in CSI]
+            for detector in detectors if any(found) else ():
+                cells = [margin_text(row, detector) for row in found]
+                place = (channel, profile, num_rx, f"{required:g} dB", f"`{detector}`")
+                lines.append(_line(*place, *cells))
+    return lines
+
+
+def _other_sizes(others, usual):
+    by_key = {(r["channel"], r["num_rx"], r["csi"]): r for r in usual}
+    lines = ["The same margins, with the PRBs of the standard or closer to them:", ""]
+    lines += ["| reference channel | antennas | channel knowledge | detector | PRBs | margin | "]
+    lines[-1] += f"with {usual[0]['num_prbs']} PRBs |"
+    lines += ["|---" * 7 + "|"]
+    for row in others:
+        same = by_key.get((row["channel"], row["num_rx"], row["csi"]))
+        for detector in row["reached"]:
+            place = (row["channel"], row["num_rx"], f"`{row['csi']}`", f"`{detector}`")
+            margins = margin_text(row, detector), margin_text(same, detector)
+            lines.append(_line(*place, row["num_prbs"], *margins))
+    return lines
+
+
+def margin_text(row, detector):
+    """A margin as '+2.1 dB [2.0, 2.2]', '-' where there is none to give."""
+    if row is None:
+        return "-"
+    reached, required = row["reached"][detector], row["required_db"]
+    if reached["snr_db"] is None:
+        points = [r["snr_db"] - required for r in row["records"] if r["detector"] == detector]
+        worst = [r["bler"] for r in row["records"] if r["detector"] == detector]
+        if min(worst) > 1 - FRACTION:
+            return f"below {-max(points):+.1f} dB"
+        return f"over {-min(points):+.1f} dB"
+    margin = f"{required - reached['snr_db']:+.2f} dB"
+    if reached["snr_db_low"] is None:
+        return margin
+    bounds = (required - reached[key] for key in ("snr_db_high", "snr_db_low"))
+    return f"{margin} [{', '.join(f'{bound:+.2f}' for bound in bounds)}]"
+
+
+def _line(*cells):
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    return run_command(
+        "conformance.py",
+        lambda: _run(args, make_console()),
+        "interrupted; the same command continues",
+        mendable=(ResultFileError,),
+    )
+
+
+def _run(args, console):
+    make_folder(args.output)
+    file = args.output / "conformance.json"
+    settings = {key: getattr(args, key) for key in SETTINGS}
+    data = load_json(file) if file.exists() else {}
+    if args.fresh or data.get("settings") != settings:
+        data = {"settings": settings, "usual_prbs": PRBS, "rows": []}
+    for (channel, profile), requirements in REQUIREMENTS.items():
+        if channel not in (args.only or CHANNELS):
+            continue
+        for num_rx in requirements:
+            for csi in CSI:
+                if num_rx not in (args.num_rx or requirements) or csi not in (args.csi or CSI):
+                    continue
+                key = channel, num_rx, csi, args.prbs
+                if key in map(_key, data["rows"]):
+                    continue
+                row = measure(channel, profile, num_rx, csi, args, console)
+                data["rows"] = sorted([*data["rows"], row], key=_key)
+                save_json(file, data)
+                write_atomically(args.output / "README.md", page_text(data))
+                for detector in row["reached"]:
+                    console.print(*key, detector, margin_text(row, detector), markup=False)
+    return 0
+
+
+def _key(row):
+    return row["channel"], row["num_rx"], row["csi"], row["num_prbs"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

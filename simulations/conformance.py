@@ -257,7 +257,9 @@ def _margins(rows, layers):
 def _other_sizes(others, usual):
     by_key = {(r["channel"], r["num_rx"], r["csi"]): r for r in usual}
     lines = ["The same margins, with the PRBs of the standard or closer to them:", ""]
-    lines += ["| reference channel | antennas | channel knowledge | detector | PRBs | margin | "]
+    lines += [
+        "| reference channel | antennas | channel knowledge | detector | PRBs | margin | "
+    ]
     lines[-1] += f"with {usual[0]['num_prbs']} PRBs |"
     lines += ["|---" * 7 + "|"]
     for row in others:

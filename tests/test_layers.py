@@ -39,7 +39,8 @@ LAYERS = (
 # All else in linksim works with every backend of Keras
 USES_TENSORFLOW = (
     *("link", "complexity", "export", "report", "backend.py"),
-    *("channels/impulse.py", "channels/cdl.py", "channels/tdl.py"),
+    *("channels/impulse.py", "channels/arrays.py", "channels/cdl.py"),
+    *("channels/tdl.py", "channels/urban.py"),
 )
 # What lists detectors, models and scenarios has to answer at once
 WITHOUT_KERAS = (

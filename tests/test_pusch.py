@@ -342,6 +342,19 @@ def test_what_no_slot_has_is_refused_by_key(table, changes, message):
         Link(BASE.replace(**{table: changes}))
 
 
+def test_rates_that_sionna_does_not_encode_are_refused_where_there_is_a_transport_block():
+    """MCS 1 of table 2 has 193/1024."""
+    pusch, system = (
+        {"mcs_index": 1, "mcs_table": 2, "num_prbs": 24},
+        {"num_bits_per_symbol": 2},
+    )
+    with pytest.raises(InvalidInput, match="pusch: there is no such transport block: .*1/5"):
+        Link(BASE.replace(pusch=pusch, system=system))
+    assert (
+        Link(BASE.replace(pusch=pusch, system=system, code={"type": "none"})).num_uses == 3456
+    )
+
+
 def test_transport_blocks_need_a_slot():
     with pytest.raises(
         InvalidInput, match="code.type: .transport-block. needs a .pusch. table"

@@ -61,10 +61,20 @@ CHANNELS = Registry(
             "linksim.channels.tdl:TDLChannel",
             "3GPP TR 38.901 and TS 38.104 tapped delay lines, through Sionna",
         ),
+        Entry(
+            "umi",
+            "linksim.channels.urban:UMiChannel",
+            "3GPP TR 38.901 urban micro cell with dropped users, through Sionna",
+        ),
+        Entry(
+            "uma",
+            "linksim.channels.urban:UMaChannel",
+            "3GPP TR 38.901 urban macro cell with dropped users, through Sionna",
+        ),
     ],
 )
 # Names of those that implement `Channel.sample_grid`
-GRID_CHANNELS = ("cdl", "tdl", "file")
+GRID_CHANNELS = ("cdl", "tdl", "umi", "uma", "file")
 
 
 class Channel:

@@ -5,15 +5,14 @@ import functools
 import numpy as np
 import tensorflow as tf
 from sionna.phy import SPEED_OF_LIGHT, config
-from sionna.phy.channel.tr38901 import CDL, AntennaArray
+from sionna.phy.channel.tr38901 import CDL
 
+from linksim.channels.arrays import antenna_array
 from linksim.channels.impulse import ImpulseResponseChannel
 from linksim.channels.profile import End, profile_of
-from linksim.errors import InvalidInput, check_choice, check_int, check_real
+from linksim.errors import InvalidInput, check_choice, check_real
 
 CDL_MODELS = ("A", "B", "C", "D", "E")
-POLARIZATIONS = ("single", "dual")
-PATTERNS = ("38.901", "omni")
 
 
 class CDLChannel(ImpulseResponseChannel):
@@ -107,8 +106,8 @@ class CDLChannel(ImpulseResponseChannel):
             model,
             delay_spread_ns * 1e-9,
             carrier,
-            ut_array=_array(num_streams // num_users, carrier, *tx),
-            bs_array=_array(num_rx, carrier, *rx),
+            ut_array=antenna_array(num_streams // num_users, carrier, *tx),
+            bs_array=antenna_array(num_rx, carrier, *rx),
             direction="uplink",
             bs_orientation=tf.constant(self._ends[0][2], config.tf_rdtype),
             ut_orientation=tf.constant(self._ends[1][2], config.tf_rdtype),
@@ -170,36 +169,6 @@ class CDLChannel(ImpulseResponseChannel):
 
     def _impulse_response(self, num_blocks, num_symbols, symbol_rate):
         return self._cdl(num_blocks, num_symbols, symbol_rate)
-
-
-def _array(num_antennas, carrier, side, polarization, pattern, rows, spacings):
-    check_choice(f"channel.{side}_polarization", polarization, POLARIZATIONS)
-    check_choice(f"channel.{side}_pattern", pattern, PATTERNS)
-    check_int(f"channel.{side}_rows", rows)
-    for direction, spacing in zip(("row", "column"), spacings):
-        name = f"channel.{side}_{direction}_spacing"
-        check_real(name, spacing, low=0.01, high=100, unit="wavelengths")
-    pair = 2 if polarization == "dual" else 1
-    if num_antennas % pair:
-        raise InvalidInput(
-            f"channel.{side}_polarization: dual needs an even number of antennas, got "
-            f"{num_antennas}"
-        )
-    if num_antennas // pair % rows:
-        raise InvalidInput(
-            f"channel.{side}_rows: got {rows}, expected a divisor of the "
-            f"{num_antennas // pair} elements of an array"
-        )
-    return AntennaArray(
-        num_rows=rows,
-        num_cols=num_antennas // pair // rows,
-        polarization=polarization,
-        polarization_type="cross" if polarization == "dual" else "V",
-        antenna_pattern=pattern,
-        carrier_frequency=carrier,
-        vertical_spacing=spacings[0],
-        horizontal_spacing=spacings[1],
-    )
 
 
 def _orientation(side, degrees):

@@ -210,9 +210,7 @@ def _crossings(curve, target, num_resamples, rng):
         return np.full(num_resamples + 1, np.nan)
     snr, rate, low, high = np.array(rows).T
     # Where an interval reaches down to zero, its upper half gives the spread
-    spread = np.where(
-        low > 0, np.log(high / np.maximum(low, 1e-300)) / 2, np.log(high / rate)
-    )
+    spread = np.where(low > 0, np.log(high / np.maximum(low, 1e-300)) / 2, np.log(high / rate))
     draws = rng.normal(size=(num_resamples + 1, len(rate)))
     draws[0] = 0  # the measured rates
     z = norm.ppf((1 + CONFIDENCE) / 2)

@@ -20,10 +20,11 @@ from linksim.training.source import VectorSource
 from tests.mutations import PLAIN, other_than
 from tests.small_runs import SMALL
 
-TABLES = ("system", "channel", "code", "csi", "ofdm", "pusch", "snr", "run")
+TABLES = ("system", "channel", "code", "csi", "ofdm", "pusch", "interference", "snr", "run")
 KEYS = {  # of tables that a scenario may leave out
     "code": ("type", "num_info_bits", "num_coded_bits", "interleaver_seed", "file"),
     "csi": ("type", "error_snr_db", "covariance", "spatial"),
+    "interference": ("num_streams", "sir_db", "covariance", "num_samples", "channel"),
     "ofdm": ("num_symbols", "num_subcarriers", "pilot_symbols", "cyclic_prefix_ratio"),
 }
 

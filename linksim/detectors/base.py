@@ -72,7 +72,8 @@ class Detector(Capabilities, Float32Layer):
         InvalidInput: (a `ValueError`) wrong ranks, shapes or dtypes, also of what a
             subclass returns; a prior for a detector that cannot use one, see
             `Capabilities.accepts_prior`; in an eager call also NaN or inf in `y`, `h` or
-            `s`, NaN in `prior`, N0 <= 0, and a covariance that is not positive definite.
+            `s`, NaN in `prior`, N0 <= 0, and a covariance that is not Hermitian or not positive
+            definite.
 
     For all other inputs the output is finite, whatever their scale and however
     singular H is; see `linksim.detectors.real.into_range`.
@@ -410,6 +411,7 @@ class Detector(Capabilities, Float32Layer):
     def _whitened(self, y, h, s):
         """`whiten`, which refuses a singular covariance in an eager call."""
         self._check_finite(("y", y), ("h", h), ("s", s))
+        self._check_hermitian(s)
         try:
             y, h, no = whiten(y, h, s)
         except Exception as error:  # its type depends on the backend
@@ -425,6 +427,19 @@ class Detector(Capabilities, Float32Layer):
             f"{type(self).__name__}: s is not positive definite, expected noise "
             "covariances that are"
         ) from reason
+
+    def _check_hermitian(self, s):
+        """Refuse covariances that are none, of which only one triangle would count."""
+        value = concrete(s)
+        if value is None:
+            return
+        size = np.max(np.abs(value), axis=(-2, -1), keepdims=True)
+        difference = np.abs(value - np.conj(np.swapaxes(value, -1, -2)))
+        if np.any(difference > 1e-3 * size):
+            raise InvalidInput(
+                f"{type(self).__name__}: s is not Hermitian, expected noise covariances, "
+                "which are equal to their conjugate transpose"
+            )
 
     def _with_absent_streams(self, h):
         """Append zero columns to h [B, M, K] up to `num_streams`."""

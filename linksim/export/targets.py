@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import keras
@@ -199,8 +199,7 @@ def quantizer_target(
     quantized = NamedTensor("quantized_llr", shape, "float32", f"{_LLR}, after quantization")
     whole = Signature((llr,), (quantized,), lambda llr: {"quantized_llr": quantizer(llr)})
     signatures = {"serving_default": whole}
-    link = Link(scenario)
-    draw, origin = _draw(link, receiver=False)
+    draw, origin = _draw(scenario, receiver=False)
     llrs = _mmse(scenario)(*(tf.constant(draw[key]) for key in ("y", "h", "no")))
     arrays = {"llr": llrs.numpy()}
     if isinstance(quantizer, LLRQuantizer):
@@ -268,7 +267,7 @@ def _detecting_target(what, parts, output, weights):
         # The messages are kept by the decoder that stops, for which see `receiver_target`
         why = "has no form for a decoder that goes on with what it has from the pass before"
         refusals |= {format: why for format in ("onnx", "tflite")}
-    arrays, origin = _draw(Link(scenario), receiver=what == "receiver")
+    arrays, origin = _draw(scenario, receiver=what == "receiver")
     return Target(
         name=name,
         what=what,
@@ -366,13 +365,16 @@ def _real_inputs(inputs):
     return tuple(parts)
 
 
-def _draw(link, receiver):
+def _draw(scenario, receiver):
     """Inputs for a test vector, and a text that says where they come from.
+
+    Models take N0 and no covariance, so that there is no interference in their vectors.
 
     A receiver gets blocks at the highest SNR of the scenario, because belief propagation
     amplifies rounding errors where it does not converge. Detectors get vectors at the
     middle SNR.
     """
+    link = Link(replace(scenario, interference=None))
     points = link.scenario.snr.points
     snr_db = points[-1] if receiver else points[len(points) // 2]
     blocks = _NUM_BLOCKS if receiver else -(-_NUM_VECTORS // link.num_uses)

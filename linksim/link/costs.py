@@ -30,8 +30,8 @@ def detector_costs(
         names: names of receivers, see `linksim.names`. Of a quantizer the parameters count,
             its operations and its time do not. A receiver of several passes costs what its
             detector does in the first of them, which has no prior.
-        inputs: `y [B, M]`, `h [B, M, K]` complex64 and `no [B]` float32 to time the
-            detectors on, or None to leave the time out.
+        inputs: `y [B, M]`, `h [B, M, K]` complex64 and `no [B]` float32 or covariances
+            [B, M, M] complex64 to time the detectors on, or None to leave the time out.
         repeats: calls of each detector, in turn.
 
     Returns:

@@ -30,7 +30,8 @@ class LinkBatch(NamedTuple):
     h: Any  # true channels, complex64 [B, U, M, K]
     y: Any  # received vectors, complex64 [B, U, M]
     h_hat: Any  # channels as the receiver knows them, complex64 [B, U, M, K]
-    no: Any  # noise as detectors are told, `Received.s`: N0, float32 [B, U]
+    # Noise as detectors are told, `Received.s`: N0, float32 [B, U], or a covariance
+    no: Any
 
 
 class Received(NamedTuple):

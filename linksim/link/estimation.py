@@ -149,8 +149,11 @@ class LMMSEEstimator:
         share = position - tf.cast(below, tf.float32)
         near = tf.gather(bias, [below, below + 1])
         bias = tf.exp((1.0 - share) * near[0] + share * near[1])
-        h_hat = self._estimate(self._rotated(y), no)
-        return h_hat, bias + no * self._noise_gain(no)
+        return self.estimate(y, no), bias + no * self._noise_gain(no)
+
+    def estimate(self, y, no):
+        """The estimate alone, for which nothing is measured of its error."""
+        return self._estimate(self._rotated(y), no)
 
     def _observations(self, y):
         """Least-squares observations [B, M, K, I, J] of a received grid [B, T, F, M]."""
@@ -188,6 +191,38 @@ class LMMSEEstimator:
         energy *= self._noise[:, None, None]
         times, freqs = (np.abs(f[name]) ** 2 for name in ("to_times", "to_freqs"))
         return tf.einsum("kac,kta,kfc->tfk", energy, times, freqs)
+
+    def residual_energy(self, no):
+        """Energy of what an estimate leaves of noise on resources without data.
+
+        The noise of such a resource, less its share in the estimates there times what the
+        streams have sent.
+
+        Args:
+            no: variance of the noise that the estimate assumes, float32 [].
+
+        Returns:
+            float32 [T, F], for each unit of the noise; 1 where nothing is sent. Of resources
+            with data it has no meaning.
+        """
+        f, own = self._filter, 0.0
+        weights = self._weights(no)[0]
+        for k, times in enumerate(self._times):
+            # What a pilot itself adds to the estimate on its resource
+            at = np.zeros(self._calibration.shape[0], np.int32)
+            at[times] = np.arange(len(times))[:, None]
+            in_time = f["to_times"][k] * f["times"][k].conj()[at]
+            at = np.zeros(self._calibration.shape[1], np.int32)
+            at[self._frequencies[k]] = np.arange(len(self._frequencies[k]))[:, None]
+            in_frequency = f["to_freqs"][k] * f["freqs"][k].conj()[at]
+            share = tf.einsum(
+                "ta,fc,ac->tf", in_time, in_frequency, tf.cast(weights[k], tf.complex64)
+            )
+            sent = self._calibration.pilots[k] != 0
+            own += tf.math.real(share) * sent / self._resources.shape[-1]
+        energy = np.abs(self._calibration.pilots) ** 2
+        passed = tf.einsum("ktf,tfk->tf", energy.astype(np.float32), self._noise_gain(no))
+        return 1.0 - 2.0 * own + passed
 
     @functools.cached_property
     def _filter(self):

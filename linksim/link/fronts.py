@@ -5,6 +5,7 @@ without it.
 """
 
 from linksim.link.draw import FlatFront, NoisyCSI
+from linksim.link.interference import InterferedFront, create_interferers
 from linksim.snr import SNR_DEFINITIONS
 
 
@@ -18,17 +19,22 @@ def create_front(scenario, channel):
     Returns:
         `linksim.link.draw.Front`.
     """
+    interferers = None
+    if scenario.interference is not None:
+        interferers = create_interferers(scenario, channel)
     if scenario.pusch is not None:
         from linksim.link.pusch import create_pusch_front  # loads Sionna
 
-        front = create_pusch_front(scenario, channel)
+        front = create_pusch_front(scenario, channel, interferers)
     elif scenario.ofdm is None:
         definition = SNR_DEFINITIONS[scenario.snr.definition]
         front = FlatFront(channel, definition.per_realization)
+        if interferers is not None:
+            front = InterferedFront(front, interferers)
     else:
         from linksim.link.ofdm import create_ofdm_front  # loads Sionna
 
-        front = create_ofdm_front(scenario, channel)
+        front = create_ofdm_front(scenario, channel, interferers)
     if scenario.csi.type == "noisy":
         front = NoisyCSI(front, scenario.csi.error_snr_db)
     return front

@@ -19,13 +19,14 @@ from linksim.errors import InvalidInput, check_int
 from linksim.link.coding import create_code
 from linksim.link.draw import LinkBatch, draw, symbols_of_bits
 from linksim.link.fronts import create_front
+from linksim.link.interference import INTERFERENCE_PURPOSES
 from linksim.link.scenario import naming_scenario
 from linksim.snr import LinkBudget, snr_db_to_no
 
 __all__ = ["CodedSender", "Link", "LinkBatch"]
 
-# One random stream each; their order is part of every stored count
-_PURPOSES = ("bits", "padding", "channel", "noise", "csi")
+# One random stream each; their order is part of every stored count, so that new ones come last
+_PURPOSES = ("bits", "padding", "channel", "noise", "csi", *INTERFERENCE_PURPOSES)
 
 
 class CodedSender:
@@ -146,10 +147,10 @@ class Link:
     # --- transmitter and channel ---------------------------------------------
 
     def keys(self, seed, snr_db, batch):
-        """Random-stream keys of one batch, int32 [5, 2], NumPy.
+        """Random-stream keys of one batch, int32 [9, 2], NumPy.
 
-        The rows are for information bits, padding, channel, noise and CSI error. They
-        are a pure function of seed, SNR point and batch number.
+        The rows are for information bits, padding, channel, noise, CSI error, and four of
+        interference. They are a pure function of seed, SNR point and batch number.
         """
         check_int("seed", seed, minimum=0)
         point = int(round(snr_db * 1000)) + 10**6
@@ -163,7 +164,7 @@ class Link:
         """Draw a batch; traceable, a pure function of its arguments.
 
         Args:
-            keys: int32 [5, 2] from `keys`.
+            keys: int32 [9, 2] from `keys`.
             no: noise variance N0, float32 [] or, without an OFDM grid, [B, U].
             first_block: int32 scalar, number of the first block of the batch.
             num_blocks: int, B.

@@ -5,8 +5,10 @@ import tensorflow as tf
 from sionna.phy.ofdm import LSChannelEstimator, ResourceGrid, ResourceGridMapper
 
 from linksim.link.calibration import Calibration
+from linksim.link.covariance import mean_variance, noise_and_interference
 from linksim.link.draw import Front, Received, add_noise
 from linksim.link.estimation import LMMSEEstimator, LSEstimator
+from linksim.link.residuals import ResidualCovariance
 
 
 class OFDMFront(Front):
@@ -27,6 +29,10 @@ class OFDMFront(Front):
     Attributes:
         resource_grid: the argument.
         estimator: None, or estimates the channels, see `linksim.link.estimation`.
+        interferers: None, or the `linksim.link.interference.Interferers` that are received,
+            too, on all resources.
+        residuals: the `linksim.link.residuals.ResidualCovariance` where the covariance of
+            noise and interference is estimated.
         pilots: what the streams send as pilots, complex64 [K, T, F], zero elsewhere.
         num_uses: data resources U of a slot.
         data: their positions among the T F resources of a slot, int32 [U].
@@ -35,7 +41,7 @@ class OFDMFront(Front):
     def __init__(self, channel, resource_grid, cyclic_prefix_ratio, precoding=None):
         super().__init__(channel)
         self.resource_grid = resource_grid
-        self.estimator = None
+        self.estimator = self.interferers = self.residuals = None
         self._cyclic_prefix_ratio, self._precoding = cyclic_prefix_ratio, precoding
         self._symbols = resource_grid.num_ofdm_symbols
         self._subcarriers = resource_grid.fft_size
@@ -57,15 +63,13 @@ class OFDMFront(Front):
 
     def channels(self, key, num_blocks, first_block=0):
         """Draw the channels of the streams: complex64 [num_blocks, T, F, M, K]."""
-        h = self.channel.sample_grid(
-            key,
-            num_blocks,
-            self._symbols,
-            self._subcarriers,
-            self._cyclic_prefix_ratio,
-            first_block,
-        )
+        h = self.channel.sample_grid(key, *self._slots(num_blocks, first_block))
         return h if self._precoding is None else tf.matmul(h, self._precoding)
+
+    def _slots(self, num_blocks, first_block):
+        """The arguments of `sample_grid` after the key."""
+        size = self._symbols, self._subcarriers, self._cyclic_prefix_ratio
+        return num_blocks, *size, first_block
 
     def correlations(self):
         """Those of the channel's model, see `Channel.correlations`."""
@@ -84,13 +88,29 @@ class OFDMFront(Front):
         grid = self._grid_of(data)
         h = self.channels(keys["channel"], num_blocks, first_block)
         y = tf.linalg.matvec(h, tf.transpose(grid, [0, 2, 3, 1]))  # [B, T, F, M]
+        level, g = no, None  # variance of all that is not desired, and its channels
+        if self.interferers is not None:
+            slots = self._slots(num_blocks, first_block)
+            g = self.interferers.sample_grid(keys["interferer"], *slots)
+            others = self.interferers.symbols(keys["interfering"], g.shape[:3])
+            y += tf.linalg.matvec(g, others)
+            level = no + self.interferers.power
         y = add_noise(keys["noise"], y, no)
         s = tf.fill([num_blocks, self.num_uses], no)
+        if g is not None:
+            s = self._told(y, h, g, no, level)
         h_hat = h
         if self.estimator is not None:
-            h_hat, error = self.estimator(y, no)
-            s = s + self._take(tf.reduce_sum(error, axis=-1)[None])
+            h_hat, error = self.estimator(y, level)
+            s = _added(s, self._take(tf.reduce_sum(error, axis=-1)[None]))
         return Received(self._take(y), self._take(h), self._take(h_hat), s)
+
+    def _told(self, y, h, g, no, level):
+        """What the receiver is told of noise and interference; see `Received.s`."""
+        if self.residuals is not None:
+            return self.residuals(y, h, level)
+        s = noise_and_interference(self._take(g), no)
+        return mean_variance(s) if self.interferers.table.covariance == "ignored" else s
 
     def _take(self, x):
         """The data resources of [B, T, F, ...], as [B, U, ...]."""
@@ -99,12 +119,21 @@ class OFDMFront(Front):
         return tf.gather(flat, self.data, axis=1)
 
 
-def create_ofdm_front(scenario, channel):
+def _added(s, variance):
+    """Noise variances [B, U] or covariances [B, U, M, M], and more variance [1, U]."""
+    if len(s.shape) == 2:
+        return s + variance
+    more = variance[..., None, None] * tf.eye(s.shape[-1])
+    return s + tf.cast(more, tf.complex64)
+
+
+def create_ofdm_front(scenario, channel, interferers=None):
     """The OFDM front of a scenario; it estimates where the scenario's CSI says so.
 
     Args:
         scenario: a `linksim.link.scenario.Scenario` with an OFDM grid.
         channel: its channel, with one transmitter of K streams for the grid.
+        interferers: its `linksim.link.interference.Interferers`, or None.
     """
     ofdm = scenario.ofdm
     grid = ResourceGrid(
@@ -117,26 +146,37 @@ def create_ofdm_front(scenario, channel):
         pilot_ofdm_symbol_indices=list(ofdm.pilot_symbols) or None,
     )
     front = OFDMFront(channel, grid, ofdm.cyclic_prefix_ratio)
-    front.estimator = create_estimator(
-        scenario.csi,
+    add_knowledge(
         front,
+        scenario.csi,
         lambda: LSChannelEstimator(grid, interpolation_type=ofdm.interpolation),
+        interferers,
     )
     return front
 
 
-def create_estimator(csi, front, least_squares, groups=(1, 1)):
-    """The estimator of a front, or None where no channel is estimated.
+def add_knowledge(front, csi, least_squares, interferers, groups=(1, 1)):
+    """Give a front its estimators and its interference.
 
     Args:
-        csi: a `linksim.link.scenario.Csi`.
         front: the `OFDMFront`.
+        csi: a `linksim.link.scenario.Csi`.
         least_squares: function without arguments that makes Sionna's estimator.
+        interferers: the `linksim.link.interference.Interferers`, or None.
         groups: (symbols, subcarriers) of pilots whose mean separates streams.
     """
+    given = None
     if csi.type == "ls":
-        return LSEstimator(least_squares(), front.calibration())
-    if csi.type == "lmmse":
+        front.estimator = LSEstimator(least_squares(), front.calibration())
+    elif csi.type == "lmmse":
         given = front.correlations() if csi.covariance == "model" else None
-        return LMMSEEstimator(front.calibration(), groups, csi.spatial, given)
-    return None
+        front.estimator = LMMSEEstimator(front.calibration(), groups, csi.spatial, given)
+    front.interferers = interferers
+    if interferers is None or interferers.table.covariance != "estimated":
+        return
+    # Least squares leave nothing of the pilots; and what antennas that are taken one by one
+    # leave of noise is the noise, but for a factor
+    estimator = front.estimator
+    if csi.type == "ls" or csi.spatial:
+        estimator = LMMSEEstimator(front.calibration(), groups, False, given)
+    front.residuals = ResidualCovariance(front, interferers, estimator)

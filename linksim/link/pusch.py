@@ -4,7 +4,7 @@ from sionna.phy.nr import PUSCHLSChannelEstimator, PUSCHPilotPattern
 from sionna.phy.ofdm import ResourceGrid
 
 from linksim.errors import InvalidInput
-from linksim.link.ofdm import OFDMFront, create_estimator
+from linksim.link.ofdm import OFDMFront, add_knowledge
 from linksim.link.pusch_config import CYCLIC_PREFIX_RATIO, precoding_of, pusch_configs
 from linksim.link.transport_block import TransportBlocks
 
@@ -27,12 +27,13 @@ def configs_of(scenario, channel):
     return configs
 
 
-def create_pusch_front(scenario, channel):
+def create_pusch_front(scenario, channel, interferers=None):
     """The front of a scenario with a [pusch] table: a slot of all its users.
 
     Args:
         scenario: a `linksim.link.scenario.Scenario` with a [pusch] table.
         channel: its channel, with a column for each antenna of each user.
+        interferers: its `linksim.link.interference.Interferers`, or None.
 
     Returns:
         `linksim.link.ofdm.OFDMFront`; its streams are the layers of the first user, then
@@ -56,7 +57,7 @@ def create_pusch_front(scenario, channel):
 
     # Ports of a CDM group share pairs of subcarriers and, with double DMRS, of symbols
     groups = (dmrs.length, 2)
-    front.estimator = create_estimator(scenario.csi, front, least_squares, groups)
+    add_knowledge(front, scenario.csi, least_squares, interferers, groups)
     return front
 
 

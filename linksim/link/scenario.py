@@ -26,6 +26,7 @@ from linksim.errors import (
 from linksim.files import as_path, file_hash, path_text
 from linksim.link.coding.alist import alist_size
 from linksim.link.coding.wifi import SIZES, wifi_rate
+from linksim.link.interference_config import Interference
 from linksim.names import parse_receiver
 from linksim.snr import SNR_DEFINITIONS
 from linksim.tables import check_plain_table, dataclass_from_table, plain, read_toml
@@ -402,6 +403,7 @@ class Scenario:
     ofdm: Ofdm | None = None
     loop: Loop = field(default_factory=Loop)
     pusch: Pusch | None = None
+    interference: Interference | None = None
 
     def __post_init__(self) -> None:
         check_line("name", self.name)
@@ -425,6 +427,11 @@ class Scenario:
                 )
             if not self.ofdm.pilot_symbols:
                 raise InvalidInput(f'csi.type: "{self.csi.type}" needs ofdm.pilot_symbols')
+        if self.interference is not None:
+            system, grid = self.system, self.ofdm is not None or self.pusch is not None
+            pilots = self.ofdm is None or bool(self.ofdm.pilot_symbols)
+            sizes = system.num_bits_per_symbol, system.num_rx
+            self.interference.check_link(*sizes, grid, pilots)
 
     def _check_grid(self, table: str) -> None:
         if self.channel["type"] not in GRID_CHANNELS:
@@ -494,6 +501,8 @@ class Scenario:
         elif self.csi.type in ESTIMATED:
             spatial = ", antennas together" if self.csi.spatial else ""
             parts.append(f"{self.csi.type.upper()} channel estimation{spatial}")
+        if self.interference is not None:
+            parts.append(self.interference.description)
         return ", ".join(parts)
 
     @property
@@ -538,7 +547,7 @@ class Scenario:
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, as in the TOML file plus `name`."""
         tables = dataclasses.asdict(self)
-        for table in ("ofdm", "pusch"):
+        for table in ("ofdm", "pusch", "interference"):
             if tables[table] is None:
                 del tables[table]
         # Later keys, which older fingerprints do not have
@@ -618,6 +627,7 @@ _TABLES = {
     "loop": Loop,
     "pusch": Pusch,
     "csi": Csi,
+    "interference": Interference,
     "snr": Snr,
     "run": Run,
 }
@@ -661,6 +671,7 @@ def naming_scenario(scenario: Scenario) -> Iterator[None]:
 def _files_of(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
     """The keys that name files, in the tables of a scenario: (name, table, key)."""
     code, channel = data.get("code"), data.get("channel")
+    interference = data.get("interference")
     if isinstance(code, dict):
         yield "code.file", code, "file"
     if isinstance(channel, dict):
@@ -669,6 +680,9 @@ def _files_of(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]
         # The channel that "fixed" draws its matrices from
         if channel.get("of") == "file" and isinstance(channel.get("options"), dict):
             yield "channel.options.path", channel["options"], "path"
+        theirs = interference.get("channel") if isinstance(interference, dict) else None
+        if channel.get("type") == "file" and isinstance(theirs, dict):
+            yield "interference.channel.path", theirs, "path"
 
 
 def _located(data: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto", store
 
     Returns:
         Dictionary of arrays: `bits` and `bits_hat` [k], `bit_errors`, `symbols` and
-        `symbols_hat` [U, K], `h` and `h_hat` [U, M, K], `y` [U, M], `no` [U],
+        `symbols_hat` [U, K], `h` and `h_hat` [U, M, K], `y` [U, M], `no` [U] or with
+        interference what detectors are told of it, perhaps a covariance [U, M, M],
         `llr` [U, K, m] and `codeword_llr` [n]. With a code also `decoder_llr`, the
         decoder's soft bits of the mother code, information bits first, and
         `decoder_iterations`. A block that has several codewords has both for each of them. Of

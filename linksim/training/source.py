@@ -356,6 +356,11 @@ def _check_data(scenario, batch_size, seed, copies, num_channels, streams, rho):
             f"scenario: {scenario.name} has an OFDM grid or Eb/N0; training draws "
             "single channel uses of an SNR per channel use"
         )
+    if scenario.interference is not None:
+        raise InvalidInput(
+            f"scenario: {scenario.name} has an [interference] table; training draws white "
+            "noise, which is what detectors make of coloured noise before they look at it"
+        )
     check_int("seed", seed, minimum=0)
     check_int("batch_size", batch_size)
     check_int("copies", copies)

@@ -1,0 +1,70 @@
+"""Covariances of noise and interference over receive antennas; keras.ops alone."""
+
+import numpy as np
+from keras import ops
+
+
+def noise_and_interference(g, no):
+    """Covariance N0 I + G G' of white noise and of interference of independent symbols.
+
+    Args:
+        g: channels of interfering streams of power 1, complex64 [..., M, J].
+        no: noise variance N0, float32 that broadcasts to [...].
+
+    Returns:
+        complex64 [..., M, M].
+    """
+    s = ops.matmul(g, ops.conj(ops.swapaxes(g, -1, -2)))
+    eye = np.eye(g.shape[-2], dtype=np.float32)
+    return s + ops.cast(ops.convert_to_tensor(no)[..., None, None] * eye, "complex64")
+
+
+def mean_variance(s):
+    """The variance trace(S)/M of white noise as strong as that of a covariance.
+
+    Args:
+        s: complex64 [..., M, M].
+
+    Returns:
+        float32 [...].
+    """
+    return ops.mean(ops.diagonal(ops.real(s), axis1=-2, axis2=-1), axis=-1)
+
+
+def sample_covariance(x):
+    """Mean of x x' over samples of mean zero: complex64 [..., M, M] of [..., n, M]."""
+    s = ops.matmul(ops.swapaxes(x, -1, -2), ops.conj(x))
+    return s / x.shape[-2]
+
+
+def ledoit_wolf(x):
+    """The estimate of a covariance that [Ledoit04] shrink towards a multiple of I.
+
+    S of n samples becomes (1 - r) S + r (trace(S)/M) I, with the r that minimises the mean
+    square error, itself estimated (eq. 14 and Lemmas 3.2 to 3.5). The derivation holds for
+    complex samples with the Frobenius norm as it is. scikit-learn has the estimate for real
+    samples outside of graphs; complex ones stacked as real would lose that the covariance of
+    the real part is that of the imaginary part.
+
+    Args:
+        x: samples of mean zero, complex64 [..., n, M].
+
+    Returns:
+        complex64 [..., M, M], positive definite unless all samples are zero or alike.
+    """
+    num_samples, size = x.shape[-2:]
+    s = sample_covariance(x)
+    scale = mean_variance(s)
+    square = ops.sum(ops.square(ops.real(s)) + ops.square(ops.imag(s)), axis=(-2, -1))
+    energies = ops.sum(ops.square(ops.real(x)) + ops.square(ops.imag(x)), axis=-1)
+    # Of a sample's x x' from S, and of S from the multiple of I
+    spread = (ops.mean(ops.square(energies), axis=-1) - square) / num_samples
+    distance = square - size * ops.square(scale)
+    shrinkage = ops.clip(spread / ops.maximum(distance, 1e-30), 0.0, 1.0)
+    shrinkage = ops.where(distance <= 1e-6 * square, 1.0, shrinkage)
+    eye = np.eye(size, dtype=np.float32)
+    target = ops.cast((shrinkage * scale)[..., None, None] * eye, "complex64")
+    return ops.cast(1.0 - shrinkage, "complex64")[..., None, None] * s + target
+
+
+ESTIMATES = {"ledoit-wolf": ledoit_wolf, "none": sample_covariance}

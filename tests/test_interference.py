@@ -240,11 +240,18 @@ def test_shrinkage_is_that_of_the_article(n):
     for one, samples in zip(found, x):
         np.testing.assert_allclose(one, independent_ledoit_wolf(samples), rtol=1e-4, atol=1e-4)
     assert np.linalg.eigvalsh(found).min() > 0
-    real = x.real.astype(np.complex64)
-    library = pytest.importorskip("sklearn.covariance", reason="compares with scikit-learn")
-    for one, samples in zip(ledoit_wolf(real).numpy(), real.real):
-        expected = library.ledoit_wolf(samples, assume_centered=True)[0]
-        np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_shrinkage_of_real_samples_is_that_of_scikit_learn():
+    """Its `ledoit_wolf(x, assume_centered=True)` of version 1.9.1, which shrinks by 0.103."""
+    x = [[6, 1, 0], [-5, 0, 1], [4, 3, 1], [7, -2, 2], [-8, 1, 0], [-3, 2, -1]]
+    x = np.array([*x, [5, -1, -1], [-6, 0, 2]], np.complex64)
+    expected = [
+        [30.402789760095562, -1.6816097114842221, -0.11210731409894814],
+        [-1.6816097114842221, 3.4970343763480107, -0.22421462819789628],
+        [-0.11210731409894814, -0.22421462819789628, 2.6001758635564256],
+    ]
+    np.testing.assert_allclose(ledoit_wolf(x), expected, rtol=1e-5)
 
 
 def test_shrinkage_is_nearer_to_the_truth():

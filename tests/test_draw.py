@@ -20,8 +20,9 @@ from linksim.training import source as source_module
 from linksim.training.source import TRAINING, VectorSource
 
 SCENARIOS = {name: load_scenario(name) for name in list_scenarios()}
-FLAT = [name for name, s in SCENARIOS.items() if s.ofdm is None and s.pusch is None]
-OFDM = [name for name in SCENARIOS if name not in FLAT]
+OFDM = [name for name, s in SCENARIOS.items() if s.ofdm is not None or s.pusch is not None]
+# Trainings have no interference
+FLAT = [n for n, s in SCENARIOS.items() if n not in OFDM and s.interference is None]
 CSI = {
     "perfect": {"type": "perfect", "error_snr_db": 0.0},
     "noisy": {"type": "noisy", "error_snr_db": 17.0},

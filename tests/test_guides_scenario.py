@@ -22,6 +22,7 @@ TABLES = {
     "loop": scenario.Loop,
     "pusch": scenario.Pusch,
     "csi": scenario.Csi,
+    "interference": scenario.Interference,
     "snr": scenario.Snr,
     "run": scenario.Run,
 }

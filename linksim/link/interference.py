@@ -80,7 +80,7 @@ def create_interferers(scenario, channel):
         if name.endswith("seed"):
             default = inspect.signature(factory).parameters[name].default
             options[name] = options.get(name, default) + 1
-    options.update(table.channel)
+    options.update(table.channel or {})
     if "num_users" in names:
         options["num_users"] = table.num_users
     elif table.num_users > 1:

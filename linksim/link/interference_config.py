@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
@@ -37,7 +37,7 @@ class Interference:
     num_samples: int = _NUM_SAMPLES
     subcarriers: int = _SUBCARRIERS
     shrinkage: str = "ledoit-wolf"
-    channel: dict[str, Any] = field(default_factory=dict)
+    channel: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_int("interference.num_streams", self.num_streams, maximum=4096)
@@ -62,6 +62,8 @@ class Interference:
                     f"interference.{key}: got {getattr(self, key)!r}, which belongs to "
                     f'covariance = "estimated", with covariance = "{self.covariance}"'
                 )
+        if self.channel is None:
+            return
         check_plain_table("interference.channel", self.channel)
         for key in _NOT_ITS_OWN:
             if key in self.channel:

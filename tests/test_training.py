@@ -12,11 +12,13 @@ import pytest
 import linksim.training.loop
 from linksim.constellation import pam_points, qam_points
 from linksim.errors import InvalidInput, ResultFileError
+from linksim.files import load_arrays
 from linksim.quantization.registry import create_quantizer
 from linksim.registry import create_detector
 from linksim.training import losses
 from linksim.training.build import build_task
 from linksim.training.recipe import list_recipes, load_recipe, recipe_from_dict
+from linksim.training.source import TRAINING
 from tests.trainings import check_resumption, published, trainer
 
 # --- losses -------------------------------------------------------------------------
@@ -130,6 +132,11 @@ def test_every_shipped_recipe_is_valid():
         {"extra": 1},
         {"optimizer": {"learning_rate": 0.0}},
         {"optimizer": {"schedule": "x"}},
+        {"optimizer": {"name": "sgd"}},
+        {"optimizer": {"name": "adam", "weight_decay": 0.1}},
+        {"optimizer": {"name": "adamw", "weight_decay": -0.1}},
+        {"optimizer": {"warmup_steps": -1}},
+        {"optimizer": {"ema": 1.0}},
         {"best_by": "x"},
         {"data": {"scenario": "rayleigh-2x2-qam64"}},
     ],
@@ -152,6 +159,7 @@ def test_unknown_loss_terms_are_refused():
     [
         {"schedule": "cosine", "learning_rate": 1e-2},
         {"schedule": "plateau", "learning_rate": 1.0, "patience": 1, "clip_norm": 1.0},
+        {"name": "muon", "weight_decay": 0.1, "warmup_steps": 4, "ema": 0.9},
     ],
 )
 def test_resumed_training_is_the_uninterrupted_one(tmp_path, optimizer):
@@ -195,6 +203,96 @@ def test_an_interrupt_between_steps_loses_no_step(tmp_path):
     continued = []
     trainer(recipe(), tmp_path, on_resume=lambda *at: continued.append(at)).run()
     assert continued == [(4, 6)]
+
+
+def test_states_and_recipes_from_before_the_choice_of_optimizer_go_on(tmp_path):
+    plan = recipe(optimizer={"schedule": "cosine"})
+    whole = trainer(plan)
+    history = whole.run()
+
+    def stop(step, steps, loss):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    made = trainer(plan, tmp_path, on_step=stop)
+    with pytest.raises(KeyboardInterrupt):
+        made.run()
+    settings = load_arrays(tmp_path / "state.npz")[1]["recipe"]["optimizer"]
+    assert set(settings) == {
+        *("learning_rate", "schedule", "final_rate", "factor", "patience", "clip_norm")
+    }
+    # They held the rate of the step, which cosine had lowered
+    made._rate = made._rate_now
+    made.save()
+    resumed = trainer(plan, tmp_path).run()
+    for a, b in zip(history, resumed, strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        ("constant", [0.5, 0.5, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        ("cosine", [0.5, 0.5, 1, *(0.5 + 0.5 * np.cos(np.pi * np.arange(8) / 8))]),
+        # Each validation is worse than the first
+        ("plateau", [0.5, 0.5, 0.5, 0.25, 0.125, *2.0 ** -np.arange(4, 10)]),
+    ],
+)
+def test_rates_rise_before_they_follow_their_schedule(schedule, expected):
+    settings = {"schedule": schedule, "warmup_steps": 2, "learning_rate": 1e-2}
+    plan = recipe(
+        steps=10, validate_every=1, optimizer={**settings, "patience": 1, "factor": 0.5}
+    )
+    made = trainer(plan)
+    losses = itertools.count(1.0)
+    made._measures = lambda batch: {"loss": np.float32(next(losses))}
+    rates = [entry["learning_rate"] for entry in made.run()]
+    np.testing.assert_allclose(rates, 1e-2 * np.array(expected), rtol=1e-6)
+    assert float(made._optimizer.learning_rate) == pytest.approx(rates[-1], rel=1e-6)
+
+
+def test_averages_are_what_is_measured_and_kept(tmp_path):
+    """The steps are those without averages, and the result is their moving average."""
+    settings = {"learning_rate": 1e-2}
+    plain = trainer(recipe(optimizer=settings)).run()
+    seen = []
+    made = trainer(
+        recipe(optimizer={**settings, "ema": 0.75}),
+        tmp_path,
+        on_step=lambda *_: seen.append(weights(made)),
+    )
+    history = made.run()
+    assert [e.get("train_loss") for e in history] == [e.get("train_loss") for e in plain]
+    assert history[0]["loss"] == plain[0]["loss"]
+    assert made.best[1] == 6 and history[-1]["loss"] != plain[-1]["loss"]
+    averages = seen[0]
+    for step in seen[1:]:
+        averages = [0.75 * a + 0.25 * w for a, w in zip(averages, step)]
+    for kept, average in zip(weights(made), averages, strict=True):
+        np.testing.assert_allclose(kept, average, rtol=1e-5, atol=1e-7)
+    assert float(made._measures(made._validation[0])["loss"]) == history[-1]["loss"]
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_decay_takes_a_share_of_matrices_alone(name):
+    """After one step from the same weights, decay has taken rate x decay x weight."""
+    after = []
+    for decay in (0.0, 0.5):
+        settings = {"name": name, "learning_rate": 1e-2, "weight_decay": decay}
+        made = trainer(recipe(steps=1, optimizer=settings))
+        for number, variable in enumerate(made.task.trainable_variables):
+            variable.assign(np.random.default_rng(number).normal(size=variable.shape))
+        before = weights(made)
+        made.task.train_on_batch(made._batch(TRAINING, 0))
+        after.append(weights(made))
+    for start, without, decayed in zip(before, *after, strict=True):
+        taken = 5e-3 * start * (start.ndim > 1)
+        np.testing.assert_allclose(without - decayed, taken, rtol=1e-3, atol=2e-6)
+
+
+def weights(made):
+    """The trainable weights of a `Trainer`, in NumPy."""
+    return [np.array(keras.ops.convert_to_numpy(v)) for v in made.task.trainable_variables]
 
 
 def test_histories_have_no_nan(tmp_path):

@@ -43,7 +43,7 @@ VARIANTS = {
     "rate 1e-3": {"optimizer": {"learning_rate": 1e-3}},
     "rate 1e-2, warm-up": {"optimizer": {"learning_rate": 1e-2, "warmup_steps": 200}},
     "average 0.99": {"optimizer": {"ema": 0.99}},
-    "constant rate, average 0.999": {"optimizer": {"schedule": "constant", "ema": 0.999}},
+    "constant rate, average 0.99": {"optimizer": {"schedule": "constant", "ema": 0.99}},
     "AdamW 0.01": {"optimizer": {"name": "adamw", "weight_decay": 0.01}},
     "Muon": {"optimizer": MUON},
     "Muon, rate 1e-2": {"optimizer": {**MUON, "learning_rate": 1e-2}},
@@ -60,6 +60,13 @@ VARIANTS = {
     },
     "loss: divergence": {"loss": {"divergence": 1.0}},
     "loss: 0.1 latent + divergence": {"loss": THROUGH_DECODER},
+    "Muon, constant rate, average 0.99": {
+        "optimizer": {**MUON, "schedule": "constant", "ema": 0.99}
+    },
+    "Muon, batch 4096": {"optimizer": MUON, "data": {"batch_size": 4096}},
+    "Muon, scaled inputs": {"optimizer": MUON, "model": {"features": "scaled"}},
+    "Muon, autoencoder of divergence": {"optimizer": MUON, "autoencoder": MI},
+    "Muon, loss: 0.1 latent + divergence": {"optimizer": MUON, "loss": THROUGH_DECODER},
 }
 
 

@@ -338,8 +338,24 @@ def test_a_measure_that_a_task_does_not_have_is_refused():
         made.run()
 
 
+def test_a_training_with_a_constant_rate_goes_on_after_its_end(tmp_path):
+    plan = recipe(optimizer={"ema": 0.9, "warmup_steps": 4})
+    whole = trainer(plan)
+    history = whole.run()
+    trainer(plan, tmp_path, budget=0.5).run()
+    longer = trainer(plan, tmp_path)
+    for a, b in zip(history, longer.run(), strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    for a, b in zip(weights(whole), weights(longer), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # A smaller budget takes nothing back
+    again = trainer(plan, tmp_path, budget=0.5)
+    assert again.run() == longer.history and again.step == 6
+
+
 def test_another_training_is_not_resumed(tmp_path):
-    trainer(recipe(), tmp_path).run()
+    cosine = {"optimizer": {"schedule": "cosine"}}
+    trainer(recipe(**cosine), tmp_path).run()
     for changes, options, message in (
         ({"data": {**recipe().to_dict()["data"], "batch_size": 32}}, {},
          "recipe.data.batch_size 64, now 32; use --fresh"),
@@ -351,7 +367,7 @@ def test_another_training_is_not_resumed(tmp_path):
         ({}, {"budget": 0.5}, "steps 6, now 3"),
     ):  # fmt: skip
         with pytest.raises(ResultFileError, match=message):
-            trainer(recipe(**changes), tmp_path, **options).run()
+            trainer(recipe(**cosine, **changes), tmp_path, **options).run()
 
 
 def test_a_damaged_state_is_refused(tmp_path):

@@ -72,7 +72,8 @@ class Trainer:
         task: the `Task`, whose layers are built.
         scenario: the `Scenario` that data are drawn from.
         folder: folder for the checkpoint, history and logs. None writes nothing.
-        budget: fraction of the recipe's steps to run.
+        budget: fraction of the recipe's steps to run. A training with a constant rate that
+            has ended goes on with a larger one.
         on_step: called as `f(step, steps, loss)` after every step. A `KeyboardInterrupt`
             that it raises ends the training with its state saved.
         on_validation: called as `f(entry)` with every new entry of the history.
@@ -139,10 +140,10 @@ class Trainer:
             jit_compile=recipe.jit_compile,
         )
         self._measures = compiled(task.measures, task.variables)
-        self._identity = {
-            "recipe": _settings(json.loads(json.dumps(recipe.to_dict()))),
-            "steps": self.steps,
-        }
+        self._identity = {"recipe": _settings(json.loads(json.dumps(recipe.to_dict())))}
+        # With a constant rate a longer training begins as a shorter one
+        if recipe.optimizer.schedule != "constant":
+            self._identity["steps"] = self.steps
 
     # --- running ------------------------------------------------------------------
 

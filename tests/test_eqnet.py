@@ -116,7 +116,7 @@ def test_reduced_inputs_do_not_see_the_antennas(rng, num_rx, k, m):
     np.testing.assert_allclose(numpy_of(detector(*more, no)), plain, rtol=2e-2, atol=2e-3)
 
 
-@pytest.mark.parametrize("features", ["raw", "qr"])
+@pytest.mark.parametrize("features", ["raw", "scaled", "qr"])
 def test_outputs_agree(rng, features):
     _, y, h, no = draw_system(rng, 30, 3, 2, 4, 0.1)
     detector = EQNetDetector(2, 4, features=features)
@@ -145,7 +145,7 @@ def test_outputs_agree(rng, features):
 def test_zero_channels_and_extreme_noise_are_finite(rng):
     _, y, h, no = draw_system(rng, 6, 2, 2, 4, 0.1)
     h[:2] = 0
-    for features in ("raw", "qr"):
+    for features in ("raw", "scaled", "qr"):
         detector = EQNetDetector(2, 4, features=features)
         for scale in (1e-6, 1.0, 1e4):
             assert np.isfinite(numpy_of(detector(y, h, no * scale))).all()
@@ -201,7 +201,7 @@ def test_kmeans_levels_are_means_of_their_cells(rng):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow graphs")
-@pytest.mark.parametrize("features", ["raw", "qr"])
+@pytest.mark.parametrize("features", ["raw", "scaled", "qr"])
 def test_eager_graph_and_xla_agree(rng, features):
     import tensorflow as tf
 

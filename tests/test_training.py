@@ -12,11 +12,13 @@ import pytest
 import linksim.training.loop
 from linksim.constellation import pam_points, qam_points
 from linksim.errors import InvalidInput, ResultFileError
+from linksim.files import load_arrays
 from linksim.quantization.registry import create_quantizer
 from linksim.registry import create_detector
 from linksim.training import losses
 from linksim.training.build import build_task
-from linksim.training.recipe import list_recipes, load_recipe, recipe_from_dict
+from linksim.training.optimizer import make_optimizer, rate_of_step
+from linksim.training.recipe import Optimizer, list_recipes, load_recipe, recipe_from_dict
 from tests.trainings import check_resumption, published, trainer
 
 # --- losses -------------------------------------------------------------------------
@@ -130,6 +132,11 @@ def test_every_shipped_recipe_is_valid():
         {"extra": 1},
         {"optimizer": {"learning_rate": 0.0}},
         {"optimizer": {"schedule": "x"}},
+        {"optimizer": {"name": "sgd"}},
+        {"optimizer": {"name": "adam", "weight_decay": 0.1}},
+        {"optimizer": {"name": "adamw", "weight_decay": -0.1}},
+        {"optimizer": {"warmup_steps": -1}},
+        {"optimizer": {"ema": 1.0}},
         {"best_by": "x"},
         {"data": {"scenario": "rayleigh-2x2-qam64"}},
     ],
@@ -152,6 +159,7 @@ def test_unknown_loss_terms_are_refused():
     [
         {"schedule": "cosine", "learning_rate": 1e-2},
         {"schedule": "plateau", "learning_rate": 1.0, "patience": 1, "clip_norm": 1.0},
+        {"name": "muon", "weight_decay": 0.1, "warmup_steps": 4, "ema": 0.9},
     ],
 )
 def test_resumed_training_is_the_uninterrupted_one(tmp_path, optimizer):
@@ -197,6 +205,99 @@ def test_an_interrupt_between_steps_loses_no_step(tmp_path):
     assert continued == [(4, 6)]
 
 
+def test_states_and_recipes_from_before_the_choice_of_optimizer_go_on(tmp_path):
+    plan = recipe(optimizer={"schedule": "cosine"})
+    whole = trainer(plan)
+    history = whole.run()
+
+    def stop(step, steps, loss):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    made = trainer(plan, tmp_path, on_step=stop)
+    with pytest.raises(KeyboardInterrupt):
+        made.run()
+    settings = load_arrays(tmp_path / "state.npz")[1]["recipe"]["optimizer"]
+    assert set(settings) == {
+        *("learning_rate", "schedule", "final_rate", "factor", "patience", "clip_norm")
+    }
+    # They held the rate of the step, which cosine had lowered
+    made._rate = made._rate_now
+    made.save()
+    resumed = trainer(plan, tmp_path).run()
+    for a, b in zip(history, resumed, strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+def test_rates_rise_before_they_follow_their_schedule():
+    settings = {"warmup_steps": 2, "learning_rate": 1e-2}
+    falling = 1e-3 + 9e-3 * (0.5 + 0.5 * np.cos(np.pi * np.arange(8) / 8))
+    for schedule, after in (("constant", 8 * [1e-2]), ("cosine", falling)):
+        table = Optimizer(schedule=schedule, final_rate=1e-3, **settings)
+        rates = [rate_of_step(table, 1e-2, step, 10) for step in range(10)]
+        np.testing.assert_allclose(rates, [5e-3, 1e-2, *after])
+        # A training that is shorter than its warm-up rises to its end
+        assert rate_of_step(table, 1e-2, 0, 1) == 5e-3
+    plan = recipe(
+        steps=10,
+        validate_every=1,
+        optimizer={**settings, "schedule": "plateau", "patience": 1, "factor": 0.5},
+    )
+    made = trainer(plan)
+    losses = itertools.count(1.0)  # every validation is worse than the first
+    made._measures = lambda batch: {"loss": np.float32(next(losses))}
+    rates = [entry["learning_rate"] for entry in made.run()]
+    expected = [0.5, 0.5, 0.5, *0.5 ** np.arange(2, 10)]
+    np.testing.assert_allclose(rates, 1e-2 * np.array(expected))
+    assert float(made._optimizer.learning_rate) == pytest.approx(rates[-1], rel=1e-6)
+
+
+def test_averages_are_what_is_measured_and_kept(tmp_path):
+    """The steps are those without averages, and the result is their moving average."""
+    settings = {"learning_rate": 1e-2}
+    plain = trainer(recipe(optimizer=settings)).run()
+    seen = []
+    made = trainer(
+        recipe(optimizer={**settings, "ema": 0.75}),
+        tmp_path,
+        on_step=lambda *_: seen.append(weights(made)),
+    )
+    history = made.run()
+    assert [e.get("train_loss") for e in history] == [e.get("train_loss") for e in plain]
+    assert history[0]["loss"] == plain[0]["loss"]
+    assert made.best[1] == 6 and history[-1]["loss"] != plain[-1]["loss"]
+    averages = seen[0]
+    for step in seen[1:]:
+        averages = [0.75 * a + 0.25 * w for a, w in zip(averages, step)]
+    for kept, average in zip(weights(made), averages, strict=True):
+        np.testing.assert_allclose(kept, average, rtol=1e-5, atol=1e-7)
+    assert float(made._measures(made._validation[0])["loss"]) == history[-1]["loss"]
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_decay_takes_a_share_of_matrices_alone(rng, name):
+    """After one step from the same weights, decay has taken rate x decay x weight."""
+    start = [rng.normal(size=shape).astype(np.float32) for shape in ((5, 4), (4,), (2, 3, 4))]
+    gradients = [rng.normal(size=w.shape).astype(np.float32) for w in start]
+    after = []
+    for decay in (0.0, 0.5):
+        variables = [keras.Variable(w) for w in start]
+        table = Optimizer(name=name, learning_rate=1e-2, weight_decay=decay)
+        make_optimizer(table, variables).apply(
+            [keras.ops.convert_to_tensor(g) for g in gradients], variables
+        )
+        after.append([keras.ops.convert_to_numpy(v) for v in variables])
+    for before, without, decayed in zip(start, *after, strict=True):
+        assert np.abs(without - before).max() > 1e-3
+        taken = 5e-3 * before * (before.ndim > 1)
+        np.testing.assert_allclose(without - decayed, taken, rtol=1e-3, atol=1e-6)
+
+
+def weights(made):
+    """The trainable weights of a `Trainer`, in NumPy."""
+    return [np.array(keras.ops.convert_to_numpy(v)) for v in made.task.trainable_variables]
+
+
 def test_histories_have_no_nan(tmp_path):
     made = trainer(recipe(), tmp_path)
     history = copy.deepcopy(made.run())
@@ -240,8 +341,21 @@ def test_a_measure_that_a_task_does_not_have_is_refused():
         made.run()
 
 
+def test_a_training_with_a_constant_rate_goes_on_after_its_end(tmp_path):
+    plan = recipe(optimizer={"ema": 0.9, "warmup_steps": 4})
+    whole = trainer(plan)
+    history = whole.run()
+    trainer(plan, tmp_path, budget=0.5).run()
+    longer = trainer(plan, tmp_path)
+    for a, b in zip(history, longer.run(), strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    for a, b in zip(weights(whole), weights(longer), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_another_training_is_not_resumed(tmp_path):
-    trainer(recipe(), tmp_path).run()
+    cosine = {"optimizer": {"schedule": "cosine"}}
+    trainer(recipe(**cosine), tmp_path).run()
     for changes, options, message in (
         ({"data": {**recipe().to_dict()["data"], "batch_size": 32}}, {},
          "recipe.data.batch_size 64, now 32; use --fresh"),
@@ -253,7 +367,7 @@ def test_another_training_is_not_resumed(tmp_path):
         ({}, {"budget": 0.5}, "steps 6, now 3"),
     ):  # fmt: skip
         with pytest.raises(ResultFileError, match=message):
-            trainer(recipe(**changes), tmp_path, **options).run()
+            trainer(recipe(**cosine, **changes), tmp_path, **options).run()
 
 
 def test_a_damaged_state_is_refused(tmp_path):

@@ -20,7 +20,9 @@ from linksim.eqnet.autoencoder import BranchedDecoder, default_latent_dim
 from linksim.eqnet.codebook import ScalarCodebook
 from linksim.errors import InvalidInput, check_choice, check_int
 
-FEATURES = ("raw", "qr", "sic")
+FEATURES = ("raw", "scaled", "qr", "sic")
+# Those that are y, H and sigma without any linear algebra
+_DIRECT = ("raw", "scaled")
 # Zero forcing gives estimates of any size in nearly singular channels, and those that
 # enter the network are clipped to this
 _CLIP = 3.0
@@ -38,7 +40,8 @@ class EQNetDetector(Detector):
             three dense layers, twice; the output of the first of three is added to that
             of the third.
         features: the inputs of f_E. With "raw", the paper's, they are y, H and sigma, each
-            with a dense layer of its own. With "qr" they are the QR-reduced systems of the
+            with a dense layer of its own. With "scaled" they are y/sigma, H/sigma and
+            log(sigma), which say the same. With "qr" they are the QR-reduced systems of the
             streams in both orders, and MMSE LLRs as tanh(llr/2). With "sic" there are also
             the LLRs of successive cancellation in both orders.
         width: units of the layers of f_E; by default 16Km.
@@ -48,7 +51,7 @@ class EQNetDetector(Detector):
             one number, or D of them. None quantizes nothing. `set_codebook` sets the
             codebook, which trained weights bring with them.
 
-    With `features="raw"` the weights fit one number of receive antennas.
+    With "raw" and "scaled" the weights fit one number of receive antennas.
 
     Raises:
         InvalidInput: (a `ValueError`) an option is out of range, or BPSK.
@@ -115,10 +118,10 @@ class EQNetDetector(Detector):
     # --- network ----------------------------------------------------------------
 
     def build(self, y_shape, h_shape, s_shape):
-        """Create all weights, which for raw features fit one number of antennas."""
+        """Create all weights; those for y and H themselves fit one number of antennas."""
         k = self.num_streams
         num_llrs = k * self.num_bits_per_symbol
-        if self.features == "raw":
+        if self.features in _DIRECT:
             sizes = [2 * y_shape[-1], 2 * y_shape[-1] * k, 1]
         else:
             # For each order Q'y, the last estimate, the diagonal and its logarithm and the
@@ -134,16 +137,19 @@ class EQNetDetector(Detector):
 
     @property
     def built_for_num_rx(self):
-        if self.features != "raw" or not self.built:
+        if self.features not in _DIRECT or not self.built:
             return None
         return self._inputs[0].kernel.shape[0] // 2
 
     def inputs(self, y, h, no):
         """The inputs of f_E's first layers, a list of float32 [B, ...]."""
-        if self.features == "raw":
+        if self.features in _DIRECT:
             h = h[:, :, : self.num_streams]
             h = ops.reshape(h, (-1, h.shape[1] * h.shape[2]))
-            return [y, h, ops.sqrt(no)[:, None]]
+            sigma = ops.sqrt(no)[:, None]
+            if self.features == "scaled":
+                return [y / sigma, h / sigma, ops.log(sigma)]
+            return [y, h, sigma]
         systems = self._reduced_systems(y, h)
         inputs = [self._reduced(systems, no), self._linear_llrs(y, h, no)]
         if self.features == "sic":

@@ -6,7 +6,6 @@ import json
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -14,6 +13,7 @@ from linksim.backend import compiled
 from linksim.errors import InvalidInput, ResultFileError, check_real
 from linksim.files import differences, load_arrays, save_arrays, write_atomically
 from linksim.link.scenario import scenario_from_dict
+from linksim.training.optimizer import averaged_weights, make_optimizer, rate_of_step
 from linksim.training.source import TRAINING, VALIDATION, MixtureSource, VectorSource
 
 
@@ -72,7 +72,8 @@ class Trainer:
         task: the `Task`, whose layers are built.
         scenario: the `Scenario` that data are drawn from.
         folder: folder for the checkpoint, history and logs. None writes nothing.
-        budget: fraction of the recipe's steps to run.
+        budget: fraction of the recipe's steps to run. A training with a constant rate that
+            has ended goes on with a larger one.
         on_step: called as `f(step, steps, loss)` after every step. A `KeyboardInterrupt`
             that it raises ends the training with its state saved.
         on_validation: called as `f(entry)` with every new entry of the history.
@@ -123,7 +124,9 @@ class Trainer:
         self.seconds = 0.0
         self.history = []  # one dictionary per validation
         self.best = None  # (loss, step, weights)
+        # A plateau lowers the first; the second is that of the step
         self._rate = recipe.optimizer.learning_rate
+        self._rate_now = rate_of_step(recipe.optimizer, self._rate, 0, self.steps)
         self._stale = 0  # validations since the last improvement
         self._losses = []  # of the steps since the last validation
         self._validation = [
@@ -131,27 +134,24 @@ class Trainer:
         ]
         task.calibrate(self._validation[0])
         task(self._validation[0])  # builds the layers that are not built yet
-        options = {"learning_rate": self._rate}
-        if recipe.optimizer.clip_norm:
-            options["global_clipnorm"] = recipe.optimizer.clip_norm
-        self._optimizer = keras.optimizers.Adam(**options)
+        self._optimizer = make_optimizer(recipe.optimizer, task.trainable_variables)
         task.compile(
             optimizer=self._optimizer,
             jit_compile=recipe.jit_compile,
         )
-        self._optimizer.build(task.trainable_variables)
         self._measures = compiled(task.measures, task.variables)
-        self._identity = {
-            "recipe": _settings(json.loads(json.dumps(recipe.to_dict()))),
-            "steps": self.steps,
-        }
+        self._identity = {"recipe": _settings(json.loads(json.dumps(recipe.to_dict())))}
+        # With a constant rate a longer training begins as a shorter one
+        if recipe.optimizer.schedule != "constant":
+            self._identity["steps"] = self.steps
 
     # --- running ------------------------------------------------------------------
 
     def run(self):
         """Train to the end of the budget, from the state that was saved last if there is one.
 
-        The task then holds the best weights that a validation has seen.
+        The task then holds the best weights that a validation has seen, which are averages
+        if the recipe's optimizer has an `ema`.
 
         Returns:
             The history, a list of {step, seconds, learning_rate, train_loss, and the
@@ -200,26 +200,25 @@ class Trainer:
 
     def _set_rate(self):
         settings = self.recipe.optimizer
-        if settings.schedule == "cosine":
-            progress = self.step / self.steps
-            span = settings.learning_rate - settings.final_rate
-            self._rate = settings.final_rate + span * (1 + np.cos(np.pi * progress)) / 2
-        self._optimizer.learning_rate.assign(self._rate)
+        self._rate_now = rate_of_step(settings, self._rate, self.step, self.steps)
+        self._optimizer.learning_rate.assign(self._rate_now)
 
     def _validate(self, **measured):
-        rows = [self._measures(batch) for batch in self._validation]
+        with averaged_weights(self._optimizer, self.task.trainable_variables):
+            rows = [self._measures(batch) for batch in self._validation]
+            measured_weights = self._weights()
         values = mean_of_rows(rows)
         entry = {
             "step": self.step,
             "seconds": round(self.seconds, 1),
-            "learning_rate": float(self._rate),
+            "learning_rate": float(self._rate_now),
             **measured,
             **values,
         }
         improved = self.best is None or self._rank(entry) < self._rank(self.best_entry)
         self.history.append(entry)
         if improved:
-            self.best = (values["loss"], self.step, self._weights())
+            self.best = (values["loss"], self.step, measured_weights)
             self._stale = 0
         else:
             self._stale += 1
@@ -387,6 +386,12 @@ def _settings(recipe):
     for key in ("teachers", "parts"):  # newer than some states
         if not kept.get(key):
             kept.pop(key, None)
+    optimizer = kept["optimizer"] = dict(kept["optimizer"])
+    if optimizer.get("name") == "adam":
+        optimizer.pop("name")
+    for key in ("weight_decay", "warmup_steps", "ema"):
+        if not optimizer.get(key):
+            optimizer.pop(key, None)
     data = kept["data"] = dict(kept["data"])
     if not data.get("prior_information"):
         data.pop("prior_information", None)

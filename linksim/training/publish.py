@@ -63,7 +63,7 @@ def publish(recipe, trainer, scenario, models=None, status=None):
         extra = _codebooks(recipe, layer, scenario)
     entry = trainer.best_entry
     training = {
-        "steps": trainer.steps,
+        "steps": trainer.step,
         "steps_of_recipe": recipe.steps,
         "seconds": round(trainer.seconds),
         "best_step": entry["step"],

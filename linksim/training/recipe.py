@@ -14,6 +14,7 @@ TASKS = (
     *("autoencoder", "estimator", "joint-estimator", "detector", "any-size-detector"),
     "codebook",
 )
+OPTIMIZERS = ("adam", "adamw", "muon")
 SCHEDULES = ("constant", "cosine", "plateau")
 BEST_BY = ("loss", "mutual_information")
 
@@ -68,27 +69,51 @@ class Part:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Adam and the schedule of its learning rate.
+    """The optimizer, one of Keras, and the schedule of its learning rate.
 
-    "cosine" lets the rate decay to `final_rate`; "plateau" multiplies it by `factor` when
-    the validation loss has not improved for `patience` validations. A `clip_norm` above 0
-    is the largest global norm of a gradient.
+    Attributes:
+        name: "adam", "adamw" or "muon". Muon orthogonalizes the steps of matrices, and
+            takes those of Adam for all else.
+        learning_rate: the highest rate.
+        schedule: "constant"; "cosine", which lets the rate decay to `final_rate`; or
+            "plateau", which multiplies it by `factor` when the validation loss has not
+            improved for `patience` validations.
+        warmup_steps: steps in which the rate rises to `learning_rate`, in proportion to the
+            step. "cosine" decays after them.
+        clip_norm: the largest global norm of a gradient; 0 clips nothing.
+        weight_decay: what AdamW and Muon take off the weights in each step, as a share of
+            them and times the rate. Vectors, such as biases, keep what they have.
+        ema: momentum of the moving average of the weights, such as 0.999. Validations
+            measure the average, and it is the result of the training. 0 averages nothing.
     """
 
+    name: str = "adam"
     learning_rate: float = 1e-3
     schedule: str = "constant"
     final_rate: float = 0.0
     factor: float = 0.5
     patience: int = 10
     clip_norm: float = 0.0
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    ema: float = 0.0
 
     def __post_init__(self):
+        check_choice("optimizer.name", self.name, OPTIMIZERS)
         check_real("optimizer.learning_rate", self.learning_rate, low=0, open_low=True)
         check_choice("optimizer.schedule", self.schedule, SCHEDULES)
         check_real("optimizer.final_rate", self.final_rate, low=0)
         check_real("optimizer.factor", self.factor, low=0, high=1, open_low=True)
         check_int("optimizer.patience", self.patience)
         check_real("optimizer.clip_norm", self.clip_norm, low=0)
+        check_real("optimizer.weight_decay", self.weight_decay, low=0)
+        if self.weight_decay and self.name == "adam":
+            raise InvalidInput(
+                f"optimizer.weight_decay: got {self.weight_decay} with adam, expected 0, or "
+                'another optimizer: name = "adamw"'
+            )
+        check_int("optimizer.warmup_steps", self.warmup_steps, minimum=0)
+        check_real("optimizer.ema", self.ema, low=0, high=0.99999)
 
 
 @dataclass(frozen=True)

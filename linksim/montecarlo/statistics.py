@@ -247,6 +247,30 @@ def paired_gaps(
         reference; `gap_db` is None where a curve does not cross, a bound is None
         where too many resamples do not.
     """
+    crossings = resampled_crossings(failed, target, num_resamples, seed, blocks_per_slot)
+    return {
+        name: _gap(values - crossings[reference])
+        for name, values in crossings.items()
+        if name != reference
+    }
+
+
+def resampled_crossings(
+    failed: Mapping[str, Mapping[float, np.ndarray]],
+    target: float,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    blocks_per_slot: int = 1,
+) -> dict[str, np.ndarray]:
+    """The SNRs at which detectors reach a target BLER, as measured and in resamples.
+
+    Resample number i has the same blocks for all detectors, so that the difference of two
+    rows is paired. The arguments are those of `paired_gaps`.
+
+    Returns:
+        {detector: SNR in dB, float64 [1 + num_resamples]}, first as measured; NaN where a
+        curve does not cross.
+    """
     rng = np.random.Generator(np.random.Philox(seed))
     snrs = sorted({snr for curve in failed.values() for snr in curve})
     rates: dict[str, list[np.ndarray]] = {
@@ -273,11 +297,25 @@ def paired_gaps(
     for name, columns in rates.items():
         curves = np.stack(columns, axis=1)
         crossings[name] = np.array([_cross(snrs, row, target) for row in curves])
-    return {
-        name: _gap(values - crossings[reference])
-        for name, values in crossings.items()
-        if name != reference
-    }
+    return crossings
+
+
+def interval_of_samples(samples: np.ndarray) -> tuple[float, float | None, float | None]:
+    """The measured value and the ends of its 95 % interval.
+
+    Args:
+        samples: float64 [1 + resamples], the measured value first; a difference of two rows
+            of `resampled_crossings`, for instance. It has to be a number.
+
+    Returns:
+        The value, and both ends, which are None where too many resamples are NaN.
+    """
+    measured, resampled = samples[0], samples[1:]
+    tail = (1 - CONFIDENCE) / 2
+    if np.mean(np.isnan(resampled)) > tail:
+        return float(measured), None, None
+    low, high = np.nanquantile(resampled, [tail, 1 - tail]).tolist()
+    return float(measured), low, high
 
 
 _MAX_GROUPS = 2000
@@ -290,11 +328,7 @@ def _cross(snrs, rates, target):
 
 
 def _gap(samples):
-    measured, resampled = samples[0], samples[1:]
-    if np.isnan(measured):
+    if np.isnan(samples[0]):
         return {"gap_db": None, "gap_db_low": None, "gap_db_high": None}
-    tail = (1 - CONFIDENCE) / 2
-    low = high = None
-    if np.mean(np.isnan(resampled)) <= tail:
-        low, high = np.nanquantile(resampled, [tail, 1 - tail]).tolist()
-    return {"gap_db": float(measured), "gap_db_low": low, "gap_db_high": high}
+    gap, low, high = interval_of_samples(samples)
+    return {"gap_db": gap, "gap_db_low": low, "gap_db_high": high}

@@ -83,7 +83,7 @@ def build_page(runs: Sequence[ReportRun], *, rate: str = "bler", repeats: int = 
     }
     names = list(dict.fromkeys(run.scenario.name for run in runs))
     return (
-        _environment()
+        template_environment()
         .get_template("report.html")
         .render(
             title=" · ".join(names) if len(names) < 3 else f"{len(runs)} runs",
@@ -105,9 +105,14 @@ def build_page(runs: Sequence[ReportRun], *, rate: str = "bler", repeats: int = 
     )
 
 
-def _environment():
+def template_environment(*folders: Path) -> jinja2.Environment:
+    """Where pages find their templates: what a page is given is escaped, and must exist.
+
+    Args:
+        folders: to look in first, before the folder of the report's templates.
+    """
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader([*folders, _TEMPLATES]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -73,7 +73,7 @@ def mmse_sinr(h, no):
     return 1.0 / np.real(np.diagonal(inverse, axis1=-2, axis2=-1)) - 1.0
 
 
-def simulate_rates(scenario, detectors, points, *, num_batches, seed):
+def simulate_rates(scenario, detectors, points, *, num_batches, seed, simulator=None):
     """The rates of several detectors' LLRs on the same draws of a scenario.
 
     Args:
@@ -82,6 +82,7 @@ def simulate_rates(scenario, detectors, points, *, num_batches, seed):
         points: SNR in dB.
         num_batches: batches at each point.
         seed: seed of the draws.
+        simulator: the `LinkSimulator` of the scenario to use, or None for a new one.
 
     Returns:
         A dictionary for each detector and point: "detector", "snr_db", "bits" (how many)
@@ -90,7 +91,7 @@ def simulate_rates(scenario, detectors, points, *, num_batches, seed):
     from linksim.constellation import bit_labels
     from linksim.link.simulator import LinkSimulator
 
-    simulator = LinkSimulator(scenario)
+    simulator = LinkSimulator(scenario) if simulator is None else simulator
     for name in detectors:
         simulator.add_detector(name)
     labels = bit_labels(scenario.system.num_bits_per_symbol)

@@ -79,28 +79,6 @@
       : "";
   }
 
-  function sortBy(button) {
-    const th = button.closest("th");
-    const row = th.parentNode;
-    const column = [...row.children].indexOf(th);
-    const descending = th.getAttribute("aria-sort") === "ascending";
-    [...row.children].forEach((h) => h.setAttribute("aria-sort", "none"));
-    th.setAttribute("aria-sort", descending ? "descending" : "ascending");
-    const body = th.closest("table").tBodies[0];
-    const key = (tr) => {
-      const cell = tr.children[column];
-      if (column === 0) return tr.dataset.detector;
-      return cell.dataset.value === undefined ? null : Number(cell.dataset.value);
-    };
-    const sign = descending ? -1 : 1;
-    const rows = [...body.rows].sort((one, other) => {
-      const a = key(one), b = key(other);
-      if (a === null || b === null) return (a === null) - (b === null); // unknown values go last
-      return sign * (a < b ? -1 : a > b ? 1 : 0);
-    });
-    body.append(...rows);
-  }
-
   function press(chip, on) {
     chip.setAttribute("aria-pressed", on);
     off[chip.dataset.kind][on ? "delete" : "add"](chip.dataset.name);
@@ -131,7 +109,6 @@
     fillTables();
   }));
   all("[data-points]").forEach((select) => select.addEventListener("change", fillTables));
-  all("[data-sort]").forEach((b) => b.addEventListener("click", () => sortBy(b)));
 
   // Browsers keep the choices when the page is reloaded
   state.definition = document.getElementById("definition").value;

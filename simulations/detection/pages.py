@@ -1,0 +1,133 @@
+"""The page of the benchmark of detection, as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .cells import COLUMNS, best_of, rows_of
+from .receivers import NOWHERE
+from .tracks import TARGETS
+
+INTRO = f"""
+# Benchmark of MIMO detection
+
+Detectors on frozen tracks, each a link under a name and a version.
+`python simulations/benchmark_detection.py` makes everything here, and adds
+[a detector of yours](../../simulations/README.md#the-benchmark-of-detection) to it;
+[index.html](index.html) has the same tables to sort and to filter, with a picture for each track.
+
+- **rank**: receivers of one rank are not told apart. A new rank begins where the paired intervals
+  say of every receiver so far that it is ahead of every one that follows, at a BLER of
+  {TARGETS[0]:g}. `NAME/2` makes two passes of detector and decoder.
+- **SNR** and **gap**: the SNR at a BLER, by the track's definition, and how many dB more than the
+  bound a receiver needs. Intervals are 95 %; those of gaps are paired, on common draws. `> 18`
+  means that the BLER was not reached up to there.
+- **bits a coded bit**: mutual information of coded bits and LLRs, which are taken at their word.
+  **calibration**: the factor by which LLRs had to be multiplied to be calibrated; 1 is right, less
+  than 1 is too sure of itself.
+- **time, detector**: of the detector alone, and **time, block**: of detection and decoding at the
+  SNR that is named, both as multiples of those of `mmse` in the same run.
+- **FLOPs** are of one vector, and missing where a graph does not say how often a loop runs. **kB**
+  are those of the files of weights. **trained on**: what weights were trained on; empty for what
+  is not learned.
+"""
+
+
+def page_text(results: dict[str, dict[str, Any]]) -> str:
+    """The text of README.md.
+
+    Args:
+        results: {track: contents of its file}.
+    """
+    lines = [INTRO.strip(), ""]
+    if not results:
+        return "\n".join([*lines, "No track was run yet."]) + "\n"
+    lines += ["## Which receiver to take", ""]
+    lines += ["The receivers of each track that no other one beats in both SNR and time of a"]
+    lines += ["block, by time; in brackets the gap to the bound in dB, and the time.", ""]
+    lines += ["| track | bound | receivers |", "|---|---|---|"]
+    for name, data in results.items():
+        rows = rows_of(data)
+        fronts = [
+            f"`{_plain(r)}` ({rows[r]['gap'].text}, {rows[r]['block_ratio'].text})"
+            for r in best_of(data)
+        ]
+        link = f"[{data['track']['title']}](#{name})"
+        lines.append(f"| {link} | `{data['track']['bound']}` | {', '.join(fronts)} |")
+    lines += ["", *_overview(results)]
+    for name, data in results.items():
+        lines += _track(name, data)
+    lines += ["", "## What takes part in no track", ""]
+    lines += [
+        f"- `{name}{'...' if name.endswith('-') else ''}`: {why}"
+        for name, why in NOWHERE.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _overview(results):
+    """Ranks of all receivers on all tracks."""
+    ranks = {name: rows_of(data) for name, data in results.items()}
+    receivers = dict.fromkeys(r for data in results.values() for r in data["receivers"])
+    lines = ["## Ranks", ""]
+    lines += ["`-` is for a receiver that does not take part, `x` for one that does not reach"]
+    lines += [f"a BLER of {TARGETS[0]:g}.", ""]
+    lines += ["| receiver | " + " | ".join(f"[{name}](#{name})" for name in results) + " |"]
+    lines += ["|---" * (len(results) + 1) + "|"]
+    for receiver in receivers:
+        cells = []
+        for name in results:
+            row = ranks[name].get(receiver)
+            cells.append(
+                "-" if row is None else "x" if row["rank"].value is None else row["rank"].text
+            )
+        lines.append(f"| `{_plain(receiver)}` | {' | '.join(cells)} |")
+    return lines
+
+
+def _track(name, data):
+    track = data["track"]
+    lines = [
+        "",
+        f"## {name}",
+        "",
+        f"{track['description']}. Version {track['version']}, up to",
+    ]
+    lines += [
+        f"{track['blocks']} blocks a point; SNR as `{track['definition']}`. The bound is"
+    ]
+    lines += [
+        f"`{track['bound']}`, {track['bound_is']}. Bits, calibration and the time of a block"
+    ]
+    lines += [f"are those at {track['snr_db']:g} dB."]
+    few = [f"`{d}`" for d in track["few"] if d in data["receivers"]]
+    if few:
+        lines += [f"{', '.join(few)}: up to {track['few_blocks']} blocks, as they are costly."]
+    lines += ["", "| receiver | " + " | ".join(COLUMNS.values()) + " |"]
+    lines += ["|---" * (len(COLUMNS) + 1) + "|"]
+    for receiver, row in rows_of(data).items():
+        cells = [f"{row[c].text} {row[c].detail}".strip() for c in COLUMNS]
+        lines.append(
+            f"| `{_plain(receiver)}` | " + " | ".join(_plain(c) for c in cells) + " |"
+        )
+    lines += ["", f"Made by linksim {_made(data)}."]
+    if track["absent"]:
+        lines += ["", "<details><summary>Not on this track</summary>", ""]
+        lines += [f"- `{_plain(d)}`: {why}" for d, why in track["absent"].items()]
+        lines += ["", "</details>"]
+    return lines
+
+
+def _made(data):
+    """Versions, commits and machines behind a track's rows."""
+    made = {
+        f"{m['linksim']} ({(m['git_commit'] or 'no commit')[:10]}) on "
+        f"{m['machine'].get('processor', 'an unknown machine')}"
+        for m in (row["made"] for row in data["receivers"].values())
+    }
+    return "; ".join(sorted(made))
+
+
+def _plain(text):
+    """A text that cannot end a cell of a table or a span of code."""
+    return text.replace("|", "\\|").replace("`", "'")

@@ -1,0 +1,124 @@
+"""At which SNR receivers reach a block error rate, and which of them are apart."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from linksim.montecarlo.statistics import interval_of_samples, resampled_crossings
+
+Failed = Mapping[str, Mapping[float, np.ndarray]]
+
+
+def pack(failed: np.ndarray) -> str:
+    """Which blocks failed, bool [blocks], as a text."""
+    return base64.b64encode(zlib.compress(np.packbits(failed).tobytes(), 9)).decode()
+
+
+def unpack(text: str, blocks: int) -> np.ndarray:
+    """What `pack` made a text of, bool [blocks].
+
+    Raises:
+        ValueError: the text is damaged, or is that of fewer blocks.
+    """
+    bits = np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8))
+    if len(bits) < blocks:
+        raise ValueError(f"{len(bits)} blocks, expected {blocks}")
+    return bits[:blocks].astype(bool)
+
+
+def compare(
+    failed: Failed,
+    bound: str,
+    target: float,
+    few: Sequence[str] = (),
+    *,
+    blocks_per_slot: int = 1,
+) -> dict[str, dict[str, Any]]:
+    """The SNR of every receiver at a target BLER, its gap to a bound, and its rank.
+
+    Receivers of a rank are not told apart: going up in SNR, a new rank begins where the
+    paired 95 % intervals say of every receiver so far that it is ahead of every one that
+    follows. Receivers that do not reach the target have no rank.
+
+    Args:
+        failed: {receiver: {snr_db: bool [blocks]}}, block i the same draw for all.
+        bound: the receiver that gaps are measured against; without it there are none.
+        target: BLER.
+        few: receivers of fewer blocks than others. They are compared on the blocks that they
+            have, so that what the blocks have in common cancels.
+        blocks_per_slot: see `linksim.montecarlo.statistics.paired_gaps`.
+
+    Returns:
+        {receiver: {"snr_db", "low", "high", "gap_db", "gap_low", "gap_high", "rank"}}, None
+        where there is nothing to say.
+    """
+    whole = resampled_crossings(failed, target, blocks_per_slot=blocks_per_slot)
+    few = [name for name in few if name in failed]
+    common = whole
+    if few:
+        common = resampled_crossings(
+            _cut(failed, few), target, blocks_per_slot=blocks_per_slot
+        )
+
+    def differences(one, other):
+        samples = common if one in few or other in few else whole
+        return samples[one] - samples[other]
+
+    reached = [name for name in failed if not np.isnan(whole[name][0])]
+    reached.sort(key=lambda name: whole[name][0])
+    ranks = _ranks(reached, differences)
+    found = {}
+    for name in failed:
+        row = dict.fromkeys(("snr_db", "low", "high", "gap_db", "gap_low", "gap_high"))
+        if name in ranks:
+            row["snr_db"], row["low"], row["high"] = interval_of_samples(whole[name])
+        if bound in ranks and name in ranks and name != bound:
+            gap = differences(name, bound)
+            if not np.isnan(gap[0]):
+                row["gap_db"], row["gap_low"], row["gap_high"] = interval_of_samples(gap)
+        found[name] = {**row, "rank": ranks.get(name)}
+    return found
+
+
+def _cut(failed, few):
+    """The blocks that all of the receivers `few` have, at each point."""
+    most: dict[float, int] = {}
+    for name in few:
+        for point, mask in failed[name].items():
+            most[point] = min(len(mask), most.get(point, len(mask)))
+    return {
+        name: {point: mask[: most.get(point, len(mask))] for point, mask in curve.items()}
+        for name, curve in failed.items()
+    }
+
+
+def _ranks(ordered, differences):
+    """{receiver: rank}, of receivers ascending in SNR."""
+    # The last receiver that each one is not told apart from
+    last = []
+    for i, name in enumerate(ordered):
+        overlaps = [
+            j for j in range(i, len(ordered)) if not _ahead(name, ordered[j], differences)
+        ]
+        last.append(max(overlaps, default=i))
+    ranks, rank, reach = {}, 1, -1
+    for i, name in enumerate(ordered):
+        if i > reach:
+            rank = i + 1
+        reach = max(reach, last[i])
+        ranks[name] = rank
+    return ranks
+
+
+def _ahead(one, other, differences):
+    """Whether one receiver certainly needs less SNR than another."""
+    samples = differences(other, one)
+    if one == other or np.isnan(samples[0]):
+        return False
+    low = interval_of_samples(samples)[1]
+    return low is not None and low > 0

@@ -386,7 +386,9 @@ HEADER = ["row", "ours", "ms", "rival", "ms", "times faster", "agreement"]
 
 def markdown(rows, facts):
     lines = ["# Benchmark", ""]
-    lines.append("Made by `python simulations/benchmark.py --markdown results/benchmark.md`.")
+    lines.append(
+        "Made by `python simulations/benchmark.py --markdown results/benchmark/speed.md`."
+    )
     lines += [
         "Median milliseconds per vector or codeword; the last row is a whole simulation."
     ]

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -116,15 +117,9 @@ def test_entries_of_tracks_are_checked(tmp_path):
 # --- runs -------------------------------------------------------------------------------
 
 
-OWN = """
-import linksim
-from linksim.detectors import MMSEDetector
-
-class Mine(MMSEDetector):
-    "Linear MMSE under another name."
-
-linksim.register_detector("mine", Mine)
-"""
+GUIDE = (ROOT / "simulations/README.md").read_text(encoding="utf-8")
+# The detector of the guide
+(OWN,) = re.findall(r"^```python\n(# mine\.py\n.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -267,6 +262,15 @@ def test_bad_arguments(small, capsys):
     assert script.main(["--detectors", "nothing"]) == 2
     assert script.main(["--list"]) == 0
     assert "small, version 1" in capsys.readouterr().out
+
+
+def test_the_guide_names_every_option(small, capsys):
+    script, _ = small
+    with pytest.raises(SystemExit):
+        script.main(["--help"])
+    options = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", capsys.readouterr().out))
+    section = GUIDE.split("\n## The benchmark of detection")[1].split("\n## ")[0]
+    assert not {o for o in options - {"--help"} if f"`{o}" not in section}
 
 
 # --- pages ------------------------------------------------------------------------------

@@ -58,6 +58,15 @@ DETECTORS = {
         for mode in ("graph", "xla")
     },
     "kbest-4x4-qam16": ("kbest", {"k": 64}, "sionna-kbest", {"k": 64}, 4, 4, 4, 1000, 0.2),
+    # What one would take of Sionna's where its exact detector is too slow
+    "pepnet-8x4-qam16": (
+        *("pepnet", {"pretrained": True}, "sionna-kbest", {"k": 64}),
+        *(8, 4, 4, 1000, 0.2),
+    ),
+    "pepnet-16x8-qam16": (
+        *("pepnet", {"pretrained": True}, "sionna-kbest", {"k": 64}),
+        *(16, 8, 4, 500, 0.2),
+    ),
     "ml-2x2-qam256-maxlog": (
         *("ml", {"demapping_method": "maxlog"}),
         *("sionna-ml", {"demapping_method": "maxlog"}),
@@ -86,6 +95,14 @@ DECODING = {
     )
     for blocks in batches
 }
+# {row: (scenario, ours, rival, SNR in dB)}: receivers with their decoder on a batch of blocks.
+# Both sides have our loop, and our decoder
+RECEIVERS = {
+    "idd-8x4-qam16": ("cdl-c-8x4-qam16", "mmse/2", "sionna-mmse-pic/2", 6.0),
+    "idd-2x2-qam64": ("rayleigh-2x2-qam64", "mmse/2", "sionna-mmse-pic/2", 13.0),
+    "pusch-4x2-qam16": ("pusch-cdl-c-4x2-mcs14", "mmse", "sionna-lmmse", 6.0),
+}
+DEFAULT_RUN = "run-default"
 RUN = "run-2x2-qam64"
 RUN_SCENARIO, RUN_POINTS = "rayleigh-2x2-qam64", (12, 13, 14, 15)
 # Blocks per point: at a BLER of 1e-2 the 95 % interval is then 0.6 to 1.5 times the BLER
@@ -100,7 +117,7 @@ RUN_DETECTORS = {
     "ml": "sionna-ml",
     "oamp": "sionna-mmse-pic",
 }
-ROWS = (*DETECTORS, *RELAXATIONS, *DECODING, RUN)
+ROWS = (*DETECTORS, *RELAXATIONS, *DECODING, *RECEIVERS, RUN, DEFAULT_RUN)
 
 
 # With --quick: one or two rows of a kind, as compiling in two modes takes seconds
@@ -262,6 +279,45 @@ def decoding_row(name, args):
     return row_of(name, *labels, seconds, dict.fromkeys(calls, blocks), agreement)
 
 
+def receiver_row(name, args):
+    """Compare detection and decoding of blocks, of all passes that are made."""
+    from linksim.complexity import interleaved_seconds
+    from linksim.link.scenario import load_scenario
+    from linksim.link.simulator import LinkSimulator
+
+    scenario_name, ours, rival, snr_db = RECEIVERS[name]
+    simulator = LinkSimulator(load_scenario(scenario_name))
+    receivers = {"ours": ours, "rival": rival}
+    for receiver in receivers.values():
+        simulator.add_detector(receiver)
+    drawn = simulator.draw(0, snr_db, 0)
+    calls = {
+        side: lambda r=receiver: simulator.errors(r, drawn)[0]
+        for side, receiver in receivers.items()
+    }
+    failed = {side: call() > 0 for side, call in calls.items()}
+    seconds = interleaved_seconds(calls, args.repeats)
+    same = 100 * np.mean(failed["ours"] == failed["rival"])
+    rates = " and ".join(f"{found.mean():.2f}" for found in failed.values())
+    agreement = f"{same:.1f} % of blocks alike, at BLER {rates}"
+    per = {side: len(found) for side, found in failed.items()}
+    return row_of(name, ours, rival, seconds, per, agreement)
+
+
+def default_run_row(name, args):
+    """Time the main job as it is without options; nothing of Sionna's has all of it."""
+    from linksim.cli.common import DEFAULT_SCENARIO
+    from linksim.montecarlo.engine import simulate
+
+    start = time.perf_counter()
+    results = simulate(DEFAULT_SCENARIO)
+    seconds = {"ours": np.array([time.perf_counter() - start])}
+    blocks = sum(r["blocks"] for r in results["records"])
+    detectors = len({r["detector"] for r in results["records"]})
+    ours = f"{DEFAULT_SCENARIO}: {detectors} receivers, {blocks} blocks"
+    return row_of(name, ours, "none has all of it", seconds, {"ours": 1}, "")
+
+
 def run_row(name, args):
     """Compare whole simulations: all detectors at four points, compilation included.
 
@@ -390,7 +446,7 @@ def markdown(rows, facts):
         "Made by `python simulations/benchmark.py --markdown results/benchmark/speed.md`."
     )
     lines += [
-        "Median milliseconds per vector or codeword; the last row is a whole simulation."
+        "Median milliseconds per vector, codeword or block; the last rows are whole simulations."
     ]
     lines += ["Both sides were called by turns; in brackets are the quartiles of the ratio."]
     lines += ["", ", ".join(f"{k}: {v}" for k, v in facts.items() if v), ""]
@@ -417,6 +473,10 @@ def _run(args, console):
             make = relaxation_row
         elif name in DECODING:
             make = decoding_row
+        elif name in RECEIVERS:
+            make = receiver_row
+        elif name == DEFAULT_RUN:
+            make = default_run_row
         elif name == RUN:
             make = run_row
         with console.status(name):

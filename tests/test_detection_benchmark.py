@@ -16,6 +16,7 @@ from simulations.detection import ranking, tracks
 from simulations.detection.pages import page_text
 from simulations.detection.results import load_results
 from simulations.detection.web import web_page
+from tests.browser import Page, windows
 from tests.conftest import load_script
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -295,11 +296,39 @@ def test_names_are_data():
     assert line.replace("\\|", "").count("|") == 14
 
 
-def sample(name):
+@pytest.mark.slow
+def test_the_page_in_a_browser(tmp_path, tmp_path_factory):
+    """It sorts, filters, draws, asks for nothing, and fits a phone."""
+    path = tmp_path / "index.html"
+    first, second = sample("a", family="linear"), sample("b")["receivers"]
+    first["receivers"] |= second
+    first["receivers"]["b"]["at"]["0.1"] |= {"snr_db": 1.0, "low": 0.5, "high": 1.5}
+    path.write_text(web_page({"one": first, "two": sample("c")}))
+    with windows(lambda: tmp_path_factory.mktemp("profile")) as window:
+        for width, touch in ((1280, False), (390, True)):
+            found = Page(window(width, 900, touch), path)
+            shown = found.page.locator("tbody tr:visible th")
+            assert shown.all_text_contents() == ["●b", "●a"]  # the best is first
+            assert found.page.locator("section:visible circle").count() == 2
+            found.page.get_by_role("button", name="Receiver").first.click()
+            assert shown.all_text_contents() == ["●a", "●b"]
+            found.page.locator('[data-family="linear"]').first.click()
+            assert shown.all_text_contents() == ["●b"]
+            assert found.page.locator("section:visible circle").count() == 1
+            found.page.select_option("#track", "two")
+            assert shown.all_text_contents() == ["●c"]
+            found.page.select_option("#track", "")
+            assert shown.all_text_contents() == ["●b", "●c"]
+            found.page.select_option("#axis", "flops")
+            assert "No receiver has this cost." in found.page.content()
+            assert found.fits() and not found.complaints and len(found.requests) == 1
+
+
+def sample(name, family="submitted"):
     """The contents of a track's file with one receiver."""
     at = dict.fromkeys(("snr_db", "low", "high", "gap_db", "gap_low", "gap_high", "rank"))
     row = {
-        "family": "submitted",
+        "family": family,
         "at": {"0.1": {**at, "snr_db": 2.0, "rank": 1}, "0.01": at},
         "points": [{"snr_db": 3.0}],
         "made": {"linksim": "1", "git_commit": None, "machine": {}},

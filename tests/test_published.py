@@ -1,53 +1,103 @@
-"""Published symbol error rates of MMSE and AMP: i.i.d., 16-QAM, 64 antennas."""
+"""Published error rates, held by the whole link: each file in `published/` is a test.
+
+`simulations/published.py` reads the files, and says what "held" means.
+"""
+
+import json
+import re
 
 import pytest
 
-from linksim.link.scenario import load_scenario
-from linksim.montecarlo.engine import simulate
+from linksim.link.link import Link
+from simulations import published
+from simulations.published import FOLDER, MOST, compare, deviations, holds
 
-# {(K, SNR in dB): (SER of MMSE, SER of AMP)}, [Pratik21], Fig. 7
-PUBLISHED = {
-    (16, 9.0): (0.0436, 0.0246),
-    (16, 11.0): (0.00973, 0.00356),
-    (16, 13.0): (0.00105, 3.7e-4),
-    (32, 11.0): (0.1506, 0.0813),
-    (32, 13.0): (0.0643, 0.0143),
-    (32, 15.0): (0.0182, 0.0015),
-}
+FILES = published.published_files()
+ROOT = published.ROOT
+RESULTS = ROOT / "results" / "published"
 
 
-def rates(num_streams, snr_db, detectors, max_blocks):
-    results = simulate(
-        load_scenario(f"massive-64x{num_streams}-qam16"),
-        detectors,
-        snr_db=snr_db,
-        target_block_errors=10**6,
-        max_blocks=max_blocks,
-    )
-    return {r["detector"]: r for r in results["records"]}
+@pytest.mark.parametrize("name", FILES)
+def test_the_scenario_of_a_file_exists(name):
+    data = FILES[name]
+    assert data["source"] and data["setting"]
+    link = Link(published.scenario_of(data))
+    sizes = re.fullmatch(r"(?:aff3ct|sionna)-(?:wifi|5g)-(\d+)-(\d+)", name)
+    if sizes:
+        n, k = map(int, sizes.groups())
+        assert (link.code.num_coded_bits, link.code.num_info_bits) == (n, k)
+    for points in published.receivers_of(data).values():
+        for point in points:
+            counts = point.get("block_errors"), point.get("blocks")
+            assert 0 < point["ser"] < 1 if "ser" in point else 0 < counts[0] < counts[1]
 
 
-@pytest.mark.parametrize("num_streams, snr_db", [(16, 9.0), (32, 11.0), (32, 13.0)])
-def test_published_mmse(num_streams, snr_db):
-    """`mmse-biased`, with half of the noise, has the published SER; `mmse` is better."""
-    got = rates(num_streams, snr_db, ["mmse-biased", "mmse"], 3000)
-    published = PUBLISHED[num_streams, snr_db][0]
-    record = got["mmse-biased"]
-    # Two intervals, because the published value has a sampling error too
-    margin = record["ser_high"] - record["ser_low"]
-    assert record["ser"] == pytest.approx(published, abs=margin)
-    assert got["mmse"]["ser"] < record["ser"]  # on the same draws
+def test_every_file_is_held_by_a_test():
+    """Those without a scenario have a link of their own, and a test of their own."""
+    others = {path.stem for path in FOLDER.glob("*.json")} - set(FILES)
+    assert others == {"sionna-idd-16x4"}
+
+
+def test_the_snr_of_the_mimo_tutorial():
+    """Its notebook multiplies N0 by the root of the number of antennas."""
+    data = FILES["sionna-mimo-16x4-iid"]
+    link, (first, *_) = Link(published.scenario_of(data)), data["receivers"]["mmse"]
+    no = 4 * 10 ** (-first["ebno_db"] / 10) / (4 * 0.5)
+    assert link.no(first["snr_db"]) == pytest.approx(no, rel=1e-4)
+
+
+def test_deviations():
+    assert deviations(50, 100, 500, 1000) == 0
+    assert abs(deviations(60, 100, 500, 1000)) < MOST < deviations(70, 100, 500, 1000)
+
+
+def test_what_holds():
+    row = {"receiver": "mmse", "theirs": 0.1, "high": 0.09, "deviations": 3.6}
+    assert holds(row) and holds({**row, "deviations": -3.6})
+    assert not holds({**row, "deviations": 3.8}) and not holds({**row, "deviations": -3.8})
+    # `amp` may be a quarter better, and no more
+    assert holds({**row, "receiver": "amp", "deviations": -9.0})
+    assert not holds({**row, "receiver": "amp", "deviations": -9.0, "high": 0.07})
+    assert not holds({**row, "receiver": "amp", "deviations": 3.8})
+
+
+@pytest.mark.parametrize("users, snr_db", [(16, 9), (32, 11), (32, 13)])
+def test_published_mmse(users, snr_db, monkeypatch):
+    """`mmse-biased`, with half of the noise, has the published SER."""
+    monkeypatch.setattr(published, "USES", 3000)
+    data = FILES[f"remimo-64x{users}"]
+    points = [p for p in data["receivers"]["mmse-biased"] if p["snr_db"] == snr_db]
+    (row,) = compare({**data, "receivers": {"mmse-biased": points}})
+    assert holds(row) and row["low"] < row["ours"] < row["high"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_streams, snr_db", PUBLISHED)
-def test_published_mmse_and_amp(num_streams, snr_db):
-    """AMP is as good as published or better: scaling each channel lowers its SER by up to
-    20 %."""
-    got = rates(num_streams, snr_db, ["mmse-biased", "amp"], 40000)
-    mmse, amp = PUBLISHED[num_streams, snr_db]
-    record = got["mmse-biased"]
-    # Two intervals, because the published value has a sampling error too
-    margin = record["ser_high"] - record["ser_low"]
-    assert record["ser"] == pytest.approx(mmse, abs=margin)
-    assert 0.75 * amp < got["amp"]["ser_high"] and got["amp"]["ser_low"] < amp
+@pytest.mark.parametrize("name", FILES)
+def test_published_rates(name):
+    rows = compare(FILES[name])
+    assert rows and not [row for row in rows if not holds(row)]
+
+
+def test_the_committed_page_is_what_was_simulated():
+    results = published.load_json(RESULTS / "results.json")
+    text = (RESULTS / "README.md").read_text(encoding="utf-8")
+    assert text == published.page_text(results)
+    for name, found in results.items():
+        assert found["file"] == published.json_hash(FILES[name]), f"{name} has changed"
+        assert all(holds(row) for row in found["rows"])
+
+
+def test_a_run_keeps_what_is_there(tmp_path, monkeypatch, capsys):
+    row = {"receiver": "ml", "snr_db": 1.0, "rate": "bler", "theirs": 0.1, "ours": 0.11}
+    row |= {"low": 0.1, "high": 0.12, "deviations": 0.5}
+    calls = []
+    monkeypatch.setattr(published, "compare", lambda data: calls.append(data) or [row])
+    only = ["--output", str(tmp_path), "--only", "sionna-5g-128-64"]
+    assert published.main(only) == published.main(only) == 0 and len(calls) == 1
+    assert published.main([*only, "--fresh"]) == 0 and len(calls) == 2
+    assert "0 of 1 are apart" in capsys.readouterr().out
+    assert list(json.loads((tmp_path / "results.json").read_text())) == [
+        *("sionna-5g-128-64", "checksum")
+    ]
+    text = (tmp_path / "README.md").read_text()
+    assert "| `ml` | 1 dB | BLER | 0.1 | 0.11 | [0.1, 0.12] | +0.5 |" in text

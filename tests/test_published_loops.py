@@ -8,8 +8,8 @@ import tensorflow as tf
 
 import linksim
 from linksim.montecarlo.statistics import binomial_interval
+from simulations.published import FOLDER, MOST, deviations
 from tests.idd_link import BITS, USERS, IDDLink
-from tests.test_published_codes import FOLDER, MOST, deviations
 
 FILE = FOLDER / "sionna-idd-16x4.json"
 # {receiver of the file: (detector, passes)}

@@ -18,6 +18,7 @@ from linksim.montecarlo.output import write_results
 from linksim.report import build_page, read_runs, write_report
 from linksim.report.cells import cost_cells, measured_costs
 from linksim.report.curves import curve_figure, style_of
+from tests import browser as browser_pages
 from tests.conftest import load_script
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -403,37 +404,11 @@ def test_the_script(folder, tmp_path, capsys):
 # --- in a browser -----------------------------------------------------------------------
 
 
-def _chromium():
-    import shutil
-
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    return pytest.skip("no Chromium here: apt-get install chromium")
-
-
-_ARGUMENTS = [
-    *(
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-    ),
-    *("--disable-background-networking", "--disable-component-update"),
-]
-
-
-class Browser:
-    """A page in Chromium, with all errors it reports and all requests it makes."""
+class Browser(browser_pages.Page):
+    """The page of a report in Chromium."""
 
     def __init__(self, context, path):
-        self.complaints, self.requests = [], []
-        self.page = context.new_page()
-        self.page.on("console", lambda m: self.complaints.append(m.text))
-        self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
-        self.page.on("request", lambda r: self.requests.append(r.url))
-        self.page.goto(path.as_uri())
+        super().__init__(context, path)
         self.page.wait_for_selector("#curves .scatterlayer .trace")
 
     def trace(self, **meta):
@@ -476,37 +451,14 @@ class Browser:
     def drawn(self):
         return self.page.locator("#curves .scatterlayer .trace").count()
 
-    def fits(self):
-        """Whether the page is no wider than its window."""
-        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        return self.page.evaluate(wide) == 0
-
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """Opens a page: `browser(path, width, height, touch=False)`."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    executable = _chromium()
-    contexts = []
-    with playwright.sync_playwright() as driver:
-
-        def open_page(path, width=1280, height=900, touch=False):
-            contexts.append(
-                driver.chromium.launch_persistent_context(
-                    tmp_path_factory.mktemp("profile"),
-                    executable_path=executable,
-                    headless=True,
-                    args=_ARGUMENTS,
-                    viewport={"width": width, "height": height},
-                    has_touch=touch,
-                    is_mobile=touch,
-                )
-            )
-            return Browser(contexts[-1], path)
-
-        yield open_page
-        for context in contexts:
-            context.close()
+    with browser_pages.windows(lambda: tmp_path_factory.mktemp("profile")) as window:
+        yield lambda path, width=1280, height=900, touch=False: Browser(
+            window(width, height, touch), path
+        )
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,9 @@ shipped weights are left out, and named on the console.
 """
 
 import argparse
+import json
 import sys
+from pathlib import Path
 
 import numpy as np
 from common import (
@@ -205,20 +207,23 @@ CHANNELS = {
 }
 KINDS = {"": "i.i.d. Rayleigh", "-corr-rx": "receive-correlated"}
 KINDS["-corr-full"] = "both sides correlated"
-# {(users, SNR in dB): {detector: SER}}, as published in Fig. 7
-PUBLISHED = {
-    (16, 9.0): {"mmse-biased": 0.0436, "amp": 0.0246, "oampnet": 0.0242, "remimo": 0.0259},
-    (16, 11.0): {
-        "mmse-biased": 0.00973,
-        "amp": 0.00356,
-        "oampnet": 0.00331,
-        "remimo": 0.00360,
-    },
-    (16, 13.0): {"mmse-biased": 0.00105, "amp": 3.7e-4, "oampnet": 2.0e-4, "remimo": 2.3e-4},
-    (32, 11.0): {"mmse-biased": 0.1506, "amp": 0.0813, "oampnet": 0.0815, "remimo": 0.0886},
-    (32, 13.0): {"mmse-biased": 0.0643, "amp": 0.0143, "oampnet": 0.0136, "remimo": 0.0161},
-    (32, 15.0): {"mmse-biased": 0.0182, "amp": 0.0015, "oampnet": 0.0011, "remimo": 0.0013},
-}
+
+
+def _published_rates():
+    """{(users, SNR in dB): {detector: SER}}, as published in Fig. 7."""
+    found = {}
+    for users in (16, 32):
+        path = PUBLISHED_FOLDER / f"remimo-64x{users}.json"
+        data = json.loads(path.read_text(encoding="utf-8"))
+        for detector, points in {**data["receivers"], **data["others"]}.items():
+            for point in points:
+                key = users, float(point["snr_db"])
+                found.setdefault(key, {})[detector] = point["ser"]
+    return found
+
+
+PUBLISHED_FOLDER = Path(__file__).resolve().parents[2] / "tests" / "published"
+PUBLISHED = _published_rates()
 # AMP as published, which does not scale its channels; OAMPNet-2 is published as a curve
 BESIDE_PUBLISHED = ["amp-unscaled", "oampnet2"]
 BATCH_SIZE = 100

@@ -546,6 +546,19 @@ def test_rates_say_what_is_wrong_with_llrs(script, rng):
     assert blind["rate_channel"] == pytest.approx(exact, abs=5e-3)
 
 
+def test_sinr_with_coloured_noise(script, rng):
+    """White noise as a covariance is white noise, and a loud antenna is worth nothing."""
+    soft_output = script("soft_output")
+    h = rng.normal(size=(5, 4, 2)) + 1j * rng.normal(size=(5, 4, 2))
+    no = np.full(5, 0.3)
+    white = soft_output.mmse_sinr(h, no)
+    identity = np.eye(4, dtype=complex)
+    assert np.allclose(soft_output.mmse_sinr(h, no[:, None, None] * identity), white)
+    loud = 0.3 * np.diag([1, 1, 1, 1e12]).astype(complex)
+    without = soft_output.mmse_sinr(h[:, :3], no)
+    assert np.allclose(soft_output.mmse_sinr(h, np.tile(loud, (5, 1, 1))), without)
+
+
 def test_rates_of_detectors(script):
     soft_output = script("soft_output")
     scenario = load_scenario("gauss-markov-4x2-qpsk").replace(run={"batch_size": 500})

@@ -58,17 +58,18 @@ def _doubt(llr, bits):
     return float(entr(shares).sum(axis=1) @ lengths / len(llr) / np.log(2.0))
 
 
-def mmse_sinr(h, no):
+def mmse_sinr(h, s):
     """The SINR of every stream after linear MMSE detection.
 
     Args:
         h: complex [..., M, K].
-        no: float [...], noise variance N0.
+        s: noise variance N0, float [...], or noise covariance, complex [..., M, M].
 
     Returns:
         float [..., K].
     """
-    gram = np.swapaxes(h.conj(), -1, -2) @ h / no[..., None, None]
+    whitened = np.linalg.solve(s, h) if s.ndim == h.ndim else h / s[..., None, None]
+    gram = np.swapaxes(h.conj(), -1, -2) @ whitened
     inverse = np.linalg.inv(gram + np.eye(h.shape[-1]))
     return 1.0 / np.real(np.diagonal(inverse, axis1=-2, axis2=-1)) - 1.0
 

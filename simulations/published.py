@@ -138,8 +138,8 @@ standard deviations of the difference ours is above theirs, in which the uncerta
 theirs counts. Where a source does not say how many vectors are behind a SER, as many as
 ours are taken.
 
-The requirements of TS 38.104 are in [conformance](../conformance/README.md), and
-Sionna's tutorial of iterative detection and decoding is held by `tests/test_published_loops.py`.
+`simulations/conformance.py` has the requirements of TS 38.104, and
+`tests/test_published_loops.py` Sionna's tutorial of iterative detection and decoding.
 """
 
 

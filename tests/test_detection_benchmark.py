@@ -247,7 +247,8 @@ def test_a_small_track(small):
     assert script.main(["--detectors", "mmse,ml,mmse/2"]) == 0
     rows = load_json(folder / "small.json")["receivers"]
     assert list(rows) == ["mmse", "mmse/2", "ml"]
-    assert rows["ml"]["points"][0]["blocks"] == 50 < rows["mmse"]["points"][0]["blocks"] <= 100
+    most = {name: max(p["blocks"] for p in row["points"]) for name, row in rows.items()}
+    assert most["ml"] == 50 and most["mmse"] == 100
     assert rows["mmse"]["us_ratio"] == rows["mmse"]["block_ratio"] == 1.0
     assert 0 < rows["mmse"]["information"] <= rows["ml"]["information"] + 0.02 < 1.02
     assert rows["mmse/2"]["information"] is None and rows["mmse/2"]["passes"] == 2

@@ -60,14 +60,14 @@ def receivers_of(track: Track) -> tuple[list[str], dict[str, str]]:
         reason = track.without.get(name, reason)
         if reason is None and entry.learned:
             reason = _unfit(name, scenario)
-        if reason is None and not entry.own:
+        if reason is None:
             try:
                 create_receiver(name, scenario)
             except InvalidInput as error:
                 reason = str(error).split(";")[0]
         if reason is not None:
             absent[name] = reason
-        elif not entry.own:
+        else:
             names.append(name)
     if scenario.code.type != "none":
         names += [with_passes(name, 2) for name in TWO_PASSES if name in names]

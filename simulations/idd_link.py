@@ -20,8 +20,23 @@ from sionna.phy.ofdm import (
 )
 from sionna.phy.utils import ebnodb2no
 
+from linksim.registry import create_detector
+
 USERS, ANTENNAS, BITS, CODERATE = 4, 16, 4, 0.5
 ITERATIONS = 12
+# {receiver of the tutorial: (detector of ours, passes)}
+OURS = {
+    "lmmse": ("mmse", 1),
+    "mmse-pic/2": ("mmse", 2),
+    "ep": ("ep", 1),
+    "kbest": ("kbest", 1),
+}
+# What the tutorial's detectors are set to
+OPTIONS = {
+    "mmse": {"demapping_method": "maxlog"},
+    "ep": {"num_iterations": 10, "damping": 0.9, "demapping_method": "maxlog"},
+    "kbest": {"k": 64},
+}
 
 
 class IDDLink:
@@ -123,3 +138,27 @@ class IDDLink:
                 for passes, x in zip(self._passes[name], wrong):
                     found.setdefault((name, passes), []).append(x.numpy().sum(-1))
         return {key: np.concatenate(x) for key, x in found.items()}
+
+
+def tutorial_link(*names):
+    """The `IDDLink` with detectors of ours, keys of `OPTIONS`; `mmse` has up to three passes."""
+    detectors = {}
+    for name in names:
+        layer = create_detector(
+            name, num_streams=USERS, num_bits_per_symbol=BITS, **OPTIONS[name]
+        )
+        compiled = tf.function(layer, jit_compile=True) if layer.xla_on_cpu else layer
+        detectors[name] = compiled
+    passes = {name: (1, 2, 3) if name == "mmse" else (1,) for name in names}
+    return IDDLink(detectors, passes)
+
+
+def spread(wrong):
+    """By how much the variance of a rate is larger than with independent codewords.
+
+    Args:
+        wrong: wrong codewords of each grid, of `USERS`.
+    """
+    rate = wrong.mean() / USERS
+    independent = USERS * rate * (1 - rate)
+    return max(1.0, wrong.var(ddof=1) / independent) if independent else 1.0

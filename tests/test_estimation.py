@@ -77,11 +77,16 @@ def front_of(kind, csi, channel):
     return create_pusch_front(PUSCH.replace(csi=csi), channel)
 
 
-def errors_of(front, no, num_blocks=800):
-    """Mean energy of the error, and what the receiver takes it for, [uses] each."""
+def received_by(front, no, num_blocks):
+    """What a front makes of ones."""
     x = np.ones((num_blocks, front.num_uses, 2), np.complex64)
     keys = {name: np.array([i, 9], np.int32) for i, name in enumerate(("channel", "noise"))}
-    received = front.transmit(tf.constant(x), keys, tf.constant(no))
+    return front.transmit(tf.constant(x), keys, tf.constant(no))
+
+
+def errors_of(front, no, num_blocks=800):
+    """Mean energy of the error, and what the receiver takes it for, [uses] each."""
+    received = received_by(front, no, num_blocks)
     error = np.abs(received.h_hat - received.h) ** 2
     return np.mean(np.sum(error, axis=-1), axis=(0, 2)), received.s.numpy()[0] - no
 
@@ -102,6 +107,35 @@ def test_errors_have_the_variance_that_detectors_are_told(kind, csi, doppler):
         for symbol in np.unique(symbols):
             there = symbols == symbol
             assert np.mean(true[there]) == pytest.approx(np.mean(claimed[there]), rel=0.12)
+
+
+@pytest.mark.parametrize(
+    "kind, csi",
+    [
+        ("ofdm", {"type": "ls"}),
+        ("ofdm", LMMSE),
+        ("ofdm", {**LMMSE, "spatial": True}),
+        ("pusch", {**LMMSE, "spatial": True}),
+    ],
+)
+def test_errors_have_the_covariance_that_detectors_are_told(kind, csi):
+    """It has the trace of the variance, and the directions of the errors on all data."""
+    channel = Paths(1500.0, rho=0.95)
+    told = {}
+    for error in ("variance", "covariance"):
+        front = front_of(kind, {**csi, "error": error}, channel)
+        told[error] = [received_by(front, no, 400) for no in (0.3, 0.003)]
+    coloured = 0.0
+    for no, variance, covariance in zip((0.3, 0.003), *told.values()):
+        s = covariance.s.numpy()[0] - no * np.eye(2)
+        claimed = np.trace(s, axis1=1, axis2=2).real / 2
+        np.testing.assert_allclose(claimed, variance.s.numpy()[0] - no, rtol=2e-3, atol=1e-6)
+        error = (covariance.h_hat - covariance.h).numpy()
+        true = np.einsum("bumk,bunk->mn", error, error.conj()) / np.prod(error.shape[:2])
+        mean = np.mean(s, axis=0)
+        assert np.abs(true - mean).max() < 0.12 * np.trace(mean).real
+        coloured = max(coloured, abs(mean[0, 1]) / mean[0, 0].real)
+    assert coloured > 0.5
 
 
 @pytest.mark.parametrize("csi", ["ls", "lmmse"])
@@ -229,6 +263,8 @@ def test_results_of_estimated_channels_are_those_of_new_draws():
         ({"type": "lmmse", "spatial": 1}, "csi.spatial: got 1, expected true or false"),
         ({"type": "lmmse", "error_snr_db": 3.0}, "csi.error_snr_db: only"),
         ({"type": "mmse"}, "csi.type: got 'mmse'"),
+        ({"type": "ls", "error": "matrix"}, "csi.error: got 'matrix'"),
+        ({"type": "perfect", "error": "covariance"}, "csi.error: only csi.type = .ls."),
     ],
 )
 def test_keys_that_do_not_fit_are_refused(csi, message):

@@ -11,6 +11,7 @@ from linksim.channels.base import Channel
 from linksim.channels.random import complex_normal
 from linksim.constellation import bit_labels, qam_points
 from linksim.errors import InvalidInput
+from linksim.export.targets import detector_target
 from linksim.link.covariance import ledoit_wolf, sample_covariance
 from linksim.link.fronts import create_front
 from linksim.link.interference import INTERFERENCE_PURPOSES, Interferers
@@ -217,6 +218,18 @@ def test_estimates_of_a_grid_come_nearer_with_more_pilots(kind, widths):
     assert errors[0] < 0.85 * errors[1] and errors[1] < 0.85 * errors[2] < 0.6
 
 
+@pytest.mark.parametrize("csi", [{"type": "ls"}, {"type": "lmmse", "spatial": True}])
+def test_what_interference_does_to_estimates_is_told_too(csi):
+    """Noise, interference and errors together are white after whitening."""
+    front = front_of("ofdm", {**csi, "error": "covariance"}, sir_db=0.0)
+    rng = np.random.default_rng(3)
+    x = rng.choice([-1.0, 1.0], (400, front.num_uses, 2)).astype(np.complex64)
+    received = front.transmit(tf.constant(x), KEYS, tf.constant(0.1))
+    y, h_hat, s = (np.asarray(part) for part in (received.y, received.h_hat, received.s))
+    found = whitened(y - np.einsum("bumk,buk->bum", h_hat, x), s)
+    np.testing.assert_allclose(found, np.eye(3), atol=0.06)
+
+
 def independent_ledoit_wolf(x):
     """In NumPy, as the article has it, from one set of samples [n, M]."""
     n, size = x.shape
@@ -394,3 +407,13 @@ def test_training_says_that_it_has_no_interference():
     )
     with pytest.raises(InvalidInput, match=r"\[interference\] table; training draws white"):
         VectorSource(scenario, (0, 9), 8)
+
+
+def test_exported_vectors_have_no_interference():
+    """Models take N0, and no covariance."""
+    scenario = CODED.replace(interference={"sir_db": 0.0})
+    layer = create_detector("mmse", num_streams=2, num_bits_per_symbol=2)
+    found = detector_target("mmse", layer, scenario).arrays
+    clean = detector_target("mmse", layer, CODED).arrays
+    assert found["no"].dtype == np.float32
+    np.testing.assert_array_equal(found["y"], clean["y"])

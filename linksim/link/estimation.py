@@ -44,11 +44,38 @@ class LSEstimator:
             Channels complex64 [B, T, F, M, K], and the variance of their error, a mean over
             antennas, float32 [T, F, K].
         """
-        with tf.init_scope():
-            bias, gain = self.bias, self.noise_gain
-        return self._estimate(y, no), bias + no * gain
+        error = self.bias_at(no) + no * self.gain_at(no)
+        return self.estimate(y, no), error
 
-    def _estimate(self, y, no):
+    def bias_at(self, no):
+        """Mean energy of the error without noise, a mean over antennas, float32 [T, F, K].
+
+        Args:
+            no: variance of the noise that the estimate assumes, float32 [].
+        """
+        with tf.init_scope():
+            return self.bias
+
+    def gain_at(self, no):
+        """Variance of the error for each unit of N0 without bias, float32 [T, F, K]."""
+        with tf.init_scope():
+            return self.noise_gain
+
+    def let_through(self, s, no, take):
+        """Covariance of what noise makes of the errors, for streams of power 1.
+
+        Args:
+            s: covariance of the noise, complex64 [B, U, M, M].
+            no: variance of the noise that the estimate assumes, float32 [].
+            take: function from [T, F, ...] to the U resources of `s`, [U, ...].
+
+        Returns:
+            complex64 [B, U, M, M].
+        """
+        return _let_through(self.gain_at(no), s, take)
+
+    def estimate(self, y, no):
+        """The estimate alone."""
         h_hat, _ = self.sionna(tf.transpose(y, [0, 3, 1, 2])[:, None], no)
         # [B, 1, M, users, layers, T, F] -> [B, T, F, M, K]
         shape = tuple(h_hat.shape)
@@ -59,7 +86,7 @@ class LSEstimator:
     def bias(self):
         """Mean energy of the error without noise, float32 [T, F, K]."""
         total, count = 0.0, 0
-        estimate = tf.function(lambda y: self._estimate(y, 0.0), autograph=False)
+        estimate = tf.function(lambda y: self.estimate(y, 0.0), autograph=False)
         for h, y in self._calibration:
             total = total + _mean_energy(estimate(y) - h)
             count += 1
@@ -85,11 +112,11 @@ class LSEstimator:
             for offset in range(distance):
                 probes[i, offset, symbol, offset::distance] = 1.0
         probes = probes.reshape(-1, symbols, subcarriers, 1) + ground.astype(np.complex64)
-        at_ground = self._estimate(tf.constant(ground, tf.complex64), 0.0)
+        at_ground = self.estimate(tf.constant(ground, tf.complex64), 0.0)
         at_once = max(_CHUNK // (symbols * subcarriers * streams), 1)
         total = tf.zeros((symbols, subcarriers, streams))
         for start in range(0, len(probes), at_once):
-            found = self._estimate(tf.constant(probes[start : start + at_once]), 0.0)
+            found = self.estimate(tf.constant(probes[start : start + at_once]), 0.0)
             found -= at_ground
             total += tf.reduce_sum(tf.square(tf.abs(found)), axis=[0, 3])
         return total
@@ -139,6 +166,10 @@ class LMMSEEstimator:
 
     def __call__(self, y, no):
         """Estimate channels, as `LSEstimator` does."""
+        return self.estimate(y, no), self.bias_at(no) + no * self.gain_at(no)
+
+    def bias_at(self, no):
+        """See `LSEstimator.bias_at`."""
         with tf.init_scope():
             levels, bias = self._bias
         # Between the levels of N0 the logarithm of the bias is linear in dB
@@ -148,8 +179,7 @@ class LMMSEEstimator:
         below = tf.minimum(tf.cast(position, tf.int32), top - 1)
         share = position - tf.cast(below, tf.float32)
         near = tf.gather(bias, [below, below + 1])
-        bias = tf.exp((1.0 - share) * near[0] + share * near[1])
-        return self.estimate(y, no), bias + no * self._noise_gain(no)
+        return tf.exp((1.0 - share) * near[0] + share * near[1])
 
     def estimate(self, y, no):
         """The estimate alone, for which nothing is measured of its error."""
@@ -184,13 +214,28 @@ class LMMSEEstimator:
         z = tf.einsum("bmkac,kta->bmktc", z, f["to_times"])
         return tf.einsum("bmktc,kfc->btfmk", z, f["to_freqs"])
 
-    def _noise_gain(self, no):
-        """Variance of the error for each unit of N0 without bias, float32 [T, F, K]."""
+    def gain_at(self, no):
+        """See `LSEstimator.gain_at`."""
         f = self._filter
         energy = tf.reduce_mean(tf.square(self._weights(no)), axis=0)  # over antennas
         energy *= self._noise[:, None, None]
         times, freqs = (np.abs(f[name]) ** 2 for name in ("to_times", "to_freqs"))
         return tf.einsum("kac,kta,kfc->tfk", energy, times, freqs)
+
+    def let_through(self, s, no, take):
+        """See `LSEstimator.let_through`."""
+        if not self._spatial:
+            return _let_through(self.gain_at(no), s, take)
+        f = self._filter
+        weights, vectors = self._weights(no), f["antennas"]
+        times, freqs = (np.abs(f[name]) ** 2 for name in ("to_times", "to_freqs"))
+        # Between eigenvectors m and n of the antennas: [T, F, K, M, M]
+        noise = self._noise.astype(np.float32)
+        gains = tf.einsum("mkac,nkac,k->kacmn", weights, weights, noise)
+        gains = tf.einsum("kacmn,kta,kfc->tfkmn", gains, times, freqs)
+        s = tf.einsum("kpm,bupq,kqn->bukmn", vectors.conj(), s, vectors)
+        s *= tf.cast(take(gains), tf.complex64)
+        return tf.einsum("kpm,bukmn,kqn->bupq", vectors, s, vectors.conj())
 
     def residual_energy(self, no):
         """Energy of what an estimate leaves of noise on resources without data.
@@ -221,7 +266,7 @@ class LMMSEEstimator:
             sent = self._calibration.pilots[k] != 0
             own += tf.math.real(share) * sent / self._resources.shape[-1]
         energy = np.abs(self._calibration.pilots) ** 2
-        passed = tf.einsum("ktf,tfk->tf", energy.astype(np.float32), self._noise_gain(no))
+        passed = tf.einsum("ktf,tfk->tf", energy.astype(np.float32), self.gain_at(no))
         return 1.0 - 2.0 * own + passed
 
     @functools.cached_property
@@ -312,6 +357,11 @@ class LMMSEEstimator:
         # An estimate cannot be exact: of a channel that never changes its bias may be 0
         bias = tf.maximum(tf.stack(totals) / count, 1e-12 * power)
         return levels, tf.math.log(bias)
+
+
+def _let_through(gain, s, take):
+    """Covariances that are as those of the noise, [B, U, M, M], with a gain [T, F, K]."""
+    return tf.cast(take(tf.reduce_sum(gain, axis=-1)), tf.complex64)[:, None, None] * s
 
 
 def _mean_energy(error):

@@ -7,6 +7,7 @@ from sionna.phy.ofdm import LSChannelEstimator, ResourceGrid, ResourceGridMapper
 from linksim.link.calibration import Calibration
 from linksim.link.covariance import mean_variance, noise_and_interference
 from linksim.link.draw import Front, Received, add_noise
+from linksim.link.error_covariance import ErrorCovariance
 from linksim.link.estimation import LMMSEEstimator, LSEstimator
 from linksim.link.residuals import ResidualCovariance
 
@@ -29,6 +30,8 @@ class OFDMFront(Front):
     Attributes:
         resource_grid: the argument.
         estimator: None, or estimates the channels, see `linksim.link.estimation`.
+        errors: None, or the `linksim.link.error_covariance.ErrorCovariance` that detectors
+            are told in place of a variance.
         interferers: None, or the `linksim.link.interference.Interferers` that are received,
             too, on all resources.
         residuals: the `linksim.link.residuals.ResidualCovariance` where the covariance of
@@ -41,7 +44,7 @@ class OFDMFront(Front):
     def __init__(self, channel, resource_grid, cyclic_prefix_ratio, precoding=None):
         super().__init__(channel)
         self.resource_grid = resource_grid
-        self.estimator = self.interferers = self.residuals = None
+        self.estimator = self.errors = self.interferers = self.residuals = None
         self._cyclic_prefix_ratio, self._precoding = cyclic_prefix_ratio, precoding
         self._symbols = resource_grid.num_ofdm_symbols
         self._subcarriers = resource_grid.fft_size
@@ -102,7 +105,10 @@ class OFDMFront(Front):
         h_hat = h
         if self.estimator is not None:
             h_hat, error = self.estimator(y, level)
-            s = _added(s, self._take(tf.reduce_sum(error, axis=-1)[None]))
+            if self.errors is not None:
+                s = self.errors(s, level)
+            else:
+                s = _added(s, self._take(tf.reduce_sum(error, axis=-1)[None]))
         return Received(self._take(y), self._take(h), self._take(h_hat), s)
 
     def _told(self, y, h, g, no, level):
@@ -171,6 +177,8 @@ def add_knowledge(front, csi, least_squares, interferers, groups=(1, 1)):
     elif csi.type == "lmmse":
         given = front.correlations() if csi.covariance == "model" else None
         front.estimator = LMMSEEstimator(front.calibration(), groups, csi.spatial, given)
+    if csi.error == "covariance":
+        front.errors = ErrorCovariance(front.estimator, front.calibration(), front.data)
     front.interferers = interferers
     if interferers is None or interferers.table.covariance != "estimated":
         return

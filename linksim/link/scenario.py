@@ -311,13 +311,15 @@ class Csi:
     eq. 27 and 28). "ls" and "lmmse" estimate from the pilots of the OFDM grid: by least
     squares with interpolation, and with the `covariance` of the channel over time and
     frequency, "measured" on draws or that of the "model"; with `spatial` also over receive
-    antennas.
+    antennas. Detectors are told the `error` of estimates as a "variance", or as a
+    "covariance" over antennas.
     """
 
     type: str = "perfect"
     error_snr_db: float = 0.0
     covariance: str = "measured"
     spatial: bool = False
+    error: str = "variance"
 
     def __post_init__(self) -> None:
         check_choice("csi.type", self.type, CSI_TYPES)
@@ -334,6 +336,11 @@ class Csi:
                 raise InvalidInput(
                     f'csi.{key}: only csi.type = "lmmse" takes it, got "{self.type}"'
                 )
+        check_choice("csi.error", self.error, ("variance", "covariance"))
+        if self.error == "covariance" and self.type not in ESTIMATED:
+            raise InvalidInput(
+                f'csi.error: only csi.type = "ls" and "lmmse" have one, got "{self.type}"'
+            )
 
 
 @dataclass(frozen=True)
@@ -554,7 +561,8 @@ class Scenario:
         for key in ("rate", "file"):
             if not tables["code"][key]:
                 del tables["code"][key]
-        for key, default in (("covariance", "measured"), ("spatial", False)):
+        later = ("covariance", "measured"), ("spatial", False), ("error", "variance")
+        for key, default in later:
             if tables["csi"][key] == default:
                 del tables["csi"][key]
         if self.loop == Loop():

@@ -1,0 +1,85 @@
+"""The covariance over antennas of what channel estimates get wrong.
+
+Where receive antennas are correlated, so are the errors of an estimate: its bias is as the
+channel, and what it lets through of noise and interference is as these are, or with a filter
+over antennas as that leaves them. A detector that is told so whitens them.
+"""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+# dB of N0 over the channel's power at which the bias is measured
+_LEVELS_DB = np.arange(-50.0, 21.0, 10.0)
+
+
+class ErrorCovariance:
+    """Adds the covariance of the errors to that of the noise.
+
+    The bias has one shape on all resources of a slot, which is measured, and the strength
+    that `bias_at` of the estimator has for each. What is let through of the noise follows
+    from the coefficients of the estimate.
+
+    Args:
+        estimator: of `linksim.link.estimation`.
+        calibration: the `linksim.link.calibration.Calibration` that it has learnt from.
+        data: positions of the data among the T F resources of a slot, int32 [U].
+    """
+
+    def __init__(self, estimator, calibration, data):
+        self._estimator, self._calibration, self._data = estimator, calibration, data
+
+    def __call__(self, s, no):
+        """Noise and errors together.
+
+        Args:
+            s: what is known of the noise: variances, float32 [B, U], or covariances,
+                complex64 [B, U, M, M].
+            no: mean variance of all noise, float32 [].
+
+        Returns:
+            complex64 [B, U, M, M].
+        """
+        with tf.init_scope():
+            levels, shapes = self._shapes
+        # Between the levels shapes are interpolated linearly in dB
+        place = tf.math.log(tf.maximum(no, levels[0]) / levels[0]) / np.log(10.0)
+        place = tf.minimum(place, len(levels) - 1.0)
+        share = tf.maximum(1.0 - tf.abs(place - np.arange(len(levels), dtype=np.float32)), 0.0)
+        shape = tf.einsum("l,lkmn->kmn", tf.cast(share, tf.complex64), shapes)
+        bias = tf.cast(self._take(self._estimator.bias_at(no)), tf.complex64)
+        errors = tf.einsum("uk,kmn->umn", bias, shape)
+        if s.dtype == tf.float32:
+            one = tf.eye(shape.shape[-1], batch_shape=[1, len(self._data)], dtype=tf.complex64)
+            one += self._estimator.let_through(one, no, self._take)
+            return tf.cast(s, tf.complex64)[..., None, None] * one + errors
+        return s + self._estimator.let_through(s, no, self._take) + errors
+
+    def _take(self, x):
+        """The data resources of [T, F, ...], as [U, ...]."""
+        return tf.gather(tf.reshape(x, (-1, *x.shape[2:])), self._data)
+
+    @functools.cached_property
+    def _shapes(self):
+        """Levels of N0, float32 [L], and the bias' covariance at each, of the trace M,
+        complex64 [L, K, M, M]."""
+        power, count = 0.0, 0
+        estimate = tf.function(self._estimator.estimate, autograph=False)
+        totals = [0.0] * len(_LEVELS_DB)
+        for h, _ in self._calibration:
+            power, count = power + tf.reduce_mean(tf.square(tf.abs(h))), count + 1
+        levels = (float(power) / count * 10 ** (_LEVELS_DB / 10)).astype(np.float32)
+        for h, y in self._calibration:
+            for i, no in enumerate(levels):
+                error = estimate(y, tf.constant(no)) - h
+                found = tf.einsum("btfmk,btfnk->kmn", error, tf.math.conj(error))
+                totals[i] += found.numpy().astype(complex)
+        self._calibration.forget()
+        totals = np.stack(totals)
+        size = totals.shape[-1]
+        trace = np.trace(totals, axis1=-2, axis2=-1).real[..., None, None]
+        # Without any error, of white noise
+        totals = np.where(trace > 0, totals, np.eye(size))
+        trace = np.where(trace > 0, trace, size)
+        return levels, (totals * size / trace).astype(np.complex64)

@@ -169,6 +169,13 @@ DETECTORS = Registry(
             learned=True,
         ),
         _entry(
+            "eqnet-l-prior",
+            "detectors.eqnet:EQNetDetector",
+            "EQ-Net-L-SIC whose inputs have a prior, for several passes with the decoder (ours)",
+            {"num_blocks": 1, "features": "prior"},
+            learned=True,
+        ),
+        _entry(
             "nndet-l",
             "detectors.nndet:NNDetDetector",
             "NN-Det-L: unfolded dense blocks trained on symbols, three blocks",

@@ -10,7 +10,7 @@ from linksim.models import find_model, list_models
 from linksim.registry import build_detector
 from linksim.training.build import build_task
 from linksim.training.loop import source_of
-from linksim.training.losses import mutual_information
+from linksim.training.losses import bit_divergence, mutual_information
 from linksim.training.recipe import load_recipe, recipe_from_dict
 from linksim.training.source import TRAINING, VALIDATION
 from tests.systems import needs_tensorflow
@@ -129,6 +129,32 @@ def test_other_detectors_are_trained_with_priors_too(name):
         made = trainer(recipe_from_dict({**plan, "data": {**data, **prior}}))
         losses.append(made.run()[-1]["loss"])
     assert losses[1] < 0.05 * losses[0]
+
+
+@needs_tensorflow
+def test_estimators_learn_what_the_channel_adds_to_a_prior():
+    data = {"scenario": "rayleigh-2x2-qam64", "snr_db": [9, 18], "batch_size": 120}
+    data = {**data, **PRIOR, "teacher": "ml", "copies": 4}
+    plan = {"title": "A test", "task": "joint-estimator", "steps": 2, "data": data}
+    plan = {**plan, "name": "eqnet-l-prior/test", "loss": {"divergence": 1.0}}
+    plan = recipe_from_dict({**plan, "model": {"width": 12, "latent_dim": 8}})
+    task, scenario = build_task(plan)
+    (source,) = source_of(plan, scenario).parts
+    batch = source.draw(source.keys(VALIDATION, 0))
+    system = batch["y"], batch["h"], batch["no"], batch["prior"]
+    # The teacher is told the prior, and the copies' priors are turned with their bits
+    teacher = create_detector("ml", num_streams=2, num_bits_per_symbol=6)
+    np.testing.assert_allclose(batch["llr"], teacher(*system), rtol=1e-2, atol=2e-2)
+    told = float(mutual_information(batch["prior"], batch["bits"]))
+    assert told == pytest.approx(0.25, abs=0.1)
+    prepared = task.prepare(batch)
+    task.calibrate(prepared)
+    llr = task.product(*system)
+    measured = task.measures(prepared)
+    wanted = float(mutual_information(llr, batch["bits"]))
+    assert float(measured["mutual_information"]) == pytest.approx(wanted, abs=1e-3)
+    added = [x - batch["prior"] for x in (llr, batch["llr"])]
+    assert float(measured["loss"]) == pytest.approx(float(bit_divergence(*added)), rel=1e-3)
 
 
 def test_a_task_that_can_use_no_prior_refuses_one():

@@ -4,10 +4,13 @@ import keras
 import numpy as np
 import pytest
 
+from linksim.constellation import bit_labels, llrs_to_pam_logits, qam_points
 from linksim.detectors.eqnet import EQNetDetector
+from linksim.detectors.real import complex_to_real_channel
 from linksim.eqnet.autoencoder import BranchedDecoder, LatentEncoder
 from linksim.errors import InvalidInput
 from linksim.quantization import DeepStreamQuantizer, EQNetQuantizer
+from linksim.registry import create_detector
 from tests.conftest import draw_system
 
 
@@ -213,3 +216,59 @@ def test_eager_graph_and_xla_agree(rng, features):
     for options in ({"input_signature": unknown}, {"jit_compile": True}):
         function = tf.function(lambda *a: detector(*a), autograph=False, **options)
         np.testing.assert_allclose(function(*args).numpy(), eager, rtol=1e-3, atol=1e-3)
+
+
+def prior_inputs(detector, y, h, no, llrs):
+    """The inputs of the network, [MMSE-PIC, cancellation, prior], as LLRs."""
+    prior = None if llrs is None else llrs_to_pam_logits(llrs, 4)
+    inputs = detector.inputs(*complex_to_real_channel(y, h), no, prior)
+    largest = 1 - 1e-7  # beyond it float32 has an infinite LLR
+    return [2 * np.arctanh(np.clip(numpy_of(x), -largest, largest)) for x in inputs[1:]]
+
+
+def test_inputs_with_a_prior_leave_it_out_again(rng):
+    """They are what the channel adds: extrinsic MMSE-PIC, and cancellation that decides by
+    prior and channel. In either order the first stream is cancelled by the second's bits."""
+    symbols, y, h, no = draw_system(rng, 40, 3, 2, 4, 0.3)
+    llrs = rng.normal(size=(40, 2, 4)).astype(np.float32)
+    detector = EQNetDetector(2, 4, features="prior", width=12)
+    linear, cancelled, known = prior_inputs(detector, y, h, no, llrs)
+    np.testing.assert_allclose(known, llrs.reshape(40, -1), rtol=1e-3, atol=1e-3)
+    mmse = create_detector("mmse", num_streams=2, num_bits_per_symbol=4)
+    extrinsic = numpy_of(mmse(y, h, no, llrs)) - llrs
+    small = np.abs(extrinsic).reshape(40, -1) < 6
+    np.testing.assert_allclose(
+        linear[small], extrinsic.reshape(40, -1)[small], rtol=1e-2, atol=1e-2
+    )
+    # With certain bits of one stream, the other is found without interference
+    for order, sure in enumerate((1, 0)):
+        certain = np.zeros((40, 2, 4), np.float32)
+        certain[:, sure] = 90.0 * (2 * bit_labels(4)[symbols[:, sure]] - 1)
+        _, cancelled, _ = prior_inputs(detector, y, h, no, certain)
+        first = cancelled.reshape(40, 2, 4, 2)[:, order, :2]  # [B, Re and Im, bits]
+        alone = h[:, :, 1 - sure]
+        rest = y - h[:, :, sure] * qam_points(4)[symbols[:, sure], None]
+        single = numpy_of(
+            create_detector("ml", num_streams=1, num_bits_per_symbol=4)(
+                rest, alone[..., None], no
+            )
+        )[:, 0]
+        expected = np.stack([single[:, 0::2], single[:, 1::2]], axis=1)
+        small = np.abs(expected) < 6
+        np.testing.assert_allclose(first[small], expected[small], rtol=2e-2, atol=2e-2)
+
+
+def test_only_the_variant_with_a_prior_takes_one(rng):
+    _, y, h, no = draw_system(rng, 6, 3, 2, 4, 0.1)
+    llrs = rng.normal(size=(6, 2, 4)).astype(np.float32)
+    for features in ("raw", "qr", "sic"):
+        with pytest.raises(InvalidInput, match="eqnet-l-prior"):
+            EQNetDetector(2, 4, features=features)(y, h, no, llrs)
+    detector = EQNetDetector(2, 4, features="prior", width=12)
+    got = numpy_of(detector(y, h, no, llrs))
+    added = detector.decoder(
+        detector.latents(*complex_to_real_channel(y, h), no, llrs_to_pam_logits(llrs, 4))
+    )
+    np.testing.assert_allclose(got, numpy_of(added) + llrs, rtol=1e-3, atol=1e-3)
+    again = EQNetDetector.from_config(detector.get_config())
+    assert again.accepts_prior and not EQNetDetector(2, 4).accepts_prior

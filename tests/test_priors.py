@@ -20,6 +20,9 @@ from tests.systems import brute_force, needs_tensorflow, real_system, run, to_ll
 OURS = [name for name in ACCEPT_PRIOR if not name.startswith("sionna-")]
 # Of two names of one class with other weights, one
 DISTINCT = [n for n in OURS if n not in ("oampnet", "rwes-oampnet", "remimo-mf")]
+# These have no BPSK, and one order of the streams
+NETWORKS = ["eqnet-l-prior"]
+SAVED = ["mmse", "ml", "ep", "oampnet2", "remimo-pic"]
 QUICK = ("mmse", "ml", "kbest", "ep", "amp", "oampnet2", "remimo-pic")
 # They know the variance of what is cancelled stream by stream
 BY_STREAM = ["mmse", "ml", "sphere", "kbest", "ep", "lord"]
@@ -90,6 +93,7 @@ def test_the_others_refuse_and_name_those_that_accept(rng, name):
         pytest.param(name, m, marks=[] if name in quick else [pytest.mark.slow])
         for m, quick in ((4, DISTINCT), (1, ("mmse", "ml", "amp")))
         for name in OURS
+        if m > 1 or name not in NETWORKS
     ],
 )
 def test_a_prior_of_zeros_changes_no_bit(rng, name, m):
@@ -332,7 +336,7 @@ def test_moments_of_what_is_nearly_certain():
 # --- the call ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", slow_but(QUICK, DISTINCT))
+@pytest.mark.parametrize("name", slow_but(QUICK, [n for n in DISTINCT if n not in NETWORKS]))
 def test_permuting_streams_and_priors_permutes_the_result(rng, name):
     y, h, no, llrs, _ = draw(rng)
     order = np.array([2, 0, 1])
@@ -397,8 +401,16 @@ def test_priors_of_an_unknown_batch_size(rng, name):
     assert graph(y[:0], h[:0], no[:0], llrs[:0]).shape == (0, K, BITS)
 
 
-@pytest.mark.parametrize("m", [pytest.param(1, marks=pytest.mark.slow), 4])
-@pytest.mark.parametrize("name", slow_but(QUICK, DISTINCT))
+@pytest.mark.parametrize(
+    "name, m",
+    [
+        *[pytest.param(n, 1, marks=pytest.mark.slow) for n in DISTINCT if n not in NETWORKS],
+        *[
+            pytest.param(n, 4, marks=[] if n in QUICK else [pytest.mark.slow])
+            for n in DISTINCT
+        ],
+    ],
+)
 def test_extreme_inputs_with_priors_are_finite(rng, name, m):
     """Noise and channels of any size, singular channels, and priors of infinity."""
     y, h, _, llrs, _ = draw(rng, 20, m=m)
@@ -425,7 +437,7 @@ def test_priors_of_fewer_streams(rng, name):
 
 
 @needs_tensorflow
-@pytest.mark.parametrize("name", ["mmse", "ml", "ep", "oampnet2", "remimo-pic"])
+@pytest.mark.parametrize("name", slow_but(SAVED, [*SAVED, *NETWORKS]))
 def test_models_with_priors_are_saved(rng, tmp_path, name):
     import tensorflow as tf
 
@@ -495,7 +507,9 @@ def test_sionnas_own_take_llrs_and_logits(rng, output):
 
 @needs_tensorflow
 @pytest.mark.parametrize("output", ["bit", "symbol"])
-@pytest.mark.parametrize("name", ["mmse", "ml", "kbest", "ep", "oamp", "remimo-pic"])
+@pytest.mark.parametrize(
+    "name", slow_but(["mmse", "ml", "kbest", "ep", "oamp", "remimo-pic"], ACCEPT_PRIOR)
+)
 def test_sionnas_ofdm_detector_with_a_prior_takes_ours(rng, name, output):
     import tensorflow as tf
     from sionna.phy.mimo import StreamManagement

@@ -54,7 +54,7 @@ OPTIONS = {
     ),
     "detnet-fc": {"network_options": {"num_layers": 2, "hidden_size": 12}},
     **dict.fromkeys(
-        ("eqnet-l", "eqnet-p", "eqnet-l-qr", "eqnet-l-sic", "eqnet-p-sic"),
+        ("eqnet-l", "eqnet-p", "eqnet-l-qr", "eqnet-l-sic", "eqnet-p-sic", "eqnet-l-prior"),
         {"width": 12, "decoder_width": 6},
     ),
 }

@@ -22,7 +22,10 @@ from tests.small_runs import SMALL
 
 TABLES = ("system", "channel", "code", "csi", "ofdm", "pusch", "interference", "snr", "run")
 KEYS = {  # of tables that a scenario may leave out
-    "code": ("type", "num_info_bits", "num_coded_bits", "interleaver_seed", "file"),
+    "code": (
+        *("type", "num_info_bits", "num_coded_bits", "interleaver_seed", "file"),
+        *("per_stream", "interleaver"),
+    ),
     "csi": ("type", "error_snr_db", "covariance", "spatial", "error"),
     "interference": ("num_streams", "sir_db", "covariance", "num_samples", "channel"),
     "ofdm": ("num_symbols", "num_subcarriers", "pilot_symbols", "cyclic_prefix_ratio"),

@@ -48,8 +48,10 @@ def test_every_scenario_runs_with_its_detectors(name):
     results = simulate(scenario, snr_db=point, max_blocks=2, xla="off")
     assert [r["detector"] for r in results["records"]] == list(scenario.run.detectors)
     for record in results["records"]:
-        # Two slots, in which each user of a PUSCH has a block
+        # Two slots, in which each user of a PUSCH has a block, or each stream
         users = scenario.channel["num_users"] if scenario.pusch is not None else 1
+        if scenario.code.per_stream:
+            users = scenario.system.num_streams
         assert record["blocks"] == 2 * users
         assert 0 <= record["ber_low"] <= record["ber"] <= record["ber_high"] <= 1
         assert np.isfinite(record["no"])

@@ -61,12 +61,15 @@ class Reference:
         self.loop = link.scenario.loop
         self.iterations = link.scenario.iterations_per_pass
         self.pcm = link.code._decoder.pcm.toarray()
-        self.bp = LDPCBPDecoder(
-            link.code._decoder.pcm,
-            num_iter=2,
-            cn_update="minsum",
-            hard_out=False,
-            return_state=True,
+        self.bp, self.bp_again = (
+            LDPCBPDecoder(
+                link.code._decoder.pcm,
+                num_iter=2,
+                cn_update=update,
+                hard_out=False,
+                return_state=True,
+            )
+            for update in ("minsum", self.loop.cn_update or "minsum")
         )
         n, uses = link.code.num_coded_bits, link.num_uses
         # Where the bits stand: in the symbols of a block, and in the mother code
@@ -85,8 +88,9 @@ class Reference:
             llrs = np.asarray(self.quantize(llrs - prior))
             coded = llrs.ravel()[self.in_symbols]
             mother = self.link.code.mother_llrs(tf.constant(coded[None]))
+            decoder = self.bp_again if number else self.bp
             for _ in range(self.iterations // 2):
-                soft, messages = self.bp(mother, msg_v2c=messages)
+                soft, messages = decoder(mother, msg_v2c=messages)
                 hard = np.asarray(soft)[0] > 0
                 holds = not ((self.pcm @ hard) % 2).any()
                 if holds:
@@ -109,6 +113,7 @@ class Reference:
     [
         (f"{SOFT}/3", {}),
         (f"{SOFT}/3", {"feedback": "posterior", "scale": 0.5, "iterations": 4}),
+        (f"{SOFT}/3", {"cn_update": "boxplus"}),
         (f"{SOFT}+max-mi@rayleigh-4x4-qam16:3/3", {}),
     ],
 )
@@ -291,11 +296,18 @@ def test_the_loop_is_no_part_of_the_draws():
     assert "loop" not in LINK.to_dict() and changed.to_dict()["loop"]["scale"] == 0.5
     keys = {
         create_receiver("amp/2", LINK.replace(loop=loop)).key
-        for loop in ({}, {"scale": 0.5}, {"feedback": "posterior"}, {"iterations": 2})
+        for loop in (
+            {},
+            {"scale": 0.5},
+            {"feedback": "posterior"},
+            {"iterations": 2},
+            {"cn_update": "boxplus"},
+        )
     }
-    assert len(keys) == 4
-    # The number that is there anyway, and one pass, change nothing
-    same = LINK.replace(loop={"iterations": 6})
+    assert len(keys) == 5
+    assert "cn_update" not in changed.to_dict()["loop"]
+    # What is there anyway, and one pass, change nothing
+    same = LINK.replace(loop={"iterations": 6, "cn_update": "minsum"})
     before = create_receiver("amp/2", LINK).key
     assert create_receiver("amp/2", same).key == before and before in keys
     assert create_receiver("amp", changed).key == create_receiver("amp", LINK).key
@@ -347,9 +359,11 @@ def test_layers_iterate_too(usual):
 
 @pytest.mark.parametrize("name", [f"{SOFT}/3", f"{SOFT}+max-mi@rayleigh-4x4-qam16:3/2"])
 def test_exported_receivers_decide_as_simulated_ones(name, tmp_path):
-    simulator = simulator_of([name])
+    # With another update in later passes, which an exported receiver has to have, too
+    scenario = LINK.replace(loop={"cn_update": "boxplus"})
+    simulator = simulator_of([name], scenario)
     name = parse_receiver(name).text
-    target = target_of(name, LINK, receiver=True)
+    target = target_of(name, scenario, receiver=True)
     assert set(target.refusals) == {"onnx", "tflite"}
     draws = simulator.draw(0, POINT, 0)
     given = draws.y, draws.h_hat, draws.no

@@ -42,20 +42,33 @@ class RayleighChannel(Channel):
         is_real: draw real coefficients of variance `power`, as [Samuel19] and
             [Mohammad20] do for BPSK.
         uses_per_realization: consecutive channel uses of a block that share a matrix.
+        normalize_streams: scale each column of each matrix to a mean energy of exactly `power`,
+            as Sionna's `OFDMChannel(normalize_channel=True)` does for users of one antenna
+            whose channel does not change in a slot.
 
     Raises:
         InvalidInput: a value out of range.
     """
 
-    def __init__(self, num_rx, num_streams, power=1.0, is_real=False, uses_per_realization=1):
+    def __init__(
+        self,
+        num_rx,
+        num_streams,
+        power=1.0,
+        is_real=False,
+        uses_per_realization=1,
+        normalize_streams=False,
+    ):
         super().__init__(num_rx, num_streams)
         check_power(power)
-        if not isinstance(is_real, bool):
-            raise InvalidInput(f"channel.is_real: got {is_real!r}, expected true or false")
+        for key, value in (("is_real", is_real), ("normalize_streams", normalize_streams)):
+            if not isinstance(value, bool):
+                raise InvalidInput(f"channel.{key}: got {value!r}, expected true or false")
         check_int("channel.uses_per_realization", uses_per_realization, maximum=10**9)
         self.power = power
         self.is_real = is_real
         self.uses_per_realization = uses_per_realization
+        self.normalize_streams = normalize_streams
 
     def sample(self, key, num_blocks, num_uses, first_block=0):
         draws = -(-num_uses // self.uses_per_realization)
@@ -65,6 +78,9 @@ class RayleighChannel(Channel):
             h = ops.cast(real, "complex64")
         else:
             h = complex_normal(key, shape, self.power)
+        if self.normalize_streams:
+            energy = ops.mean(ops.square(ops.abs(h)), axis=-2, keepdims=True)
+            h = h * ops.cast(ops.sqrt(self.power / energy), "complex64")
         if self.uses_per_realization > 1:
             repeats = min(self.uses_per_realization, num_uses)
             h = ops.repeat(h, repeats, axis=1)[:, :num_uses]

@@ -5,7 +5,7 @@ from linksim.errors import InvalidInput
 # The detectors whose `accepts_prior` is true, by their names in the registry
 ACCEPT_PRIOR: tuple[str, ...] = (
     *("mmse", "ml", "sphere", "kbest", "ep", "pep", "lord", "pepnet", "amp", "oamp"),
-    *("oampnet", "oampnet2", "wes-oampnet", "rwes-oampnet"),
+    *("eqnet-l-prior", "oampnet", "oampnet2", "wes-oampnet", "rwes-oampnet"),
     *("remimo-mf", "remimo-lmmse", "remimo-pic", "sionna-mmse-pic", "sionna-ml"),
 )
 

@@ -13,14 +13,14 @@ from linksim.constellation import (
     pam_posterior,
 )
 from linksim.detectors.base import Detector
-from linksim.detectors.linear import mmse_estimate
-from linksim.detectors.real import interleaved_qr, matched_filter
+from linksim.detectors.linear import mmse_estimate, mmse_pic_estimate
+from linksim.detectors.real import interleaved_order, interleaved_qr, matched_filter
 from linksim.detectors.sic import successive_cancellation
 from linksim.eqnet.autoencoder import BranchedDecoder, default_latent_dim
 from linksim.eqnet.codebook import ScalarCodebook
 from linksim.errors import InvalidInput, check_choice, check_int
 
-FEATURES = ("raw", "scaled", "qr", "sic")
+FEATURES = ("raw", "scaled", "qr", "sic", "prior")
 # Those that are y, H and sigma without any linear algebra
 _DIRECT = ("raw", "scaled")
 # Zero forcing gives estimates of any size in nearly singular channels, and those that
@@ -43,7 +43,10 @@ class EQNetDetector(Detector):
             with a dense layer of its own. With "scaled" they are y/sigma, H/sigma and
             log(sigma), which say the same. With "qr" they are the QR-reduced systems of the
             streams in both orders, and MMSE LLRs as tanh(llr/2). With "sic" there are also
-            the LLRs of successive cancellation in both orders.
+            the LLRs of successive cancellation in both orders. With "prior", which is ours,
+            these and the MMSE LLRs use a prior and leave it out again, its own LLRs are a
+            fourth input, and g gives what the channel adds to them. Only then the detector
+            takes a prior.
         width: units of the layers of f_E; by default 16Km.
         latent_dim: D; by default 3K.
         decoder_width: units of each branch of g; by default 4Km.
@@ -85,7 +88,8 @@ class EQNetDetector(Detector):
         check_int("latent_dim", self.latent_dim)
         check_int("decoder_width", self.decoder_width)
         dense = functools.partial(keras.layers.Dense, dtype="float32")
-        num_inputs = 2 if features == "qr" else 3
+        self.accepts_prior = features == "prior"
+        num_inputs = {"qr": 2, "prior": 4}.get(features, 3)
         self._inputs = [dense(self.width, activation="relu") for _ in range(num_inputs)]
         self._hidden = [dense(self.width, activation="relu") for _ in range(6 * num_blocks)]
         self._output = dense(self.latent_dim)
@@ -126,7 +130,12 @@ class EQNetDetector(Detector):
         else:
             # For each order Q'y, the last estimate, the diagonal and its logarithm and the
             # entries above it; once log(sigma)
-            sizes = [2 * (2 * k + 2 + 2 * k + k * (k - 1)) + 1, num_llrs, 2 * num_llrs]
+            sizes = [
+                2 * (2 * k + 2 + 2 * k + k * (k - 1)) + 1,
+                num_llrs,
+                2 * num_llrs,
+                num_llrs,
+            ]
         for layer, size in zip(self._inputs, sizes):
             layer.build((None, size))
         size = self.width * len(self._inputs)
@@ -141,8 +150,11 @@ class EQNetDetector(Detector):
             return None
         return self._inputs[0].kernel.shape[0] // 2
 
-    def inputs(self, y, h, no):
-        """The inputs of f_E's first layers, a list of float32 [B, ...]."""
+    def inputs(self, y, h, no, prior=None):
+        """The inputs of f_E's first layers, a list of float32 [B, ...].
+
+        Arguments are those of `detect`.
+        """
         if self.features in _DIRECT:
             h = h[:, :, : self.num_streams]
             h = ops.reshape(h, (-1, h.shape[1] * h.shape[2]))
@@ -150,15 +162,20 @@ class EQNetDetector(Detector):
             if self.features == "scaled":
                 return [y / sigma, h / sigma, ops.log(sigma)]
             return [y, h, sigma]
+        if self.features == "prior" and prior is None:
+            # Nothing known is known in the same way, so that zeros change nothing
+            prior = ops.zeros((ops.shape(y)[0], self.num_dims, len(self.points)))
         systems = self._reduced_systems(y, h)
-        inputs = [self._reduced(systems, no), self._linear_llrs(y, h, no)]
-        if self.features == "sic":
-            inputs.append(self._cancelled_llrs(systems, no))
+        inputs = [self._reduced(systems, no), self._linear_llrs(y, h, no, prior)]
+        if self.features in ("sic", "prior"):
+            inputs.append(self._cancelled_llrs(systems, no, prior))
+        if self.features == "prior":
+            inputs.append(_bounded(self._prior_llrs(prior)))
         return inputs
 
-    def latents(self, y, h, no):
+    def latents(self, y, h, no, prior=None):
         """f_E: latent vectors [B, D]. Arguments are those of `detect`."""
-        return self.latents_of_inputs(self.inputs(y, h, no))
+        return self.latents_of_inputs(self.inputs(y, h, no, prior))
 
     def latents_of_inputs(self, inputs):
         """f_E from the result of `inputs`: latent vectors [B, D]."""
@@ -178,12 +195,19 @@ class EQNetDetector(Detector):
         """
         k = self.num_streams
         systems = []
-        for order in (np.arange(k), np.arange(k)[::-1]):
-            columns = np.concatenate([order, k + order])
+        for columns in self._orders():
             z, r = interleaved_qr(y, ops.take(h, columns, axis=-1), k, False)
             sign = ops.where(ops.diagonal(r, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
             systems.append((z * sign, r * sign[..., None]))
         return systems
+
+    def _orders(self):
+        """The real dimensions with the streams in either order, int [2K] each."""
+        streams = np.arange(self.num_streams)
+        return [
+            np.concatenate([order, self.num_streams + order])
+            for order in (streams, streams[::-1])
+        ]
 
     def _reduced(self, systems, no):
         """Q'y, R, the estimate of the last stream and the SNRs, of both orders."""
@@ -209,42 +233,49 @@ class EQNetDetector(Detector):
                 features.append(ops.stack(upper, axis=-1))
         return ops.concatenate(features + [ops.log(sigma)], axis=-1)
 
-    def _cancelled_llrs(self, systems, no):
+    def _cancelled_llrs(self, systems, no, prior):
         """tanh(llr/2) of successive cancellation in both orders, [B, 2 K m]."""
-        llrs = []
-        for z, r in systems:
-            logits = successive_cancellation(z, r, no, self.points)
-            llrs.append(logits_to_llrs(ops.stack(logits, axis=1)))
-        llrs = ops.concatenate(llrs, axis=1)
-        return ops.tanh(ops.reshape(llrs, (-1, llrs.shape[1] * llrs.shape[2])) / 2.0)
+        llrs, order = [], np.array(interleaved_order(self.num_streams, False))
+        for (z, r), columns in zip(systems, self._orders()):
+            known = None if prior is None else ops.take(prior, columns[order], axis=1)
+            logits = successive_cancellation(z, r, no, self.points, known)
+            found = logits_to_llrs(ops.stack(logits, axis=1))
+            llrs.append(found if known is None else found - logits_to_llrs(known))
+        return _bounded(ops.concatenate(llrs, axis=1))
 
-    def _linear_llrs(self, y, h, no):
+    def _linear_llrs(self, y, h, no, prior):
         """tanh(llr/2) of linear MMSE, [B, K m]."""
-        hty, gram = matched_filter(y, h)
-        z, variance = mmse_estimate(hty, gram, no, self.pam_energy)
-        logits = pam_posterior(z, variance, self.points)[0]
+        if prior is None:
+            hty, gram = matched_filter(y, h)
+            z, variance = mmse_estimate(hty, gram, no, self.pam_energy)
+        else:
+            z, variance = mmse_pic_estimate(y, h, no, prior, self.points)
+        logits = pam_posterior(z, variance, self.points, prior)[0]
         llrs = pam_logits_to_llrs(logits, self.num_bits_per_symbol)
-        return ops.tanh(
-            ops.reshape(llrs, (-1, self.num_streams * self.num_bits_per_symbol)) / 2.0
-        )
+        return _bounded(llrs if prior is None else llrs - self._prior_llrs(prior))
+
+    def _prior_llrs(self, prior):
+        """The LLRs [B, K, m] of a prior's PAM logits [B, N, L]."""
+        return pam_logits_to_llrs(prior, self.num_bits_per_symbol)
 
     # --- detector ---------------------------------------------------------------
 
-    def detect_llrs(self, y, h, no):
-        z = self.latents(y, h, no)
+    def detect_llrs(self, y, h, no, prior=None):
+        z = self.latents(y, h, no, prior)
         if self.codebook is not None:
             z = self.codebook(z)
-        return self.decoder(z)
+        llrs = self.decoder(z)
+        return llrs if prior is None else llrs + self._prior_llrs(prior)
 
-    def detect_both(self, y, h, no):
-        llrs = self.detect_llrs(y, h, no)
+    def detect_both(self, y, h, no, prior=None):
+        llrs = self.detect_llrs(y, h, no, prior)
         weights = 2 ** np.arange(self.num_bits_per_symbol - 1, -1, -1)
         bits = ops.cast(llrs > 0, "int32")
         return llrs, ops.sum(bits * weights.astype(np.int32), axis=-1)
 
-    def detect(self, y, h, no):
+    def detect(self, y, h, no, prior=None):
         # These are the PAM logits of independent bits, whose LLRs are g's again
-        llrs = self.detect_llrs(y, h, no)
+        llrs = self.detect_llrs(y, h, no, prior)
         real, imag = llrs[..., 0::2], llrs[..., 1::2]
         return llrs_to_symbol_logits(ops.concatenate([real, imag], axis=1))
 
@@ -258,3 +289,8 @@ class EQNetDetector(Detector):
             "decoder_width": self.decoder_width,
             "latent_bits": None if self.latent_bits is None else list(self.latent_bits),
         }
+
+
+def _bounded(llrs):
+    """tanh(llr/2) of LLRs [B, ...] as vectors [B, ...] of an input."""
+    return ops.tanh(ops.reshape(llrs, (-1, int(np.prod(llrs.shape[1:])))) / 2.0)

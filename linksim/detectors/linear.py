@@ -5,6 +5,7 @@ interference and noise, and demaps the estimate as a PAM level in Gaussian noise
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from linksim.constellation import pam_moments, pam_posterior
@@ -123,17 +124,10 @@ class MMSEDetector(LinearDetector):
     accepts_prior = True
 
     def estimate(self, y, h, no, prior=None):
-        if prior is None:
-            hty, gram = matched_filter(y, h)
-            return mmse_estimate(hty, gram, no, self.pam_energy)
-        mean, variance = pam_moments(prior, self.points)
-        hty, gram = matched_filter(y - matvec(h, mean), h)
-        share = variance / self.pam_energy
-        # The gain and the variance are those of `mmse_filter`, but A is not symmetric
-        half_no = no[:, None] / 2.0
-        inverse = regularized_inverse(gram * share[:, None], half_no / self.pam_energy)
-        gain = ops.maximum(ops.sum(inverse * gram, axis=-1), 1e-30)
-        return mean + matvec(inverse, hty) / gain, half_no * diagonal(inverse) / gain
+        if prior is not None:
+            return mmse_pic_estimate(y, h, no, prior, self.points)
+        hty, gram = matched_filter(y, h)
+        return mmse_estimate(hty, gram, no, self.pam_energy)
 
 
 @keras.saving.register_keras_serializable("linksim")
@@ -170,6 +164,30 @@ def mmse_estimate(hty, gram, no, energy):
     """
     inverse, gain, variance = mmse_filter(gram, no, energy)
     return matvec(inverse, hty) / gain, variance
+
+
+def mmse_pic_estimate(y, h, no, prior, points):
+    """Unbiased MMSE-PIC estimates and their variances, see `MMSEDetector`.
+
+    Args:
+        y: float32 [B, 2M].
+        h: float32 [B, 2M, N].
+        no: float32 [B], N0.
+        prior: float32 [B, N, L], log-probabilities of the levels up to a constant.
+        points: the levels [L].
+
+    Returns:
+        Estimates and variances, float32 [B, N].
+    """
+    energy = float(np.mean(points.astype(np.float64) ** 2))
+    mean, variance = pam_moments(prior, points)
+    hty, gram = matched_filter(y - matvec(h, mean), h)
+    share = variance / energy
+    # The gain and the variance are those of `mmse_filter`, but A is not symmetric
+    half_no = no[:, None] / 2.0
+    inverse = regularized_inverse(gram * share[:, None], half_no / energy)
+    gain = ops.maximum(ops.sum(inverse * gram, axis=-1), 1e-30)
+    return mean + matvec(inverse, hty) / gain, half_no * diagonal(inverse) / gain
 
 
 def mmse_filter(gram, no, energy):

@@ -35,13 +35,16 @@ class ZFSICDetector(Detector):
         return ops.stack([by_dim[i] for i in range(self.num_dims)], axis=1)
 
 
-def successive_residuals(y, r, points):
+def successive_residuals(y, r, points, no=None, prior=None):
     """Solve a triangular system by decisions, from the last dimension to the first.
 
     Args:
         y: float32 [B, N].
         r: float32 [B, N, N], upper triangular.
         points: PAM levels, [L].
+        no: float32 [B], N0, which decisions with a prior depend on.
+        prior: float32 [B, N, L], log-probabilities of the levels up to a constant, or None
+            where all are equally likely.
 
     Returns:
         list of N tensors [B], each observation minus the contribution of the hard
@@ -53,25 +56,30 @@ def successive_residuals(y, r, points):
         for j, x in decided.items():
             residual = residual - r[:, i, j] * x
         residuals[i] = residual
-        z, _ = _scalar_estimate(residual, r[:, i, i])
-        decided[i] = nearest_pam(z, points)
+        z, power = _scalar_estimate(residual, r[:, i, i])
+        if prior is None:
+            decided[i] = nearest_pam(z, points)
+        else:
+            likely = pam_posterior(z, no / 2.0 / power, points, prior[:, i])[0]
+            decided[i] = ops.take(ops.convert_to_tensor(points), ops.argmax(likely, axis=-1))
     return [residuals[i] for i in range(y.shape[-1])]
 
 
-def successive_cancellation(y, r, no, points):
-    """PAM logits of `successive_residuals`.
+def successive_cancellation(y, r, no, points, prior=None):
+    """PAM logits of `successive_residuals`, a-posteriori.
 
     Args:
-        y, r, points: as there.
+        y, r, points, prior: as there.
         no: float32 [B], N0.
 
     Returns:
         list of N tensors [B, L].
     """
     logits = []
-    for i, residual in enumerate(successive_residuals(y, r, points)):
+    for i, residual in enumerate(successive_residuals(y, r, points, no, prior)):
         z, power = _scalar_estimate(residual, r[:, i, i])
-        logits.append(pam_posterior(z, no / 2.0 / power, points)[0])
+        known = None if prior is None else prior[:, i]
+        logits.append(pam_posterior(z, no / 2.0 / power, points, known)[0])
     return logits
 
 

@@ -18,7 +18,8 @@ def describe_link(scenario):
     """
     link, system = Link(scenario), scenario.system
     blocks = link.blocks_per_slot
-    what = "block" if blocks == 1 else f"slot of {blocks} transport blocks"
+    kind = "transport blocks" if scenario.code.type == "transport-block" else "blocks"
+    what = "block" if blocks == 1 else f"slot of {blocks} {kind}"
     lines = [
         f"{scenario.name}: {scenario.description}",
         f"{system.num_rx} receive antennas, {system.num_streams} streams, "

@@ -4,7 +4,8 @@ A *block* is one codeword or, uncoded, a packet of channel uses. Its bits are co
 interleaved and mapped use by use to the K streams, as 5G NR maps a codeword to layers, so
 a codeword is spread over all streams. Blocks have independent channels; block errors are
 therefore independent trials. With transport blocks each user of a slot has a block of its
-own: what is drawn together, and independent of everything else, is then a *slot*.
+own, and with `code.per_stream` each stream has: what is drawn together, and independent of
+everything else, is then a *slot*.
 """
 
 import numpy as np
@@ -16,6 +17,7 @@ from linksim.backend import check_floatx, require_tensorflow
 from linksim.channels import channel_of
 from linksim.channels.random import random_bits, stream_keys
 from linksim.errors import InvalidInput, check_int
+from linksim.link.bit_order import sent_order
 from linksim.link.coding import create_code
 from linksim.link.draw import LinkBatch, draw, symbols_of_bits
 from linksim.link.fronts import create_front
@@ -69,7 +71,8 @@ class Link:
 
     Attributes:
         blocks_per_slot: blocks that share a slot: the users where blocks are transport
-            blocks, else 1. All sizes below are of all of them together.
+            blocks, the streams where each has its own, else 1. All sizes below are of all of
+            them together.
         num_info_bits: information bits of a slot, k.
         num_uses: channel uses of a slot, U.
         num_symbols: symbols of a slot, U K.
@@ -103,8 +106,11 @@ class Link:
         if scenario.code.type == "transport-block":
             interleaver = self.code.sent_order
         else:
-            interleaver = _interleaver(
-                self.code.num_coded_bits, scenario.code.interleaver_seed
+            interleaver = sent_order(
+                scenario.code,
+                self.code.num_coded_bits,
+                self.num_streams,
+                self.num_bits_per_symbol,
             )
         self._interleaver = interleaver
         self._deinterleaver = np.argsort(interleaver).astype(np.int32)
@@ -135,7 +141,9 @@ class Link:
         if num_uses is None and options.type == "none":
             num_uses = options.uses_per_block
         available = None if num_uses is None else num_uses * bits_per_use
-        self.code = create_code(options, available)
+        self.code = create_code(options, available, self.num_streams)
+        if options.per_stream:
+            self.blocks_per_slot = self.num_streams
         num_coded_bits = self.code.num_coded_bits
         if available is not None and num_coded_bits > available:
             raise InvalidInput(
@@ -274,11 +282,3 @@ def _check_settings():
             "the simulator needs 'single'; set it back, and give double precision to blocks of "
             "your own by their precision="
         )
-
-
-def _interleaver(n, seed):
-    """A permutation of n positions, int32 [n]; with a seed of -1 the identity."""
-    order = np.arange(n)
-    if seed >= 0:
-        order = np.random.Generator(np.random.Philox(seed)).permutation(n)
-    return order.astype(np.int32)

@@ -149,6 +149,8 @@ def _loop_content(num_passes, scenario):
         found["feedback"] = scenario.loop.feedback
     if scenario.loop.scale != default.scale:
         found["scale"] = float(scenario.loop.scale)
+    if scenario.loop.cn_update not in ("", scenario.code.cn_update):
+        found["cn_update"] = scenario.loop.cn_update
     return f"loop {json.dumps(found, sort_keys=True)}" if found else ""
 
 

@@ -37,6 +37,7 @@ ESTIMATED = ("ls", "lmmse")
 CN_UPDATES = ("boxplus", "boxplus-phi", "minsum", "offset-minsum")
 INTERPOLATIONS = ("nn", "lin", "lin_time_avg")
 FEEDBACKS = ("extrinsic", "posterior")
+INTERLEAVERS = ("", "5g")
 
 # Far beyond what anyone simulates: a slip of the keyboard is refused by its key, and not by
 # the memory that runs out
@@ -66,7 +67,8 @@ class Code:
     codes, and is the (648, 324) one without them. "alist" is the code of the parity-check
     matrix in `file`. With "none" there is no code, and a block is `uses_per_block` channel
     uses. A "transport-block" is that of the [pusch] table, with its CRCs, its segmentation
-    and 5g codewords.
+    and 5g codewords. With `per_stream` each stream has a block of its own, and the
+    `interleaver` "5g" is that of [TS38212], 5.4.2.2.
     """
 
     type: str = "none"
@@ -78,9 +80,12 @@ class Code:
     uses_per_block: int = 1
     rate: float = 0.0
     file: str = ""
+    per_stream: bool = False
+    interleaver: str = ""
 
     def __post_init__(self) -> None:
         check_choice("code.type", self.type, CODES)
+        self._check_order()
         check_int("code.num_info_bits", self.num_info_bits, 0, MAX_BITS)
         check_int("code.num_coded_bits", self.num_coded_bits, 0, MAX_BITS)
         check_int("code.num_iterations", self.num_iterations, maximum=10000)
@@ -128,6 +133,24 @@ class Code:
                 "transport-block, whose size follows from the [pusch] table"
             )
 
+    def _check_order(self) -> None:
+        if not isinstance(self.per_stream, bool):
+            raise InvalidInput(
+                f"code.per_stream: got {self.per_stream!r}, expected true or false"
+            )
+        check_choice("code.interleaver", self.interleaver, INTERLEAVERS)
+        for key, given in (("per_stream", self.per_stream), ("interleaver", self.interleaver)):
+            if given and self.type in ("none", "transport-block"):
+                raise InvalidInput(
+                    f'code.{key}: got {given!r} with code.type = "{self.type}", expected an '
+                    "LDPC code"
+                )
+        if self.interleaver and self.interleaver_seed != -1:
+            raise InvalidInput(
+                f'code.interleaver: got "{self.interleaver}" and interleaver_seed = '
+                f"{self.interleaver_seed}, expected only one of them"
+            )
+
     def coded_bits_of(self, num_available: int | None) -> int:
         """Coded bits of a block in which so many bits fit; None where the code decides."""
         if self.type == "alist":
@@ -156,16 +179,19 @@ class Loop:
     These keys change nothing that is drawn, and nothing of receivers of one pass.
     The decoder has `iterations` in a pass; 0 stands for `code.num_iterations`. `feedback` is
     what the detector gets, times `scale`: what the decoder has added to the LLRs
-    ("extrinsic"), or all it knows ("posterior").
+    ("extrinsic"), or all it knows ("posterior"). `cn_update` is that of the decoder in all
+    passes but the first; "" stands for `code.cn_update`.
     """
 
     iterations: int = 0
     feedback: str = "extrinsic"
     scale: float = 1.0
+    cn_update: str = ""
 
     def __post_init__(self) -> None:
         check_int("loop.iterations", self.iterations, 0, 10000)
         check_choice("loop.feedback", self.feedback, FEEDBACKS)
+        check_choice("loop.cn_update", self.cn_update, ("", *CN_UPDATES))
         # Up to here no detector clips what it is told
         check_real("loop.scale", self.scale, low=0, high=2, open_low=True)
 
@@ -502,7 +528,8 @@ class Scenario:
             # Reports are also made where the file of a code is not
             with contextlib.suppress(InvalidInput):
                 n, k = self.num_coded_bits, self.num_info_bits
-                parts[-1:] = [f"{parts[-1]} ({n}, {k})", f"rate {k / n:.3g}"]
+                where = " on each stream" if self.code.per_stream else ""
+                parts[-1:] = [f"{parts[-1]} ({n}, {k}){where}", f"rate {k / n:.3g}"]
         if self.csi.type == "noisy":
             parts.append(f"CSI error {self.csi.error_snr_db:g} dB")
         elif self.csi.type in ESTIMATED:
@@ -531,8 +558,8 @@ class Scenario:
         elif self.ofdm is not None:
             data_symbols = self.ofdm.num_symbols - len(self.ofdm.pilot_symbols)
             uses = data_symbols * self.ofdm.num_subcarriers
-        available = uses * self.system.num_streams * self.system.num_bits_per_symbol
-        return self.code.coded_bits_of(available)
+        streams = 1 if self.code.per_stream else self.system.num_streams
+        return self.code.coded_bits_of(uses * streams * self.system.num_bits_per_symbol)
 
     @property
     def num_info_bits(self) -> int:
@@ -558,7 +585,7 @@ class Scenario:
             if tables[table] is None:
                 del tables[table]
         # Later keys, which older fingerprints do not have
-        for key in ("rate", "file"):
+        for key in ("rate", "file", "per_stream", "interleaver"):
             if not tables["code"][key]:
                 del tables["code"][key]
         later = ("covariance", "measured"), ("spatial", False), ("error", "variance")
@@ -567,6 +594,8 @@ class Scenario:
                 del tables["csi"][key]
         if self.loop == Loop():
             del tables["loop"]
+        elif not self.loop.cn_update:
+            del tables["loop"]["cn_update"]
         return tables
 
     def replace(self, name: str | None = None, **tables: Any) -> Scenario:

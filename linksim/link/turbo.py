@@ -46,7 +46,11 @@ class Exchange:
     def __init__(self, link, detector):
         self._link, self._detector = link, detector
         self._loop = link.scenario.loop
-        self._code = link.code.with_iterations(link.scenario.iterations_per_pass)
+        iterations = link.scenario.iterations_per_pass
+        self._code = link.code.with_iterations(iterations)
+        self._later = self._code
+        if self._loop.cn_update:
+            self._later = link.code.with_iterations(iterations, self._loop.cn_update)
 
     def detect(self, y, h, s, prior):
         """Detect blocks again.
@@ -74,8 +78,13 @@ class Exchange:
         """
         return self._code.first_messages(self._link.codeword_llrs(llrs))
 
+    @property
+    def decodes_alike(self):
+        """Whether `decode` and `decode_again` are the same."""
+        return self._loop.cn_update in ("", self._link.scenario.code.cn_update)
+
     def decode(self, llrs, messages, used=None):
-        """Decode blocks.
+        """Decode blocks, in the first pass.
 
         Args:
             llrs: extrinsic LLRs, quantized where there is a quantizer, float32 [B, U, K, m].
@@ -85,7 +94,14 @@ class Exchange:
         Returns:
             `Decision`. What it says of blocks that are left out has no meaning.
         """
-        code, limit = self._code, self._code.llr_max
+        return self._decoded(self._code, llrs, messages, used)
+
+    def decode_again(self, llrs, messages, used=None):
+        """The same as `decode`, in later passes."""
+        return self._decoded(self._later, llrs, messages, used)
+
+    def _decoded(self, code, llrs, messages, used):
+        limit = code.llr_max
         coded = self._link.codeword_llrs(llrs)
         decoded = code.resume(coded, messages, used)
         told = code.sent_llrs(decoded.soft)
@@ -120,7 +136,7 @@ def decode_in_passes(exchange, quantize, y, h, s, llrs, num_passes):
     bits, final = decision.bits, decision.final
     for _ in range(num_passes - 1):
         llrs, _ = exchange.detect(y, h, s, decision.prior)
-        decision = exchange.decode(quantize(llrs), decision.messages)
+        decision = exchange.decode_again(quantize(llrs), decision.messages)
         bits = tf.where(final[:, None], bits, decision.bits)
         final |= decision.final
     return bits
@@ -150,7 +166,9 @@ class PassFunctions:
         self.detect = compile_detector(exchange.detect)
         self._quantize = quantize
         self.begin = compile_decoder(exchange.first_messages)
-        self.decode = compile_decoder(exchange.decode)
+        self.decode = self.decode_again = compile_decoder(exchange.decode)
+        if not exchange.decodes_alike:
+            self.decode_again = compile_decoder(exchange.decode_again)
         self._warm = set()
 
     def timed(self, function, *args):
@@ -178,11 +196,12 @@ class PassFunctions:
         messages = specs_of(begin)
         used = tf.TensorSpec(llrs.shape[:1], tf.bool)
         decode = self.decode.get_concrete_function(llrs, messages, used)
+        again = self.decode_again.get_concrete_function(llrs, messages, used)
         size = _part(llrs.shape[0])
         given = (batch.y, batch.h_hat, batch.no, llrs)
         part = [tf.TensorSpec([size, *x.shape[1:]], x.dtype) for x in given]
         detect = self.detect.get_concrete_function(*part)
-        return [begin, decode, detect], (messages, specs_of(decode))
+        return [begin, decode, again, detect], (messages, specs_of(decode))
 
     def quantized(self, llrs):
         """Extrinsic LLRs as the quantizer leaves them, and the seconds it took."""
@@ -253,7 +272,9 @@ class PassRun:
         used = np.zeros(len(self._bits), bool)
         used[blocks] = True
         given = self._llrs, self._messages, tf.constant(used)
-        decision, more = self._functions.timed(self._functions.decode, *given)
+        functions = self._functions
+        decode = functions.decode_again if self._after else functions.decode
+        decision, more = functions.timed(decode, *given)
         self._messages, self._prior = decision.messages, decision.prior
         self._bits[blocks] = decision.bits.numpy()[blocks]
         self._symbols[blocks] = symbols.numpy()
@@ -264,7 +285,7 @@ class PassRun:
         self._open = blocks[~decision.final.numpy()[blocks]]
         wrong_bits = self._bits != self._batch.bits.numpy()
         wrong_symbols = self._symbols != self._batch.symbols.numpy()
-        errors = self._functions.errors_of_blocks(wrong_bits, wrong_symbols)
+        errors = functions.errors_of_blocks(wrong_bits, wrong_symbols)
         before = self._after[-1][2] if self._after else 0.0
         self._after.append((*errors, before + seconds + more))
 

@@ -41,7 +41,8 @@ class VectorSource:
         scenario: the `Scenario`. Without an OFDM grid channel uses are independent.
         snr_db: (low, high) in dB. Every channel use has its own SNR, uniform in dB.
         batch_size: channel uses of a batch.
-        teacher: name of a detector whose LLRs are part of a batch, or None.
+        teacher: name of a detector whose LLRs are part of a batch, or None. It is told the
+            prior, if there is one.
         seed: non-negative integer.
         copies: how often a batch holds each drawn channel use: once as it is, and
             otherwise transformed by a symmetry of the problem (the order of the streams,
@@ -214,14 +215,15 @@ class VectorSource:
         # One channel use per block
         batch = {"y": drawn.y, "h": drawn.h_hat, "no": drawn.no, "bits": drawn.bits}
         batch = {name: value[:, 0] for name, value in batch.items()}
+        if self._prior_information is not None:
+            batch["prior"] = self._draw_prior(keys["prior"], batch["bits"])
         if self._teacher is not None:
-            batch["llr"] = self._teacher(batch["y"], batch["h"], batch["no"])
+            given = [batch[name] for name in ("y", "h", "no", "prior") if name in batch]
+            batch["llr"] = self._teacher(*given)
         if self.copies > 1:
             batch = self._with_copies(batch, keys["symmetry"])
         batch["symbols"] = symbols_of_bits(batch["bits"])
         batch["present"] = present * ops.ones((self.batch_size, 1))
-        if self._prior_information is not None:
-            batch["prior"] = self._draw_prior(keys["prior"], batch["bits"])
         batch["key"] = keys["layer"]
         return batch
 
@@ -229,7 +231,7 @@ class VectorSource:
         """Draw the LLRs of a decoder for bits [B, K, m]."""
         low, high = self._prior_information
         seed = StreamKey(key)
-        uniform = keras.random.uniform((2, self.batch_size), seed=seed)
+        uniform = keras.random.uniform((2, self.batch_size // self.copies), seed=seed)
         deviation = llr_deviation(low + (high - low) * uniform[0])
         deviation = ops.where(uniform[1] < self._prior_share, deviation, 0.0)
         normal = keras.random.normal(ops.shape(bits), seed=seed)
@@ -283,7 +285,7 @@ class VectorSource:
             parts["no"].append(batch["no"])
             h = ops.take(batch["h"], order, axis=-1)
             parts["h"].append(h * _quarter_turns(turns))
-            for name in ("bits", "llr"):
+            for name in ("bits", "llr", "prior"):
                 if name in batch:
                     value = ops.take(batch[name], order, axis=1)
                     flip = (lambda b: 1.0 - b) if name == "bits" else (lambda b: -b)

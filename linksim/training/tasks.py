@@ -139,10 +139,10 @@ class LLRTask(Task):
         magnitude = ops.mean(ops.abs(ops.tanh(batch["llr"] / 2.0)), axis=0)
         self._bit_weights = ops.convert_to_numpy(magnitude / ops.mean(magnitude))
 
-    def weighted_squared_error(self, llr, batch):
+    def weighted_squared_error(self, llr, target):
         """The loss of EQ-Net with weights from the data [Arvinte20, eq. 7]."""
         weights = ops.convert_to_tensor(self._bit_weights)
-        return losses.weighted_squared_error(llr, batch["llr"], weights)
+        return losses.weighted_squared_error(llr, target, weights)
 
 
 class AutoencoderTask(LLRTask):
@@ -176,7 +176,7 @@ class AutoencoderTask(LLRTask):
             )
         llr = self.product.decode(z)
         return {
-            "weighted-squared-error": self.weighted_squared_error(llr, batch),
+            "weighted-squared-error": self.weighted_squared_error(llr, batch["llr"]),
             "divergence": losses.bit_divergence(llr, batch["llr"]),
         }
 
@@ -197,6 +197,9 @@ class EstimatorTask(LLRTask):
         weights_of_losses: see `Task`.
         joint: train f_E and g together from scratch instead, which is the paper's baseline
             (Section IV-C).
+
+    With a prior, f_E and g are trained on what the channel adds to it: the LLRs of the
+    teacher, which knows it, less the prior.
     """
 
     terms_available = ("latent", "divergence", "weighted-squared-error", "cross-entropy")
@@ -215,13 +218,22 @@ class EstimatorTask(LLRTask):
         detector.decoder.trainable = False
 
     def prepare(self, batch):
-        y, h = complex_to_real_channel(batch["y"], batch["h"])
-        inputs = self.product.inputs(y, h, batch["no"])
-        prepared = {f"input_{i}": value for i, value in enumerate(inputs)}
-        prepared.update(llr=batch["llr"], bits=batch["bits"])
+        system = *complex_to_real_channel(batch["y"], batch["h"]), batch["no"]
+        prepared, added = {"llr": batch["llr"], "bits": batch["bits"]}, batch["llr"]
+        if "prior" in batch:
+            prior = batch["prior"]
+            prepared["prior"], added = prior, added - prior
+            system += (llrs_to_pam_logits(prior, self.product.num_bits_per_symbol),)
+        inputs = self.product.inputs(*system)
+        prepared.update({f"input_{i}": value for i, value in enumerate(inputs)})
         if self._encoder is not None:
-            prepared["latent"] = self._encoder(batch["llr"])
+            prepared["latent"] = self._encoder(added)
         return prepared
+
+    @property
+    def takes_prior(self):
+        """As the detector has it."""
+        return self.product.accepts_prior
 
     def _latents(self, batch):
         count = sum(name.startswith("input_") for name in batch)
@@ -233,19 +245,22 @@ class EstimatorTask(LLRTask):
         if "latent" in self.loss_weights_by_term:
             values["latent"] = ops.mean(ops.abs(z - batch["latent"]))
         if set(self.loss_weights_by_term) - {"latent"}:
-            llr = self.product.decoder(z)
-            values["divergence"] = losses.bit_divergence(llr, batch["llr"])
+            llr, added = self.product.decoder(z), batch["llr"]
+            if "prior" in batch:
+                added = added - batch["prior"]
+            values["divergence"] = losses.bit_divergence(llr, added)
             values["cross-entropy"] = losses.bit_cross_entropy(llr, batch["bits"])
-            values["weighted-squared-error"] = self.weighted_squared_error(llr, batch)
+            values["weighted-squared-error"] = self.weighted_squared_error(llr, added)
         return values
 
     def measures(self, batch):
         # All kinds of training are compared by this, whatever their loss
-        error = self.weighted_squared_error(self.soft_output(batch), batch)
+        error = self.weighted_squared_error(self.soft_output(batch), batch["llr"])
         return {**super().measures(batch), "weighted-squared-error": error}
 
     def soft_output(self, batch):
-        return self.product.decoder(self._latents(batch))
+        llr = self.product.decoder(self._latents(batch))
+        return llr + batch["prior"] if "prior" in batch else llr
 
 
 class DetectorTask(Task):

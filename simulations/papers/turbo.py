@@ -8,7 +8,9 @@ The script writes into results/papers/turbo/:
 - README.md, the page with all tables
 """
 
+import argparse
 import sys
+from typing import NamedTuple
 
 from common import chosen, gap_text, load_results, run_paper, simulate_figure
 
@@ -17,12 +19,59 @@ from linksim.link.scenario import load_scenario
 
 PASSES = (1, 2, 4)
 DETECTORS = ["mmse", "oamp", "ep", "kbest", "lord", "pep", "pepnet", "ml"]
-# {link: (detectors, reference, SNR in dB, the one of them at which times are compared)}
+
+
+class Panel(NamedTuple):
+    """What is compared on a link."""
+
+    detectors: list
+    reference: str
+    points: list  # SNR in dB
+    timed_at: float  # the one of them at which times are compared
+    scenario: str = ""  # its name, if that is not the panel's
+    code: dict | None = None  # that it gets, if it has none
+    max_blocks: int = 10**6  # where the command line allows as many
+    note: str = ""  # what the page says of it
+
+
+# {panel: what is compared}
 LINKS = {
-    "cdl-c-8x4-qam16": (DETECTORS, "ml", [2, 3, 4, 5, 6, 7, 8, 9, 10], 7),
-    "rayleigh-4x4-qam16": (DETECTORS, "ml", [2, 3, 4, 5, 6, 7], 5),
-    "rayleigh-2x2-qam64": (DETECTORS, "ml", [10, 11, 12, 13, 14, 15], 13),
-    "cdl-c-16x8-qam16": (DETECTORS[:-1], "kbest", [3, 4, 5, 6, 7, 8], 6),
+    "cdl-c-8x4-qam16": Panel(DETECTORS, "ml", [2, 3, 4, 5, 6, 7, 8, 9, 10], 7),
+    "rayleigh-4x4-qam16": Panel(DETECTORS, "ml", [2, 3, 4, 5, 6, 7], 5),
+    "rayleigh-2x2-qam64": Panel(DETECTORS, "ml", [10, 11, 12, 13, 14, 15], 13),
+    "cdl-c-16x8-qam16": Panel(DETECTORS[:-1], "kbest", [3, 4, 5, 6, 7, 8], 6),
+    "rayleigh-16x4-qam16-idd": Panel(
+        ["mmse", "ep", "kbest", "pepnet"],
+        "ep",
+        [-9, -8, -7, -6],
+        -7,
+        max_blocks=256,
+        note="Each user has a codeword of its own. As in Sionna's tutorial, the decoder feeds "
+        "back all it knows; it is min-sum in the first pass and exact afterwards.",
+    ),
+    "more-4x4-qam16": Panel(
+        ["ep", "oamp", "oampnet2", "amp", "sphere"],
+        "ep",
+        [3, 4, 5, 6],
+        5,
+        "rayleigh-4x4-qam16",
+        max_blocks=200,
+        note="Further detectors, with fewer blocks.",
+    ),
+    "remimo-16x8-qam16": Panel(
+        [
+            *("mmse", "ep", "oamp", "remimo-mf@small-16x8-qam16"),
+            *("remimo-lmmse", "remimo-pic"),
+        ],
+        "ep",
+        [5, 6, 7, 8],
+        7,
+        "small-16x8-qam16-corr-rx",
+        {"type": "5g", "num_info_bits": 324, "num_coded_bits": 648},
+        200,
+        "RE-MIMO's system with a code of rate 1/2, with fewer blocks. The networks were trained "
+        "without priors, and `remimo-mf` on i.i.d. channels.",
+    ),
 }
 TARGET_BLER, FEW_BLER = 0.1, 0.01
 
@@ -33,34 +82,39 @@ def loop(name, args, console):
 
     for link in chosen(args, LINKS):
         console.print(f"{name}, {link}")
-        detectors, reference, points, _ = LINKS[link]
+        panel = LINKS[link]
         run = {"min_bler": 2e-3, "gap_bler": TARGET_BLER}
+        scenario = load_scenario(panel.scenario or link)
+        if panel.code:
+            scenario = scenario.replace(name=link, code=panel.code, run={"batch_size": 20})
 
-        def few(results, arguments, reference=reference, run=run):
+        def few(results, arguments, reference=panel.reference, run=run):
             # The same counts, compared at another rate
             scenario = arguments.pop("scenario").replace(run={**run, "gap_bler": FEW_BLER})
             return {"few_gaps": simulate(scenario, reference=reference, **arguments)["gaps"]}
 
         results = simulate_figure(
             link,
-            load_scenario(link).replace(run=run),
-            [_with(detector, passes) for detector in detectors for passes in PASSES],
-            points,
-            args,
+            scenario.replace(run=run),
+            [_with(detector, passes) for detector in panel.detectors for passes in PASSES],
+            panel.points,
+            argparse.Namespace(
+                **{**vars(args), "max_blocks": min(args.max_blocks, panel.max_blocks)}
+            ),
             console,
-            reference=[reference],
+            reference=[panel.reference],
             more=few,
             rates=(),
         )
-        _plot(results, args.output / link / "bler.png")
-        _plot_pareto(results, args.output / link / "pareto.png")
+        _plot(results, panel, args.output / link / "bler.png")
+        _plot_pareto(results, panel, args.output / link / "pareto.png")
 
 
 def _with(detector, passes):
     return detector if passes == 1 else f"{detector}/{passes}"
 
 
-def _plot(results, path):
+def _plot(results, panel, path):
     """One panel for each number of passes, with the reference in all of them."""
     from linksim.figures import literal, new_panels, save_figure
     from linksim.link.scenario import scenario_from_dict
@@ -68,10 +122,10 @@ def _plot(results, path):
     from linksim.snr import SNR_DEFINITIONS
 
     scenario = scenario_from_dict(results["scenario"])
-    reference = LINKS[scenario.name][1]
+    reference = panel.reference
     figure, panels = new_panels(len(PASSES), 11.0, 4.4)
     for axes, passes in zip(panels, PASSES):
-        for index, detector in enumerate(DETECTORS):
+        for index, detector in enumerate(panel.detectors):
             rows = _rows(results, _with(detector, passes))
             if rows:
                 style = {**curve_style(index), "linewidth": 1.3, "markersize": 4}
@@ -93,12 +147,11 @@ def _plot(results, path):
     save_figure(figure, path)
 
 
-def _plot_pareto(results, path):
+def _plot_pareto(results, panel, path):
     """Error rates at one SNR against the time of detection and decoding."""
     from linksim.figures import draw_front, label_points, literal, new_figure, save_figure
 
-    scenario = results["scenario"]
-    snr_db = LINKS[scenario["name"]][3]
+    scenario, snr_db = results["scenario"], panel.timed_at
     rows = [
         {**r, "ms": 1e3 * r["seconds"] / r["blocks"]}
         for r in results["records"]
@@ -152,8 +205,11 @@ def _link(folder, link):
     results = load_results(folder, link)
     if results is None:
         return []
-    detectors, reference, _, timed_at = LINKS[link]
+    panel = LINKS[link]
+    detectors, reference, timed_at = panel.detectors, panel.reference, panel.timed_at
     lines = ["", f"## {results['scenario']['title']}"]
+    if panel.note:
+        lines += ["", panel.note]
     for key, target in (("gaps", TARGET_BLER), ("few_gaps", FEW_BLER)):
         gaps = {gap["detector"]: gap for gap in results.get(key, [])}
         lines += ["", f"Gap to `{reference}` at BLER {target:g}:", ""]

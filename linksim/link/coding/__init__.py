@@ -16,6 +16,7 @@ _MODULES = {
     "MatrixLDPC": "ldpc",
     "NRLDPC": "nr",
     "SegmentedNRLDPC": "segments",
+    "StreamCodewords": "streams",
     "Uncoded": "uncoded",
     "WiFiLDPC": "ldpc",
     "create_code": "create",

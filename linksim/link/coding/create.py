@@ -4,16 +4,18 @@ from linksim.errors import InvalidInput
 from linksim.link.coding.ldpc import AlistLDPC, WiFiLDPC
 from linksim.link.coding.nr import NRLDPC
 from linksim.link.coding.segments import SegmentedNRLDPC, num_segments
+from linksim.link.coding.streams import StreamCodewords
 from linksim.link.coding.uncoded import Uncoded
 
 
-def create_code(code, num_bits_available):
+def create_code(code, num_bits_available, num_streams=1):
     """The code of a scenario.
 
     Args:
         code: a `linksim.link.scenario.Code`.
-        num_bits_available: coded bits that fit into one block, or None where the
-            code decides the length of a block.
+        num_bits_available: coded bits that fit into one block, or into one slot where each
+            stream has a block of its own; None where the code decides the length of a block.
+        num_streams: K, which codes without `per_stream` do not depend on.
 
     Returns:
         An object with `num_info_bits` k, `num_coded_bits` n, `coderate`, `encode`,
@@ -23,6 +25,15 @@ def create_code(code, num_bits_available):
     Raises:
         InvalidInput: the code does not exist in this size, or its size is not given.
     """
+    if code.per_stream:
+        if num_bits_available is not None:
+            num_bits_available //= num_streams
+        return StreamCodewords(_block_code(code, num_bits_available), num_streams)
+    return _block_code(code, num_bits_available)
+
+
+def _block_code(code, num_bits_available):
+    """The code of one block."""
     options = code.num_iterations, code.cn_update
     if code.type == "none":
         return Uncoded(num_bits_available)

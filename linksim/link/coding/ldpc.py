@@ -52,11 +52,17 @@ class LDPC:
         """
         raise NotImplementedError
 
-    def with_iterations(self, num_iterations):
-        """The same code, whose codewords get at most `num_iterations` in a call."""
+    def with_iterations(self, num_iterations, cn_update=None):
+        """The same code, whose codewords get at most `num_iterations` in a call.
+
+        Args:
+            num_iterations: that number.
+            cn_update: another check-node update, or None for the same.
+        """
         other, mine = copy.copy(self), self._stopping
-        if num_iterations != mine.num_iterations:
-            other._stopping = StoppingDecoder(mine.pcm, num_iterations, mine.cn_update)
+        wanted = num_iterations, cn_update or mine.cn_update
+        if wanted != (mine.num_iterations, mine.cn_update):
+            other._stopping = StoppingDecoder(mine.pcm, *wanted)
         return other
 
     def resume(self, llrs, messages=None, used=None):
@@ -87,11 +93,14 @@ class LDPC:
         return self.decided(self._soft_bits(llrs)[0])
 
     def _soft_bits(self, llrs):
+        self._check_length(llrs)
+        return self._stopping(self.mother_llrs(llrs))
+
+    def _check_length(self, llrs):
         if llrs.shape[-1] != self.num_coded_bits:
             raise InvalidInput(
                 f"llrs: got shape {tuple(llrs.shape)}, expected [B, {self.num_coded_bits}]"
             )
-        return self._stopping(self.mother_llrs(llrs))
 
     def decode_without_stopping(self, llrs):
         """The same as `decode`, but every codeword gets all iterations, in one plain loop."""

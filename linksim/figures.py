@@ -53,7 +53,7 @@ def new_panels(count: int, width: float, height: float) -> tuple[Figure, list[Ax
     return figure, panels
 
 
-def ordered_legend(axes: Axes) -> tuple[list[Any], list[str]]:
+def ordered_legend(axes: Axes, rising: bool = False) -> tuple[list[Any], list[str]]:
     """Handles and labels of a legend, from top to bottom as the eye meets the curves.
 
     That is their order at the right end. Curves that end at different places, as error
@@ -61,6 +61,11 @@ def ordered_legend(axes: Axes) -> tuple[list[Any], list[str]]:
     is at the top.
 
     A curve without a point comes last.
+
+    Args:
+        axes: with the curves.
+        rising: whether curves rise and meet at the right end, as throughputs do: the one that
+            crosses a level in the middle first is then at the top.
 
     Returns:
         What `Axes.legend` and `Figure.legend` take as their first arguments.
@@ -76,9 +81,14 @@ def ordered_legend(axes: Axes) -> tuple[list[Any], list[str]]:
         curves.append((x[ascending], y[ascending]))
     ends = [y[-1] if len(y) else -math.inf for _, y in curves]
     ranks: list[tuple[float, float]] = [(0.0, end) for end in ends]
-    if len({x[-1] for x, _ in curves if len(x)}) > 1:
+    if rising:  # seen from the right they fall
+        curves = [(-x[::-1], y[::-1]) for x, y in curves]
+    if rising or len({x[-1] for x, _ in curves if len(x)}) > 1:
         values = np.concatenate([y for _, y in curves])
         levels = np.geomspace(max(values.min(), 1e-12), max(values.max(), 1e-12), 50)
+        if rising:
+            levels = np.linspace(values.min(), values.max(), 51)
+            levels = sorted(levels[1:], key=lambda level: abs(level - levels[25]))
         places = [[_last_crossing(x, y, level) for x, y in curves] for level in levels]
         ranks = list(zip(max(places, key=lambda row: sum(map(math.isfinite, row))), ends))
     order = sorted(range(len(ranks)), key=lambda i: ranks[i], reverse=True)

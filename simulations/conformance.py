@@ -18,7 +18,6 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from linksim.cli.common import make_console, run_command
-from linksim.errors import ResultFileError
 from linksim.files import load_json, make_folder, save_json, write_atomically
 
 # Reference channels of [TS38104], A.4 and A.5: {name: (MCS of the 256-QAM table, bits of a
@@ -174,7 +173,7 @@ INTRO = """
 # Requirements of TS 38.104 on PUSCH
 
 A base station has to reach 70 % of the largest throughput at an SNR that [TS38104], 8.2.1.2,
-names. Here are the margins of receivers of linksim: how many dB less they need, with 95 %
+names. Here are the margins of receivers of linksim: how many dB less they need for it, with 95 %
 intervals. The SNR is that of all layers together at one antenna (`snr.definition = "rx"`),
 channels have low correlation, and the requirements are those of version 16.4 as [Aerial25] has
 them. `python simulations/conformance.py` makes everything here.
@@ -299,7 +298,6 @@ def main(argv=None):
         "conformance.py",
         lambda: _run(args, make_console()),
         "interrupted; the same command continues",
-        mendable=(ResultFileError,),
     )
 
 
@@ -307,9 +305,8 @@ def _run(args, console):
     make_folder(args.output)
     file = args.output / "conformance.json"
     settings = {key: getattr(args, key) for key in SETTINGS}
-    data = load_json(file) if file.exists() else {}
-    if args.fresh or data.get("settings") != settings:
-        data = {"settings": settings, "usual_prbs": PRBS, "rows": []}
+    rows = load_json(file)["rows"] if file.exists() else []
+    rows = {_key(row): row for row in rows}
     for (channel, profile), requirements in REQUIREMENTS.items():
         if channel not in (args.only or CHANNELS):
             continue
@@ -318,10 +315,11 @@ def _run(args, console):
                 if num_rx not in (args.num_rx or requirements) or csi not in (args.csi or CSI):
                     continue
                 key = channel, num_rx, csi, args.prbs
-                if key in map(_key, data["rows"]):
+                if not args.fresh and rows.get(key, {}).get("settings") == settings:
                     continue
                 row = measure(channel, profile, num_rx, csi, args, console)
-                data["rows"] = sorted([*data["rows"], row], key=_key)
+                rows[key] = {**row, "settings": settings}
+                data = {"usual_prbs": PRBS, "rows": [rows[key] for key in sorted(rows)]}
                 save_json(file, data)
                 write_atomically(args.output / "README.md", page_text(data))
                 for detector in row["reached"]:

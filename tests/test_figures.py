@@ -53,6 +53,19 @@ def test_legends_of_reversed_axes_and_of_curves_without_points():
     assert ordered_legend(axes)[1] == ["top at the left", "top at the right", "empty"]
 
 
+def test_legends_of_throughputs_name_the_best_first():
+    """Curves that meet at the top, some of which end before the others."""
+    _, axes = new_figure(4, 3)
+    x = np.arange(-4.0, 8.0)
+    for name, shift, end in (("b", 0.5, 12), ("c", 1.0, 12), ("a", 0.0, 9), ("d", 1.6, 10)):
+        y = 1e7 / (1 + np.exp(-1.5 * (x - shift)))
+        y[0] *= name != "a"  # nothing at all may be delivered
+        axes.errorbar(x[:end], y[:end], yerr=y[:end] / 10, label=name)
+    assert ordered_legend(axes, rising=True)[1] == ["a", "b", "c", "d"]
+    # In the order of what is left to the top at the right end it would be another
+    assert ordered_legend(axes)[1] != ["a", "b", "c", "d"]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_labels_of_points_are_inside_and_over_nothing_else(seed, tmp_path):
     rng = np.random.default_rng(seed)

@@ -10,6 +10,7 @@ from linksim.montecarlo.statistics import (
     bound_by_blocks,
     clustered_interval,
     crossing,
+    crossing_of_curve,
     gap_of_curves,
     paired_gaps,
 )
@@ -84,6 +85,22 @@ def test_gap_of_independent_curves_has_its_coverage():
     flat = [(s, 0.1, 0.09, 0.11) for s in snr]
     assert gap_of_curves(flat, curves[0], 5e-3)["gap_db"] is None
     assert gap_of_curves([], curves[0], 5e-3)["gap_db"] is None
+
+
+def test_the_crossing_of_a_curve_has_its_coverage():
+    """A decade per 2 dB, which crosses 0.3 between two points."""
+    rng = np.random.default_rng(6)
+    snr, target, runs = np.array([-0.5, 0.5, 1.5, 2.5]), 0.3, 200
+    truth = 2 * (np.log10(0.4) - np.log10(target))
+    covered = 0
+    for _ in range(runs):
+        errors = rng.binomial(200, 0.4 * 10 ** (-snr / 2))
+        curve = [(s, e / 200, *binomial_interval(int(e), 200)) for s, e in zip(snr, errors)]
+        found = crossing_of_curve(curve, target, num_resamples=300)
+        covered += found["snr_db_low"] <= truth <= found["snr_db_high"]
+    assert 0.92 < covered / runs < 0.995
+    nothing = {"snr_db": None, "snr_db_low": None, "snr_db_high": None}
+    assert crossing_of_curve(curve[2:], target) == nothing == crossing_of_curve([], target)
 
 
 def test_paired_gap_is_found_and_tighter_than_unpaired():

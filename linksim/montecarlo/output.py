@@ -205,10 +205,11 @@ def plot_throughput(results: dict[str, Any], path: str | Path) -> None:
         points_of,
         lambda axes: axes.set_ylim(bottom=0.0),
         path,
+        rising=True,
     )
 
 
-def _plot(results, label, points_of, scale, path):
+def _plot(results, label, points_of, scale, path, rising=False):
     """Write a PNG file with a curve of each detector over the SNR.
 
     Args:
@@ -218,6 +219,7 @@ def _plot(results, label, points_of, scale, path):
             how far their intervals reach below and above them.
         scale: function of the axes that sets the y axis.
         path: of the file.
+        rising: whether the curves rise.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -248,7 +250,7 @@ def _plot(results, label, points_of, scale, path):
     # Centred on the whole figure: beside a long legend the axes are too narrow for it
     figure.suptitle(literal(scenario_from_dict(scenario).description), fontsize=11)
     if axes.containers:  # there is a point above zero
-        legend = ordered_legend(axes)
+        legend = ordered_legend(axes, rising)
         figure.legend(*legend, loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)
 

@@ -12,10 +12,16 @@ from linksim.errors import InvalidInput
 KEY = stream_keys(1, 5)[0]
 
 
+def cdl_of(channel):
+    """Sionna's `CDL` of users who are all at the same angles."""
+    (cdl,) = channel._cdls.values()
+    return cdl
+
+
 def arrays_of(num_rx=8, num_streams=4, **options):
     """The receiver's and the user's array of Sionna's `CDL`."""
     channel = create_channel("cdl", num_rx, num_streams, **options)
-    return channel._cdl._rx_array, channel._cdl._tx_array
+    return cdl_of(channel)._rx_array, cdl_of(channel)._tx_array
 
 
 def test_defaults_are_what_they_were():
@@ -25,7 +31,7 @@ def test_defaults_are_what_they_were():
         assert (int(array.num_rows_per_panel), int(array.num_cols_per_panel)) == (1, columns)
         assert array.ant_pol1._pattern == pattern
     channel = create_channel("cdl", 8, 4)
-    own = channel._cdl
+    own = cdl_of(channel)
     channel_of_sionna = CDL("C", 100e-9, 3.5e9, tx, rx, "uplink")
     for name in ("_rx_orientation", "_tx_orientation"):
         np.testing.assert_array_equal(getattr(own, name), getattr(channel_of_sionna, name))
@@ -85,6 +91,12 @@ def test_an_array_is_as_its_keys_say():
         ),
         ({"tx_orientation_deg": [0, 0]}, "channel.tx_orientation_deg: got \\[0, 0\\]"),
         ({"tx_orientation_deg": [0, 0, 400]}, "channel.tx_orientation_deg: got 400"),
+        (
+            {"num_users": 2, "user_bearings_deg": [10.0]},
+            "channel.user_bearings_deg: got .10.0., expected one bearing for each of 2 users",
+        ),
+        ({"user_bearings_deg": 30.0}, "channel.user_bearings_deg: got 30.0, expected one"),
+        ({"user_bearings_deg": [400.0]}, "channel.user_bearings_deg: got 400.0"),
     ],
 )
 def test_what_is_wrong_is_named(options, message):
@@ -94,7 +106,7 @@ def test_what_is_wrong_is_named(options, message):
 
 def delay_spread(channel):
     """RMS delay spread in s, and mean energy, of impulse responses that Sionna draws."""
-    a, tau = channel._cdl(3000, 1, 1.0)
+    a, tau = cdl_of(channel)(3000, 1, 1.0)
     energy = np.mean(np.abs(a) ** 2, axis=(0, 1, 2, 3, 4, 6))
     tau = np.asarray(tau)[0, 0, 0].astype(float)
     mean = energy @ tau / energy.sum()
@@ -137,12 +149,37 @@ def test_elements_cut_what_comes_from_the_side():
 def test_angular_spreads_are_those_of_the_rays():
     """Omnidirectional elements leave the angles of the table: [TR38901], Table 7.7.1-3."""
     profile = create_channel("cdl", 2, 2, rx_pattern="omni").profile
-    cdl = create_channel("cdl", 2, 2)._cdl
+    cdl = cdl_of(create_channel("cdl", 2, 2))
     powers, angles = np.asarray(cdl.powers, float), np.asarray(cdl._aoa[0, 0, 0], float)
     weights = np.repeat(powers / 20, 20)
     resultant = abs(weights @ np.exp(1j * angles.ravel())) / weights.sum()
     expected = np.rad2deg(np.sqrt(-2 * np.log(resultant)))
     assert profile.spreads_deg["azimuth of arrival"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_users_at_different_bearings():
+    """A user at 40 degrees is to the array what all are to one that is turned by -40."""
+    options = {"normalize": False, "num_users": 2, "rx_rows": 2}
+    both = create_channel("cdl", 4, 2, user_bearings_deg=[-20.0, 40.0], **options)
+    h = np.asarray(both.sample_grid(KEY, 3, 2, 4))
+    for user, bearing in enumerate((-20.0, 40.0)):
+        turned = create_channel("cdl", 4, 2, rx_orientation_deg=[-bearing, 0, 0], **options)
+        expected = np.asarray(turned.sample_grid(KEY, 3, 2, 4))
+        np.testing.assert_allclose(h[..., user], expected[..., user], atol=1e-5)
+        gain = turned.profile.gain
+        assert both.profiles[user].gain == pytest.approx(gain) == turned.power
+    assert both.power == pytest.approx(np.mean([p.gain for p in both.profiles]))
+    assert both.profiles[0].gain != pytest.approx(both.profiles[1].gain, rel=0.1)
+    text = "\n".join(both.describe())
+    assert "RMS delay spread of users at 40 degrees" in text
+    # The same bearing for all is a turned array
+    same = create_channel("cdl", 4, 2, user_bearings_deg=[40.0, 40.0], **options)
+    np.testing.assert_allclose(same.sample_grid(KEY, 3, 2, 4), expected, atol=1e-5)
+    # What estimation assumes of several users is a mean over them, by their energy
+    delays, energies = both._delay_profile()
+    assert energies.sum() == pytest.approx(1.0) and len(delays) == len(energies)
+    low, high = np.sort([p.energies[0] for p in both.profiles])
+    assert low < energies[0] < high
 
 
 def test_describe_prints_what_results(capsys, tmp_path):

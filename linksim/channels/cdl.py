@@ -48,6 +48,9 @@ class CDLChannel(ImpulseResponseChannel):
         rx_orientation_deg, tx_orientation_deg: bearing, downtilt and slant of the arrays in
             degrees. At (0, 0, 0) an array faces the azimuth 0, from where the line of sight
             of the models "D" and "E" arrives.
+        user_bearings_deg: bearing of each user from the azimuth 0 in degrees, by which all its
+            angles at the receiver are turned ([TR38901], 7.7.5.1); () for users at the same
+            angles.
 
     Attributes:
         subcarrier_spacing: subcarrier spacing in Hz.
@@ -81,6 +84,7 @@ class CDLChannel(ImpulseResponseChannel):
         tx_column_spacing=0.5,
         rx_orientation_deg=(0.0, 0.0, 0.0),
         tx_orientation_deg=(180.0, 0.0, 0.0),
+        user_bearings_deg=(),
     ):
         super().__init__(
             num_rx, num_streams, subcarrier_spacing_khz, num_users, normalize, power
@@ -102,32 +106,57 @@ class CDLChannel(ImpulseResponseChannel):
             (rx_pattern, rx_polarization, _orientation("rx", rx_orientation_deg)),
             (tx_pattern, tx_polarization, _orientation("tx", tx_orientation_deg)),
         ]
-        self._cdl = CDL(
-            model,
-            delay_spread_ns * 1e-9,
-            carrier,
-            ut_array=antenna_array(num_streams // num_users, carrier, *tx),
-            bs_array=antenna_array(num_rx, carrier, *rx),
-            direction="uplink",
-            bs_orientation=tf.constant(self._ends[0][2], config.tf_rdtype),
-            ut_orientation=tf.constant(self._ends[1][2], config.tf_rdtype),
-            min_speed=float(speed),
-            max_speed=float(speed),
-        )
+        arrays = {
+            "ut_array": antenna_array(num_streams // num_users, carrier, *tx),
+            "bs_array": antenna_array(num_rx, carrier, *rx),
+        }
+        self._bearings = _bearings(user_bearings_deg, num_users)
+        self._cdls = {
+            bearing: CDL(
+                model,
+                delay_spread_ns * 1e-9,
+                carrier,
+                **arrays,
+                direction="uplink",
+                bs_orientation=tf.constant(self._seen_from(bearing), config.tf_rdtype),
+                ut_orientation=tf.constant(self._ends[1][2], config.tf_rdtype),
+                min_speed=float(speed),
+                max_speed=float(speed),
+            )
+            for bearing in dict.fromkeys(self._bearings)
+        }
+
+    def _seen_from(self, bearing):
+        """The receiver's orientation from the axis of a user's angles."""
+        own, downtilt, slant = self._ends[0][2]
+        return own - bearing, downtilt, slant
 
     @property
     def power(self):
         """E|h_ij|^2."""
-        return self._power if self.normalize else self._power * self.profile.gain
+        if self.normalize:
+            return self._power
+        return self._power * float(np.mean([profile.gain for profile in self.profiles]))
+
+    @property
+    def profile(self):
+        """That of the first user, of `profiles`."""
+        return self.profiles[0]
 
     @functools.cached_property
-    def profile(self):
-        """What the antennas leave of the clusters, a `linksim.channels.profile.Profile`.
+    def profiles(self):
+        """What the antennas leave of the clusters of each user, a
+        `linksim.channels.profile.Profile`.
 
         Its gain, delay spread and angular spreads follow from the tables of the model, the
         patterns, the polarizations and the orientations.
         """
-        cdl = self._cdl  # Sionna keeps the angles of the uplink to itself
+        found = {bearing: self._profile(bearing) for bearing in self._cdls}
+        return [found[bearing] for bearing in self._bearings]
+
+    def _profile(self, bearing):
+        cdl = self._cdls[bearing]  # Sionna keeps the angles of the uplink to itself
+        pattern, polarization, _ = self._ends[0]
 
         def end(azimuth, zenith, los, pattern, polarization, orientation):
             slants = (-np.pi / 4, np.pi / 4) if polarization == "dual" else (0.0,)
@@ -136,7 +165,8 @@ class CDLChannel(ImpulseResponseChannel):
             return End(*angles, los, pattern, slants, orientation)
 
         los = cdl._los_aoa, cdl._los_zoa
-        arrival = end(cdl._aoa, cdl._zoa, los, *self._ends[0])
+        seen_from = self._seen_from(bearing)
+        arrival = end(cdl._aoa, cdl._zoa, los, pattern, polarization, seen_from)
         los = cdl._los_aod, cdl._los_zod
         departure = end(cdl._aod, cdl._zod, los, *self._ends[1])
         return profile_of(
@@ -151,24 +181,44 @@ class CDLChannel(ImpulseResponseChannel):
     def describe(self):
         """Lines about the channel, see `Channel.describe`."""
         lines = super().describe()
-        if not self.normalize:
-            gain = 10 * np.log10(self.profile.gain)
-            lines.append(f"antennas' gain: {gain:.2f} dB, which is part of E|h|^2")
-        lines.append(
-            f"RMS delay spread: {1e9 * self.profile.delay_spread:.1f} ns at the receiver's "
-            f"antennas, {self.delay_spread_ns:g} ns of the model"
-        )
-        lines += [
-            f"RMS spread of the {name}: {spread:.1f} degrees"
-            for name, spread in self.profile.spreads_deg.items()
-        ]
+        of_users = dict(zip(self._bearings, self.profiles))
+        for bearing, profile in of_users.items():
+            where = (
+                f" of users at {np.rad2deg(bearing):g} degrees" if len(of_users) > 1 else ""
+            )
+            if not self.normalize:
+                gain = 10 * np.log10(profile.gain)
+                lines.append(f"antennas' gain{where}: {gain:.2f} dB, which is part of E|h|^2")
+            lines.append(
+                f"RMS delay spread{where}: {1e9 * profile.delay_spread:.1f} ns at the receiver's "
+                f"antennas, {self.delay_spread_ns:g} ns of the model"
+            )
+            lines += [
+                f"RMS spread of the {name}{where}: {spread:.1f} degrees"
+                for name, spread in profile.spreads_deg.items()
+            ]
         return lines
 
     def _delay_profile(self):
-        return self.profile.delays, self.profile.energies
+        gains = [1.0 if self.normalize else profile.gain for profile in self.profiles]
+        energies = [profile.energies for profile in self.profiles]
+        return self.profile.delays, np.average(energies, axis=0, weights=gains)
 
-    def _impulse_response(self, num_blocks, num_symbols, symbol_rate):
-        return self._cdl(num_blocks, num_symbols, symbol_rate)
+    def _impulse_response(self, user, num_blocks, num_symbols, symbol_rate):
+        return self._cdls[self._bearings[user]](num_blocks, num_symbols, symbol_rate)
+
+
+def _bearings(degrees, num_users):
+    """The bearing of each user in radians, checked."""
+    name = "channel.user_bearings_deg"
+    if not isinstance(degrees, (list, tuple)) or len(degrees) not in (0, num_users):
+        raise InvalidInput(
+            f"{name}: got {degrees!r}, expected one bearing for each of {num_users} users, or "
+            "none"
+        )
+    for angle in degrees:
+        check_real(name, angle, low=-360, high=360, unit="degrees")
+    return tuple(float(np.deg2rad(angle)) for angle in degrees) or (0.0,) * num_users
 
 
 def _orientation(side, degrees):

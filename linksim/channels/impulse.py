@@ -97,8 +97,8 @@ class ImpulseResponseChannel(SionnaChannel):
             raise InvalidInput(f"channel.normalize: got {normalize!r}, expected true or false")
         self.normalize = normalize
 
-    def _impulse_response(self, num_blocks, num_symbols, symbol_rate):
-        """Draw what Sionna's `ChannelModel` returns, for one user: coefficients and delays."""
+    def _impulse_response(self, user, num_blocks, num_symbols, symbol_rate):
+        """Draw what Sionna's `ChannelModel` returns, for a user: coefficients and delays."""
         raise NotImplementedError
 
     def _delay_profile(self):
@@ -117,8 +117,8 @@ class ImpulseResponseChannel(SionnaChannel):
 
     def _responses(self, num_blocks, num_symbols, symbol_rate, frequencies):
         users = []
-        for _ in range(self.num_users):
-            a, tau = self._impulse_response(num_blocks, num_symbols, symbol_rate)
+        for user in range(self.num_users):
+            a, tau = self._impulse_response(user, num_blocks, num_symbols, symbol_rate)
             h = cir_to_ofdm_channel(frequencies, a, tau, normalize=self.normalize)
             users.append(h[:, 0, :, 0])
         return tf.concat(users, axis=2)

@@ -119,7 +119,7 @@ class TDLChannel(ImpulseResponseChannel):
         taps = self._tdl.delays, self._tdl.mean_powers
         return tuple(np.asarray(x, np.float64) for x in taps)
 
-    def _impulse_response(self, num_blocks, num_symbols, symbol_rate):
+    def _impulse_response(self, user, num_blocks, num_symbols, symbol_rate):
         a, tau = self._tdl(num_blocks, num_symbols, symbol_rate)
         # [batch, 1, M, 1, antennas, paths, symbols]. Sionna's own factors are those of
         # Cholesky in single precision, which many correlated antennas do not have

@@ -87,8 +87,8 @@ def ordered_legend(axes: Axes, rising: bool = False) -> tuple[list[Any], list[st
         values = np.concatenate([y for _, y in curves])
         levels = np.geomspace(max(values.min(), 1e-12), max(values.max(), 1e-12), 50)
         if rising:
-            levels = np.linspace(values.min(), values.max(), 51)
-            levels = sorted(levels[1:], key=lambda level: abs(level - levels[25]))
+            levels = np.linspace(values.min(), values.max(), 51)[1:]
+            levels = levels[np.argsort(np.abs(levels - levels[24]), kind="stable")]
         places = [[_last_crossing(x, y, level) for x, y in curves] for level in levels]
         ranks = list(zip(max(places, key=lambda row: sum(map(math.isfinite, row))), ends))
     order = sorted(range(len(ranks)), key=lambda i: ranks[i], reverse=True)

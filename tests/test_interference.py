@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy.special import logsumexp
 
-from linksim.channels.base import Channel
+from linksim.channels.base import Channel, channel_of
 from linksim.channels.random import complex_normal
 from linksim.constellation import bit_labels, qam_points
 from linksim.errors import InvalidInput
@@ -15,7 +15,7 @@ from linksim.export.targets import detector_target
 from linksim.link.covariance import ledoit_wolf, sample_covariance
 from linksim.link.describe import describe_link
 from linksim.link.fronts import create_front
-from linksim.link.interference import INTERFERENCE_PURPOSES, Interferers
+from linksim.link.interference import INTERFERENCE_PURPOSES, Interferers, create_interferers
 from linksim.link.interference_config import Interference
 from linksim.link.link import Link
 from linksim.link.ofdm import create_ofdm_front
@@ -429,3 +429,15 @@ def test_a_description_says_what_interferes():
     line = next(line for line in lines if line.startswith("interference"))
     assert "2 streams of 1 users" in line and "= 0.1 on an antenna, 10 dB below" in line
     assert not any(line.startswith("interference") for line in describe_link(FLAT))
+
+
+def test_interferers_have_bearings_of_their_own():
+    scenario = load_scenario("cdl-c-8x4-qam16").replace(
+        channel={"num_users": 4, "user_bearings_deg": [-40, -20, 0, 20]}, interference={}
+    )
+    channel = channel_of(scenario)
+    with pytest.raises(InvalidInput, match="interference: channel.user_bearings_deg: got"):
+        create_interferers(scenario, channel)
+    given = {"channel": {"user_bearings_deg": [45]}}
+    theirs = create_interferers(scenario.replace(interference=given), channel)._channel
+    assert theirs.num_streams == theirs.num_users == 1

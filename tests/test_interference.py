@@ -7,14 +7,15 @@ import pytest
 import tensorflow as tf
 from scipy.special import logsumexp
 
-from linksim.channels.base import Channel
+from linksim.channels.base import Channel, channel_of
 from linksim.channels.random import complex_normal
 from linksim.constellation import bit_labels, qam_points
 from linksim.errors import InvalidInput
 from linksim.export.targets import detector_target
 from linksim.link.covariance import ledoit_wolf, sample_covariance
+from linksim.link.describe import describe_link
 from linksim.link.fronts import create_front
-from linksim.link.interference import INTERFERENCE_PURPOSES, Interferers
+from linksim.link.interference import INTERFERENCE_PURPOSES, Interferers, create_interferers
 from linksim.link.interference_config import Interference
 from linksim.link.link import Link
 from linksim.link.ofdm import create_ofdm_front
@@ -321,6 +322,7 @@ def test_receivers_of_every_kind_take_the_covariance():
 def test_covariances_that_are_none_are_refused(name):
     detector = create_detector(name, num_streams=2, num_bits_per_symbol=2)
     y, h = np.ones((5, 2), np.complex64), np.ones((5, 2, 2), np.complex64)
+    sionnas = create_detector("sionna-lmmse", num_streams=2, num_bits_per_symbol=2)
     for s, message in (
         ([[1, 0.5], [0, 1]], "s is not Hermitian"),
         ([[1, 0.5j], [0.5j, 1]], "s is not Hermitian"),
@@ -332,6 +334,9 @@ def test_covariances_that_are_none_are_refused(name):
             given = np.broadcast_to(np.array(s, np.complex64), (*lead, 2, 2))
             with pytest.raises(InvalidInput, match=message):
                 detector(y, h, given)
+            if "Hermitian" in message:
+                with pytest.raises(InvalidInput, match=message):
+                    sionnas(y, h, tf.constant(given))
 
 
 @pytest.mark.parametrize(
@@ -417,3 +422,22 @@ def test_exported_vectors_have_no_interference():
     clean = detector_target("mmse", layer, CODED).arrays
     assert found["no"].dtype == np.float32
     np.testing.assert_array_equal(found["y"], clean["y"])
+
+
+def test_a_description_says_what_interferes():
+    lines = describe_link(FLAT.replace(interference={"num_streams": 2, "sir_db": 10.0}))
+    line = next(line for line in lines if line.startswith("interference"))
+    assert "2 streams of 1 users" in line and "= 0.1 on an antenna, 10 dB below" in line
+    assert not any(line.startswith("interference") for line in describe_link(FLAT))
+
+
+def test_interferers_have_bearings_of_their_own():
+    scenario = load_scenario("cdl-c-8x4-qam16").replace(
+        channel={"num_users": 4, "user_bearings_deg": [-40, -20, 0, 20]}, interference={}
+    )
+    channel = channel_of(scenario)
+    with pytest.raises(InvalidInput, match="interference: channel.user_bearings_deg: got"):
+        create_interferers(scenario, channel)
+    given = {"channel": {"user_bearings_deg": [45]}}
+    theirs = create_interferers(scenario.replace(interference=given), channel)._channel
+    assert theirs.num_streams == theirs.num_users == 1

@@ -411,7 +411,7 @@ class Detector(Capabilities, Float32Layer):
     def _whitened(self, y, h, s):
         """`whiten`, which refuses a singular covariance in an eager call."""
         self._check_finite(("y", y), ("h", h), ("s", s))
-        self._check_hermitian(s)
+        check_hermitian(type(self).__name__, s)
         try:
             y, h, no = whiten(y, h, s)
         except Exception as error:  # its type depends on the backend
@@ -427,19 +427,6 @@ class Detector(Capabilities, Float32Layer):
             f"{type(self).__name__}: s is not positive definite, expected noise "
             "covariances that are"
         ) from reason
-
-    def _check_hermitian(self, s):
-        """Refuse covariances that are none, of which only one triangle would count."""
-        value = concrete(s)
-        if value is None:
-            return
-        size = np.max(np.abs(value), axis=(-2, -1), keepdims=True)
-        difference = np.abs(value - np.conj(np.swapaxes(value, -1, -2)))
-        if np.any(difference > 1e-3 * size):
-            raise InvalidInput(
-                f"{type(self).__name__}: s is not Hermitian, expected noise covariances, "
-                "which are equal to their conjugate transpose"
-            )
 
     def _with_absent_streams(self, h):
         """Append zero columns to h [B, M, K] up to `num_streams`."""
@@ -546,6 +533,20 @@ class Detector(Capabilities, Float32Layer):
             "hard_out": self.hard_out,
             "demapping_method": self.demapping_method,
         }
+
+
+def check_hermitian(who, s):
+    """Refuse, in an eager call, covariances of which only one triangle would count."""
+    value = concrete(s)
+    if value is None or not value.size:
+        return
+    size = np.max(np.abs(value), axis=(-2, -1), keepdims=True)
+    difference = np.abs(value - np.conj(np.swapaxes(value, -1, -2)))
+    if np.any(difference > 1e-3 * size):
+        raise InvalidInput(
+            f"{who}: s is not Hermitian, expected noise covariances, which are equal to "
+            "their conjugate transpose"
+        )
 
 
 def check_column_rank(detector, num_rx, who):

@@ -1,6 +1,5 @@
 """Covariances of noise and interference over receive antennas; keras.ops alone."""
 
-import numpy as np
 from keras import ops
 
 
@@ -15,8 +14,8 @@ def noise_and_interference(g, no):
         complex64 [..., M, M].
     """
     s = ops.matmul(g, ops.conj(ops.swapaxes(g, -1, -2)))
-    eye = np.eye(g.shape[-2], dtype=np.float32)
-    return s + ops.cast(ops.convert_to_tensor(no)[..., None, None] * eye, "complex64")
+    white = ops.convert_to_tensor(no)[..., None, None] * ops.eye(g.shape[-2])
+    return s + ops.cast(white, "complex64")
 
 
 def mean_variance(s):
@@ -62,8 +61,7 @@ def ledoit_wolf(x):
     distance = square - size * ops.square(scale)
     shrinkage = ops.clip(spread / ops.maximum(distance, 1e-30), 0.0, 1.0)
     shrinkage = ops.where(distance <= 1e-6 * square, 1.0, shrinkage)
-    eye = np.eye(size, dtype=np.float32)
-    target = ops.cast((shrinkage * scale)[..., None, None] * eye, "complex64")
+    target = ops.cast((shrinkage * scale)[..., None, None] * ops.eye(size), "complex64")
     return ops.cast(1.0 - shrinkage, "complex64")[..., None, None] * s + target
 
 

@@ -53,6 +53,14 @@ def describe_link(scenario):
         lines.append(
             f"channel knowledge: E|h|^2 / E|error|^2 = {scenario.csi.error_snr_db:g} dB"
         )
+    if scenario.interference is not None:
+        table = scenario.interference
+        power = link.channel.power * 10 ** (-table.sir_db / 10)
+        lines.append(
+            f"interference: {table.num_streams} streams of {table.num_users} users, with "
+            f"E|interference|^2 = {power:.4g} on an antenna, {table.sir_db:g} dB below a stream "
+            f"sent with power 1; covariance {table.covariance}"
+        )
     return lines + [
         f"channel {scenario.channel['type']}: {t}" for t in link.channel.describe()
     ]

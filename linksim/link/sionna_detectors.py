@@ -17,7 +17,7 @@ from sionna.phy.mimo import (
 )
 
 from linksim.constellation import llrs_to_symbol_logits, logits_to_llrs, pam_num_bits
-from linksim.detectors.base import MOST_PRIOR, OUTPUTS
+from linksim.detectors.base import MOST_PRIOR, OUTPUTS, check_hermitian
 from linksim.detectors.capabilities import ACCEPT_PRIOR, Capabilities
 from linksim.errors import InvalidInput, check_choice, check_int
 
@@ -49,7 +49,7 @@ class SionnaDetector(Capabilities, Block):
 
     Raises:
         InvalidInput: (a `ValueError`) a prior for a detector that has no use for one, or of
-            the wrong shape or dtype.
+            the wrong shape or dtype; in an eager call also covariances that are not Hermitian.
     """
 
     xla_on_cpu = True
@@ -79,6 +79,8 @@ class SionnaDetector(Capabilities, Block):
             num_rx = y.shape[-1]
             s = tf.cast(tf.broadcast_to(s, tf.shape(y)[:-1]), tf.complex64)
             s = s[..., None, None] * tf.eye(num_rx, dtype=tf.complex64)
+        else:
+            check_hermitian(self.detector.__class__.__name__, s)
         if prior is not None:
             prior = self._as_sionnas(y, prior)
             out = self.detector(y, h, s, prior)

@@ -21,6 +21,7 @@ TABLES = {
     "ofdm": scenario.Ofdm,
     "loop": scenario.Loop,
     "pusch": scenario.Pusch,
+    "harq": scenario.Harq,
     "csi": scenario.Csi,
     "interference": scenario.Interference,
     "snr": scenario.Snr,

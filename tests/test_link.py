@@ -97,7 +97,7 @@ def test_noise_free_block_comes_back(name):
     simulator = LinkSimulator(link.scenario)
     simulator.add_detector("zf")
     batch = simulator.draw(0, 80.0, 3)
-    counts, failed = run_batch(simulator, "zf", batch)
+    counts, failed, _ = run_batch(simulator, "zf", batch)
     assert counts.block_errors == 0 and not failed.any()
     assert counts.bits == link.num_info_bits * counts.blocks
 

@@ -13,6 +13,7 @@ from linksim.montecarlo.statistics import (
     crossing_of_curve,
     gap_of_curves,
     paired_gaps,
+    ratio_interval,
 )
 
 
@@ -49,6 +50,40 @@ def test_clustered_interval_without_and_with_one_error():
     assert clustered_interval(0, 0, 1000, 10) == binomial_interval(0, 10)
     low, high = clustered_interval(7, 49, 100000, 1000)
     assert low < 7e-5 < high and high / low > 50  # one event, not seven
+
+
+@pytest.mark.parametrize("blocks_together", [1, 4])
+def test_interval_of_a_ratio_covers_the_truth(blocks_together):
+    """Lost transmissions: a block is sent again while it is lost, at most four times in all."""
+    rng = np.random.default_rng(0)
+    rates = np.array([0.6, 0.3, 0.3, 0.3])
+    lost = np.cumprod(rates)
+    truth = lost.sum() / (1 + lost[:3].sum())
+    found, rate = [], []
+    for _ in range(400):
+        fails = np.cumprod(rng.random((200, 4)) < rates, axis=1)
+        # Blocks of a slot fare alike, if there are several
+        errors = blocks_together * fails.sum(axis=1)
+        sent = blocks_together * (1 + fails[:, :3].sum(axis=1))
+        found.append(ratio_interval(errors, sent))
+        rate.append(errors.sum() / sent.sum())
+    low, high = np.transpose(found)
+    assert np.mean((low <= truth) & (truth <= high)) > 0.93
+    # As every block ends with at most one success, rates vary less than independent ones
+    width = np.mean(high - low) / (3.92 * np.std(rate))
+    assert width < (1.2 if blocks_together > 1 else 1.7)
+
+
+def test_interval_of_a_ratio_with_equal_clusters_is_the_clustered_one():
+    errors = np.random.default_rng(1).binomial(8, 0.1, 100)
+    expected = clustered_interval(int(errors.sum()), int((errors**2).sum()), 800, 100)
+    np.testing.assert_allclose(ratio_interval(errors, np.full(100, 8)), expected)
+    # Nothing is known about how many errors a cluster would have, or has
+    ones = np.ones(50, int)
+    assert ratio_interval(0 * ones, ones) == binomial_interval(0, 50)
+    assert ratio_interval(4 * ones, 4 * ones) == binomial_interval(50, 50)
+    assert ratio_interval(ones, 2 * ones) == binomial_interval(25, 50)
+    assert ratio_interval(np.array([2]), np.array([3])) == binomial_interval(2 / 3, 1)
 
 
 def test_crossing_is_linear_in_db():

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from linksim.errors import ResultFileError
@@ -133,6 +134,24 @@ def test_counts_under_the_name_alone_are_not_those_of_a_key(tmp_path, caplog):
         assert store.earlier(lambda name, k: name == "ep") == {"a": "a"}
     (line,) = caplog.messages
     assert f"{path} has counts of earlier versions of ep, which are left out" in line
+
+
+def test_what_had_failed_before_it_was_sent_again(tmp_path):
+    path, failed = tmp_path / "counts.jsonl", result(4).failed
+    earlier = np.arange(10) < 8, np.arange(10) < 5
+    with CountStore(path, IDENTITY) as store:
+        store.append(3.0, 1, {"a": result(4)._replace(earlier=earlier)})
+        store.append(3.0, 0, {"a": result(2)._replace(earlier=earlier), "b": result(1)})
+    with CountStore(path, IDENTITY) as store:
+        after = store.failed_after("a", 3.0)
+        assert after.shape == (3, 20) and after.sum(axis=1).tolist() == [16, 10, 6]
+        np.testing.assert_array_equal(after[:, 10:], [*earlier, failed])
+        np.testing.assert_array_equal(after[-1], store.failed("a", 3.0))
+        assert store.failed_after("b", 3.0).shape == (1, 10)
+        # A block that is decoded is not sent again
+        store.append(4.0, 0, {"a": result(4)._replace(earlier=(~failed, earlier[1]))})
+    with pytest.raises(ResultFileError, match="line 4 is .* .a block failed after it"):
+        CountStore(path, IDENTITY)
 
 
 def test_two_writers_are_refused(path):

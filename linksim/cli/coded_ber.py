@@ -345,9 +345,9 @@ def _simulate(
     from linksim.montecarlo.engine import run_points, simulate
     from linksim.montecarlo.output import (
         gap_table,
-        has_throughput,
         rate_tables,
         shown_rates,
+        throughput_key,
         write_results,
     )
     from linksim.report import write_report
@@ -389,7 +389,10 @@ def _simulate(
     write_results(results, folder, rates)
     # Without a code both rates are printed, as neither of them is that of a block
     printed = rates if scenario.code.type == "none" else rates[:1]
-    for rate in (*printed, *(("throughput",) if has_throughput(results) else ())):
+    delivered = [throughput_key(results)] if throughput_key(results) else []
+    if scenario.harq.max_transmissions > 1:
+        delivered.append("transmissions")
+    for rate in (*printed, *delivered):
         for table in rate_tables(results, rate, width=console.width):
             console.print(table)
     gaps = gap_table(results)

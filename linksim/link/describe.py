@@ -30,10 +30,16 @@ def describe_link(scenario):
     own = SNR_DEFINITIONS[scenario.snr.definition]
     no = snr_db_to_no(scenario.snr.definition, 0.0, link.budget)
     most = link.throughput_of(0.0, (0.0, 0.0))
-    if most:
+    if "throughput" in most:
         lines.append(
             f"without errors: {most['throughput'] / 1e6:.4g} Mbit/s, "
             f"{most['spectral_efficiency']:.4g} bit/s/Hz"
+        )
+    if len(link.codes) > 1:
+        versions = ", ".join(map(str, scenario.harq.versions))
+        lines.append(
+            f"HARQ: up to {len(link.codes)} transmissions of a block, redundancy versions "
+            f"{versions}; {most['bits_per_use']:.4g} bits per channel use without errors"
         )
     lines.append(f"SNR: {scenario.snr.definition}, {own.source}")
     others = [

@@ -8,6 +8,9 @@ own, and with `code.per_stream` each stream has: what is drawn together, and ind
 everything else, is then a *slot*.
 """
 
+import copy
+import functools
+
 import numpy as np
 import tensorflow as tf
 from sionna.phy import config
@@ -37,30 +40,44 @@ class CodedSender:
     Its keys are "bits" and "padding". Random padding fills the last channel use.
 
     Args:
-        code: the channel code, see `linksim.link.coding`.
+        codes: the channel code of each transmission, see `linksim.link.coding`. `send` is of
+            the first one, and that of what `at` returns of another one.
         interleaver: positions of the coded bits in the order they are sent, int32 [n].
         num_uses: channel uses U of a block.
         num_streams: K.
         num_bits_per_symbol: m.
     """
 
-    def __init__(self, code, interleaver, num_uses, num_streams, num_bits_per_symbol):
+    def __init__(self, codes, interleaver, num_uses, num_streams, num_bits_per_symbol):
         kind = "pam" if num_bits_per_symbol == 1 else "qam"
         # `linksim.constellation.qam_points` rounds the last bit of some points otherwise;
         # stored counts have Sionna's rounding
         self.points = Constellation(kind, num_bits_per_symbol)().numpy()
-        self._code = code
+        self._codes, self._number = codes, None
+        self._num_info_bits = codes[0].num_info_bits
         self._interleaver = interleaver
         self._labels_shape = (num_uses, num_streams, num_bits_per_symbol)
-        self._num_padding = int(np.prod(self._labels_shape)) - code.num_coded_bits
+        self._num_padding = int(np.prod(self._labels_shape)) - codes[0].num_coded_bits
+
+    def at(self, number):
+        """The sender of the transmission of a number, int32 scalar, from 0."""
+        other = copy.copy(self)
+        other._number = number
+        return other
 
     def send(self, keys, num_blocks):
         """Information bits float32 [B, k] and symbols int32 [B, U, K]."""
-        bits = random_bits(keys["bits"], (num_blocks, self._code.num_info_bits))
-        coded = tf.gather(self._code.encode(bits), self._interleaver, axis=-1)
+        bits = random_bits(keys["bits"], (num_blocks, self._num_info_bits))
+        coded = tf.gather(self._encoded(bits), self._interleaver, axis=-1)
         padding = random_bits(keys["padding"], (num_blocks, self._num_padding))
         sent = tf.concat([coded, padding], axis=-1)
         return bits, symbols_of_bits(tf.reshape(sent, (num_blocks, *self._labels_shape)))
+
+    def _encoded(self, bits):
+        if self._number is None:
+            return self._codes[0].encode(bits)
+        ways = [functools.partial(code.encode, bits) for code in self._codes]
+        return tf.switch_case(self._number, ways)
 
 
 class Link:
@@ -78,6 +95,8 @@ class Link:
         num_symbols: symbols of a slot, U K.
         channel: the `linksim.channels.Channel`.
         code: the channel code, see `linksim.link.coding`.
+        codes: the code of each transmission, as `code.transmissions` makes them; without HARQ
+            only `code`, which is that of the first.
         sender, front: the parts of `linksim.link.draw.draw`.
         budget: the `LinkBudget` that SNR definitions refer to.
 
@@ -101,6 +120,10 @@ class Link:
         self.front = create_front(scenario, self.channel)
         self.blocks_per_slot = 1
         self._create_code()
+        self.codes = [self.code]
+        if scenario.harq.max_transmissions > 1:
+            self.codes = self.code.transmissions(scenario.harq.versions)
+            self.code = self.codes[0]
         self.num_info_bits = self.code.num_info_bits
         self.num_symbols = self.num_uses * self.num_streams
         if scenario.code.type == "transport-block":
@@ -114,8 +137,10 @@ class Link:
             )
         self._interleaver = interleaver
         self._deinterleaver = np.argsort(interleaver).astype(np.int32)
+        versions = scenario.harq.versions
+        self._distinct = [versions.index(version) for version in versions]
         self.sender = CodedSender(
-            self.code, interleaver, self.num_uses, self.num_streams, self.num_bits_per_symbol
+            self.codes, interleaver, self.num_uses, self.num_streams, self.num_bits_per_symbol
         )
         self.budget = LinkBudget(
             num_rx=system.num_rx,
@@ -154,21 +179,26 @@ class Link:
 
     # --- transmitter and channel ---------------------------------------------
 
-    def keys(self, seed, snr_db, batch):
+    def keys(self, seed, snr_db, batch, transmission=0):
         """Random-stream keys of one batch, int32 [9, 2], NumPy.
 
         The rows are for information bits, padding, channel, noise, CSI error, and four of
-        interference. They are a pure function of seed, SNR point and batch number.
+        interference. They are a pure function of seed, SNR point, batch number and transmission.
+        All transmissions of a batch have the information bits in common.
         """
         check_int("seed", seed, minimum=0)
         point = int(round(snr_db * 1000)) + 10**6
-        return stream_keys(len(_PURPOSES), seed, point, batch)
+        keys = stream_keys(len(_PURPOSES), seed, point, batch)
+        if transmission:
+            later = stream_keys(len(_PURPOSES), seed, point, batch, transmission)
+            keys = np.concatenate([keys[:1], later[1:]])
+        return keys
 
     def no(self, snr_db):
         """Noise variance N0 at an SNR point in dB, mean over channels; float."""
         return snr_db_to_no(self.scenario.snr.definition, snr_db, self.budget)
 
-    def draw(self, keys, no, first_block, num_blocks):
+    def draw(self, keys, no, first_block, num_blocks, transmission=0):
         """Draw a batch; traceable, a pure function of its arguments.
 
         Args:
@@ -176,40 +206,51 @@ class Link:
             no: noise variance N0, float32 [] or, without an OFDM grid, [B, U].
             first_block: int32 scalar, number of the first block of the batch.
             num_blocks: int, B.
+            transmission: int32 scalar, which one of a block; each sends the bits of its
+                redundancy version.
 
         Returns:
             `LinkBatch`.
         """
+        sender = self.sender
+        if any(self._distinct):
+            sender = sender.at(tf.gather(self._distinct, transmission))
         keys = dict(zip(_PURPOSES, tf.unstack(tf.convert_to_tensor(keys), axis=0)))
-        return draw(keys, self.sender, self.front, no, num_blocks, first_block)
+        return draw(keys, sender, self.front, no, num_blocks, first_block)
 
-    def throughput_of(self, bler, interval):
-        """What is delivered of transport blocks at a block error rate.
+    def throughput_of(self, lost, interval):
+        """What is delivered where a share of the transmissions is lost.
 
         Args:
-            bler: block error rate, a mean over the users.
+            lost: the share of transmissions after which their block is not decoded, a mean
+                over the users. Without HARQ it is the block error rate.
             interval: its bounds.
 
         Returns:
-            Empty without transport blocks, else {name: float} of
+            {name: float}. With transport blocks it has
 
             * `throughput`, in bit/s: information bits of all users' transport blocks that are
-              delivered, over the duration of a slot, with its bounds `_low` and `_high`;
+              delivered, over the duration of the slots that they take, with its bounds `_low`
+              and `_high`;
             * `spectral_efficiency`, in bit/s/Hz: the throughput over the bandwidth of the
               allocated subcarriers, with its bounds. DMRS, cyclic prefixes and symbols of the
-              slot that are not allocated count against it.
+              slot that are not allocated count against it;
+
+            and with HARQ `bits_per_use`: information bits of all streams that are delivered
+            for each channel use, with its bounds. Without either it is empty.
         """
-        if self.scenario.code.type != "transport-block":
-            return {}
+        most = {}
+        if self.scenario.code.type == "transport-block":
+            most["throughput"] = self.num_info_bits / self.code.slot_duration
+            most["spectral_efficiency"] = most["throughput"] / self.code.bandwidth
+        if len(self.codes) > 1:
+            most["bits_per_use"] = self.num_info_bits / self.num_uses
         low, high = interval
-        found, rate = {}, self.num_info_bits / self.code.slot_duration
-        for name, most in (
-            ("throughput", rate),
-            ("spectral_efficiency", rate / self.code.bandwidth),
-        ):
-            found[name] = most * (1.0 - bler)
-            found[f"{name}_low"] = most * (1.0 - high)
-            found[f"{name}_high"] = most * (1.0 - low)
+        found = {}
+        for name, value in most.items():
+            found[name] = value * (1.0 - lost)
+            found[f"{name}_low"] = value * (1.0 - high)
+            found[f"{name}_high"] = value * (1.0 - low)
         return found
 
     # --- receiver ------------------------------------------------------------

@@ -134,6 +134,12 @@ def _check_passes(name, num_passes, detector, scenario):
             f"detector: got {name!r}, but {scenario.name} has no code, and several passes "
             "need a decoder"
         )
+    if scenario.harq.max_transmissions > 1:
+        raise InvalidInput(
+            f"detector: got {name!r}, but {scenario.name} sends blocks again "
+            f"(harq.max_transmissions = {scenario.harq.max_transmissions}), and receivers of "
+            "several passes do not combine transmissions; expected a name without passes"
+        )
     if not detector.accepts_prior:
         raise needs_prior(name)
 

@@ -26,6 +26,7 @@ from linksim.errors import (
 from linksim.files import as_path, file_hash, path_text
 from linksim.link.coding.alist import alist_size
 from linksim.link.coding.wifi import SIZES, wifi_rate
+from linksim.link.harq_config import Harq
 from linksim.link.interference_config import Interference
 from linksim.names import parse_receiver
 from linksim.snr import SNR_DEFINITIONS
@@ -437,6 +438,7 @@ class Scenario:
     loop: Loop = field(default_factory=Loop)
     pusch: Pusch | None = None
     interference: Interference | None = None
+    harq: Harq = field(default_factory=Harq)
 
     def __post_init__(self) -> None:
         check_line("name", self.name)
@@ -444,6 +446,7 @@ class Scenario:
         if "type" not in self.channel:
             raise InvalidInput("channel.type: missing")
         check_choice("channel.type", self.channel["type"], list_channels())
+        self.harq.check_code(self.code.type)
         if self.ofdm is not None:
             self._check_grid("ofdm")
             self._check_ofdm(self.ofdm)
@@ -537,6 +540,8 @@ class Scenario:
             parts.append(f"{self.csi.type.upper()} channel estimation{spatial}")
         if self.interference is not None:
             parts.append(self.interference.description)
+        if self.harq.max_transmissions > 1:
+            parts.append(f"HARQ with up to {self.harq.max_transmissions} transmissions")
         return ", ".join(parts)
 
     @property
@@ -596,6 +601,8 @@ class Scenario:
             del tables["loop"]
         elif not self.loop.cn_update:
             del tables["loop"]["cn_update"]
+        if self.harq == Harq():
+            del tables["harq"]
         return tables
 
     def replace(self, name: str | None = None, **tables: Any) -> Scenario:
@@ -638,8 +645,11 @@ class Scenario:
         if self.csi.type in ESTIMATED:
             # It was that of interpolated noise once, without what interpolation gets wrong
             data["error_variance"] = "of interpolation, too"
-        for key in ("name", "title", "run", "snr", "loop"):
+        for key in ("name", "title", "run", "snr", "loop", "harq"):
             data.pop(key, None)
+        if self.harq.max_transmissions > 1:
+            quantized = self.harq.quantized
+            data["harq"] = {"versions": list(self.harq.versions), "quantized": quantized}
         return data
 
     def _code_size(self) -> dict[str, int]:
@@ -663,6 +673,7 @@ _TABLES = {
     "ofdm": Ofdm,
     "loop": Loop,
     "pusch": Pusch,
+    "harq": Harq,
     "csi": Csi,
     "interference": Interference,
     "snr": Snr,

@@ -12,6 +12,7 @@ from linksim.complexity.memory import peak_memory
 from linksim.errors import InvalidInput, check_choice
 from linksim.link.link import Link
 from linksim.link.receiver import create_receiver
+from linksim.link.retransmission import HarqFunctions, transmit_until_decoded
 from linksim.link.turbo import Exchange, PassFunctions, PassRun
 from linksim.names import ReceiverSpec, parse_receiver
 
@@ -41,6 +42,7 @@ class LinkSimulator:
         # {receiver of one pass: ...}
         self._quantize = {}  # compiled functions
         self._passes = {}  # `PassFunctions`, of receivers of several passes
+        self._harq = {}  # `HarqFunctions`, where blocks are sent again
         # Those that are yet to be compiled, by their first call
         self._cold_detections, self._cold_receivers = set(), set()
         self._draw = tf.function(self.link.draw, autograph=False)
@@ -89,6 +91,13 @@ class LinkSimulator:
                 functools.partial(self._compiled, detector),
                 self._compiled_decoder,
             )
+        if len(self.link.codes) > 1:
+            self._harq[name] = HarqFunctions(
+                self.link,
+                self._detect[receiver.detection],
+                self._quantize.get(one_pass),
+                self._compiled_decoder,
+            )
         self.receivers[name] = receiver
         self._cold_receivers.add(name)
         return receiver
@@ -105,14 +114,20 @@ class LinkSimulator:
     def _compiled_decoder(self, function):
         return tf.function(function, autograph=False, jit_compile=self.xla != "off")
 
-    def draw(self, seed, snr_db, batch):
-        """The `LinkBatch` number `batch` of an SNR point."""
+    def draw(self, seed, snr_db, batch, transmission=0):
+        """The `LinkBatch` number `batch` of an SNR point.
+
+        With HARQ each transmission of its blocks is a batch of its own, with other channels
+        and noise.
+        """
         size = self.scenario.run.batch_size
+        position = batch * len(self.link.codes) + transmission
         result = self._draw(
-            tf.constant(self.link.keys(seed, snr_db, batch)),
+            tf.constant(self.link.keys(seed, snr_db, batch, transmission)),
             tf.constant(self.link.no(snr_db), tf.float32),
-            tf.constant(batch * size, tf.int32),
+            tf.constant(position * size, tf.int32),
             size,
+            tf.constant(transmission, tf.int32),
         )
         for name in ("y", "h_hat"):
             if not np.all(np.isfinite(getattr(result, name).numpy())):
@@ -204,6 +219,23 @@ class LinkSimulator:
             raise RuntimeError(f"{name}: the LLRs contain NaN; please report this")
         return bits, symbols, seconds
 
+    def harq(self, name, batches, detections=None):
+        """What becomes of the blocks of a batch that are sent until they are decoded.
+
+        Args:
+            name: of the receiver.
+            batches: function from the number of a transmission, from 0, to its `LinkBatch`.
+            detections: as for `errors`.
+
+        Returns:
+            `linksim.link.retransmission.Outcome`.
+        """
+        key = self.receivers[name].detection
+        detections = {} if detections is None else detections
+        if key not in detections:
+            detections[key] = self._detection(name, batches(0))
+        return transmit_until_decoded(name, self._harq[name], batches, *detections[key])
+
     def peak_memory(self):
         """The most bytes of tensors that are alive at once while a batch is computed.
 
@@ -216,6 +248,7 @@ class LinkSimulator:
             tf.TensorSpec([], tf.float32),
             tf.TensorSpec([], tf.int32),
             self.scenario.run.batch_size,
+            tf.TensorSpec([], tf.int32),
         )
         batch = specs_of(draw)
         functions, detected = [draw], {}
@@ -231,6 +264,11 @@ class LinkSimulator:
             if receiver.one_pass in self._quantize:
                 quantize = self._quantize[receiver.one_pass]
                 functions.append(quantize.get_concrete_function(llrs))
+            if receiver.name in self._harq:
+                harq = self._harq[receiver.name]
+                made, detected["memory"] = harq.concrete(batch, llrs, symbols)
+                functions += made
+                continue
             if receiver.num_passes > 1:
                 made, kept = self._passes[receiver.one_pass].concrete(batch, llrs)
                 functions += made

@@ -10,7 +10,7 @@ from linksim.link.coding.segments import SegmentedNRLDPC
 
 
 class TransportBlocks(SegmentedNRLDPC):
-    """A transport block of each user of a slot, encoded by Sionna's `TBEncoder`.
+    """A transport block of each user of a slot, encoded as by Sionna's `TBEncoder`.
 
     Users have scramblings of their own and are otherwise alike. The bits of a slot are those
     of its users one after the other. Decoding is that of Sionna's `TBDecoder`, with codewords
@@ -79,10 +79,13 @@ class TransportBlocks(SegmentedNRLDPC):
         # LLRs of scrambled ones change their sign
         self._signs = 1.0 - 2.0 * encoder.scrambler(silence).numpy()
 
-    def encode(self, bits):
-        """Coded bits float32 [B, n] of information bits [B, k], users one after the other."""
-        bits = tf.reshape(bits, (bits.shape[0], self.num_blocks, self.block_size))
-        return tf.reshape(self._encoder(bits), (bits.shape[0], self.num_coded_bits))
+    def _codewords(self, bits):
+        encoder = self._encoder
+        bits = tf.reshape(bits, (-1, self.num_blocks, self.block_size))
+        padding = int(encoder.k_padding)
+        bits = encoder.tb_crc_encoder(tf.pad(bits, [[0, 0], [0, 0], [0, padding]]))
+        bits = tf.reshape(bits, (-1, self._share))
+        return bits if encoder.cb_crc_encoder is None else encoder.cb_crc_encoder(bits)
 
     def decode_fully(self, llrs):
         """The same as `decode`, by Sionna's decoder: every codeword gets all iterations."""

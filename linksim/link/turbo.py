@@ -10,17 +10,13 @@ A codeword whose parity checks hold after a pass is final: its block is neither 
 decoded again. It is not known to be right, so a later pass might have mended it, or broken it.
 """
 
-import time
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from linksim.complexity.graphs import specs_of
-
-# After the first pass, open blocks are detected in parts of a batch divided by this, so that
-# one compiled graph serves any number of them
-_PARTS = 8
+from linksim.link.open_blocks import TimedCalls, part_size, parts_of
 
 
 class Decision(NamedTuple):
@@ -152,7 +148,7 @@ class Pass(NamedTuple):
     decision: Decision  # of their decoder
 
 
-class PassFunctions:
+class PassFunctions(TimedCalls):
     """The compiled functions of an `Exchange`.
 
     Args:
@@ -162,6 +158,7 @@ class PassFunctions:
     """
 
     def __init__(self, exchange, quantize, compile_detector, compile_decoder):
+        super().__init__()
         self.errors_of_blocks = exchange.errors_of_blocks
         self.detect = compile_detector(exchange.detect)
         self._quantize = quantize
@@ -169,18 +166,6 @@ class PassFunctions:
         self.decode = self.decode_again = compile_decoder(exchange.decode)
         if not exchange.decodes_alike:
             self.decode_again = compile_decoder(exchange.decode_again)
-        self._warm = set()
-
-    def timed(self, function, *args):
-        """The result of one of the functions, and the seconds it took without compilation."""
-        key = function, tf.nest.map_structure(lambda x: tuple(x.shape), args)
-        if key not in self._warm:
-            function(*args)
-            self._warm.add(key)
-        start = time.perf_counter()
-        result = function(*args)
-        tf.nest.flatten(result)[0].numpy()  # waits for a GPU
-        return result, time.perf_counter() - start
 
     def concrete(self, batch, llrs):
         """What a batch runs, for `peak_memory`.
@@ -197,7 +182,7 @@ class PassFunctions:
         used = tf.TensorSpec(llrs.shape[:1], tf.bool)
         decode = self.decode.get_concrete_function(llrs, messages, used)
         again = self.decode_again.get_concrete_function(llrs, messages, used)
-        size = _part(llrs.shape[0])
+        size = part_size(llrs.shape[0])
         given = (batch.y, batch.h_hat, batch.no, llrs)
         part = [tf.TensorSpec([size, *x.shape[1:]], x.dtype) for x in given]
         detect = self.detect.get_concrete_function(*part)
@@ -249,16 +234,13 @@ class PassRun:
     def _next(self):
         """Detect the open blocks again, and finish the pass."""
         functions, batch = self._functions, self._batch
-        size, found, seconds = _part(len(self._bits)), [], 0.0
-        for first in range(0, len(self._open), size):
-            part = self._open[first : first + size]
-            # The first block stands for those that are missing
-            blocks = tf.constant(np.pad(part, (0, size - len(part)), constant_values=part[0]))
+        found, seconds = [], 0.0
+        for blocks, count in parts_of(self._open, len(self._bits)):
             given = (batch.y, batch.h_hat, batch.no, self._prior)
             given = [tf.gather(x, blocks) for x in given]
             result, more = functions.timed(functions.detect, *given)
             llrs, quantizing = functions.quantized(result[0])
-            found.append([x[: len(part)] for x in (given[-1], llrs, result[1])])
+            found.append([x[:count] for x in (given[-1], llrs, result[1])])
             seconds += more + quantizing
         prior, llrs, symbols = (tf.concat(parts, axis=0) for parts in zip(*found))
         self._llrs = tf.tensor_scatter_nd_update(self._llrs, self._open[:, None], llrs)
@@ -288,8 +270,3 @@ class PassRun:
         errors = functions.errors_of_blocks(wrong_bits, wrong_symbols)
         before = self._after[-1][2] if self._after else 0.0
         self._after.append((*errors, before + seconds + more))
-
-
-def _part(batch_size):
-    """How many blocks are detected at once after the first pass."""
-    return -(-batch_size // _PARTS)

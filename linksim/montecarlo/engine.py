@@ -16,6 +16,7 @@ from linksim.files import as_path
 from linksim.link.receiver import is_outdated
 from linksim.link.scenario import Scenario, load_scenario
 from linksim.link.simulator import LinkSimulator
+from linksim.montecarlo.harq import harq_record
 from linksim.montecarlo.jobs import run_job
 from linksim.montecarlo.remote import RemoteBatches
 from linksim.montecarlo.schedule import Schedule, StopRule
@@ -232,6 +233,9 @@ def _records(store, keys, simulator):
             if in_slot > 1:
                 failed = store.failed(key, point).reshape(-1, in_slot).sum(axis=1)
             bler = c.bler_interval(failed)
+            delivered = simulator.link.throughput_of(c.bler, bler)
+            if len(simulator.link.codes) > 1:
+                delivered = harq_record(store.failed_after(key, point), simulator.link)
             curve.append(
                 {
                     "detector": name,
@@ -252,7 +256,7 @@ def _records(store, keys, simulator):
                     "ser": c.symbol_errors / c.symbols,
                     "ser_low": ser[0],
                     "ser_high": ser[1],
-                    **simulator.link.throughput_of(c.bler, bler),
+                    **delivered,
                     "seconds": round(c.seconds, 3),
                 }
             )

@@ -17,8 +17,13 @@ from linksim.link.scenario import Scenario, scenario_from_dict
 from linksim.snr import SNR_DEFINITIONS
 from linksim.tables import check_table
 
-# Records of transport blocks have these, too
-THROUGHPUTS = {"throughput": "Throughput (Mbit/s)", "spectral_efficiency": "bit/s/Hz"}
+# Records of transport blocks have the first two of these, too, and those of HARQ the others
+THROUGHPUTS = {
+    "throughput": "Throughput (Mbit/s)",
+    "spectral_efficiency": "bit/s/Hz",
+    "bits_per_use": "Throughput (bit per channel use)",
+    "transmissions": "Transmissions of a block",
+}
 RATES = {"bler": "Block error rate", "ber": "Bit error rate", "ser": "Symbol error rate"}
 
 
@@ -27,7 +32,7 @@ def write_results(
 ) -> None:
     """Write `results.json`, `results.csv` and a figure of each rate, such as `bler.png`.
 
-    Results of transport blocks also get a figure of the throughput, `throughput.png`. Each
+    Results of transport blocks or HARQ also get a figure of the throughput, `throughput.png`. Each
     file that exists is replaced in one step. `linksim.files.load_json` reads `results.json`
     and checks it.
 
@@ -53,13 +58,22 @@ def write_results(
     write_atomically(folder / "results.csv", to_csv(results["records"]))
     for rate in rates:
         plot(results, rate, folder / f"{rate}.png")
-    if has_throughput(results):
+    if throughput_key(results):
         plot_throughput(results, folder / "throughput.png")
 
 
-def has_throughput(results: dict[str, Any]) -> bool:
-    """Whether records say what transport blocks deliver."""
-    return any("throughput" in record for record in results["records"])
+def throughput_key(results: dict[str, Any]) -> str:
+    """The key of records that says what is delivered, one of `THROUGHPUTS`; "" without any."""
+    for key in ("throughput", "bits_per_use"):
+        if any(key in record for record in results["records"]):
+            return key
+    return ""
+
+
+def throughput_bounds(record: dict[str, Any], key: str) -> list[float]:
+    """A throughput, or another of `THROUGHPUTS`, and its bounds in the unit of its label."""
+    unit = 1e6 if key == "throughput" else 1.0
+    return [record[f"{key}{end}"] / unit for end in ("", "_low", "_high")]
 
 
 def to_csv(records: Sequence[dict[str, Any]]) -> str:
@@ -77,7 +91,7 @@ def rate_tables(results: dict[str, Any], rate: str = "bler", width: int = 100) -
 
     Args:
         results: what `linksim.simulate` returned.
-        rate: "bler", "ber" or "ser", or of transport blocks "throughput".
+        rate: "bler", "ber" or "ser", or one of `THROUGHPUTS` that the records have.
         width: of the terminal, in characters; detectors that do not fit beside the others
             get a further table.
     """
@@ -106,8 +120,8 @@ def rate_tables(results: dict[str, Any], rate: str = "bler", width: int = 100) -
 def _cell(record, rate):
     if record is None:
         return ""
-    if rate == "throughput":
-        value, low, high = (record[f"{rate}{end}"] / 1e6 for end in ("", "_low", "_high"))
+    if rate in THROUGHPUTS:
+        value, low, high = throughput_bounds(record, rate)
         return f"{value:.3g} [{low:.3g}, {high:.3g}]"
     return interval_text(*(record[k] for k in (rate, f"{rate}_low", f"{rate}_high")))
 
@@ -190,18 +204,17 @@ def plot(results: dict[str, Any], rate: str, path: str | Path) -> None:
 
 
 def plot_throughput(results: dict[str, Any], path: str | Path) -> None:
-    """Write a PNG file with the throughput of transport blocks and its intervals."""
+    """Write a PNG file with the throughput of transport blocks or HARQ and its intervals."""
+    key = throughput_key(results)
 
     def points_of(rows):
-        value, low, high = (
-            [r[f"throughput{end}"] / 1e6 for r in rows] for end in ("", "_low", "_high")
-        )
+        value, low, high = zip(*(throughput_bounds(r, key) for r in rows))
         below = [v - bound for v, bound in zip(value, low)]
         return rows, value, (below, [bound - v for v, bound in zip(value, high)])
 
     _plot(
         results,
-        THROUGHPUTS["throughput"],
+        THROUGHPUTS[key],
         points_of,
         lambda axes: axes.set_ylim(bottom=0.0),
         path,

@@ -28,7 +28,7 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto", store
 
     Raises:
         InvalidInput: an unknown name, an SNR or block that no run has, or that the run of
-            `store_path` does not have.
+            `store_path` does not have, or blocks that are sent again.
         ResultFileError: the file is corrupted or of other draws, or what failed in its
             batch is not what fails now.
 
@@ -51,6 +51,11 @@ def replay_block(scenario, detector, snr_db, block, *, seed=0, xla="auto", store
     """
     check_int("block", block, minimum=0)
     check_real("snr_db", snr_db, low=-200, high=200)
+    if scenario.harq.max_transmissions > 1:
+        raise InvalidInput(
+            f"replay: {scenario.name} sends blocks again (harq.max_transmissions = "
+            f"{scenario.harq.max_transmissions}), and a replay is of one transmission"
+        )
     if store_path is not None:
         scenario, counts = _as_drawn(scenario, seed, store_path)
     simulator = LinkSimulator(scenario, xla)

@@ -105,9 +105,35 @@ def clustered_interval(
     size = trials / blocks
     rate = errors / trials
     spread = (errors_sq / size**2 - blocks * rate**2) / (blocks - 1)
-    variance = max(spread, 0.0) / blocks
+    return _effective_interval(rate, max(spread, 0.0) / blocks, blocks, trials, confidence)
+
+
+def ratio_interval(
+    errors: np.ndarray, trials: np.ndarray, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Interval of a rate of errors whose clusters have different numbers of trials.
+
+    It is `clustered_interval` with the variance of a ratio of two sums, to first order
+    [Korn98]. It is never narrower than that of as many independent trials.
+
+    Args:
+        errors: of each cluster, integers [clusters].
+        trials: of each cluster, positive integers [clusters].
+        confidence: probability that the interval holds the rate.
+    """
+    clusters, total = len(trials), int(np.sum(trials))
+    rate = float(np.sum(errors) / total)
+    if rate == 0 or clusters < 2:
+        return binomial_interval(min(rate, 1), clusters)
+    squares = float(np.sum(np.square(errors - rate * trials)))
+    variance = clusters / (clusters - 1) * squares / total**2
+    return _effective_interval(rate, variance, clusters, total, confidence)
+
+
+def _effective_interval(rate, variance, clusters, trials, confidence):
+    """The binomial interval for the number of independent trials with this variance."""
     if rate >= 1 or variance <= 0:
-        effective = float(blocks)
+        effective = float(clusters)
     else:
         effective = min(rate * (1 - rate) / variance, float(trials))
     return binomial_interval(rate * effective, effective, confidence)

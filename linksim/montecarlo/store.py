@@ -31,6 +31,8 @@ class BatchResult(NamedTuple):
 
     counts: Counts
     failed: np.ndarray  # bool [blocks]
+    # With HARQ, whether blocks had failed after each transmission but the last, bool [blocks]
+    earlier: tuple[np.ndarray, ...] = ()
 
 
 class CountStore:
@@ -148,7 +150,7 @@ class CountStore:
         results = {self._key(name): r for name, r in results.items()}
         if self._path is not None:
             packed = {
-                key: [*r.counts.astuple(), np.packbits(r.failed).tobytes().hex()]
+                key: [*r.counts.astuple(), *map(_packed, (r.failed, *r.earlier))]
                 for key, r in results.items()
             }
             entry = [snr_db, batch, packed]
@@ -183,6 +185,16 @@ class CountStore:
         """Whether each block failed, bool [blocks], in the order of the draws."""
         results = self._points(detector).get(snr_db, {})
         return np.concatenate([results[b].failed for b in sorted(results)])
+
+    def failed_after(self, detector, snr_db):
+        """Whether each block had failed after each of its transmissions, bool [T, blocks].
+
+        The last row is `failed`. A block that is decoded is not sent again and has not failed
+        after any later one.
+        """
+        results = self._points(detector).get(snr_db, {})
+        rows = [np.stack([*r.earlier, r.failed]) for _, r in sorted(results.items())]
+        return np.concatenate(rows, axis=1)
 
     def points(self, detector):
         """SNR points in dB that hold counts, ascending."""
@@ -265,6 +277,10 @@ def read_counts(path):
     return identity, store
 
 
+def _packed(mask):
+    return np.packbits(mask).tobytes().hex()
+
+
 def _checksum(entry):
     return zlib.crc32(json.dumps(entry).encode())
 
@@ -278,18 +294,30 @@ def _parse(entry):
     if not isinstance(batch, int) or batch < 0:
         raise ValueError(f"batch {batch!r}")
     rows = []
-    for detector, (*values, failed) in packed.items():
-        if len(values) != len(_FIELDS):
-            raise ValueError(f"{len(values)} counts, expected {len(_FIELDS)}")
+    for detector, row in packed.items():
+        values, masks = row[: len(_FIELDS)], row[len(_FIELDS) :]
+        if not masks:
+            raise ValueError(f"{len(values) - 1} counts, expected {len(_FIELDS)}")
         for name, value in zip(_FIELDS[:-1], values):
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise ValueError(f"{name} {value!r}")
         counts = Counts(*values)
-        packed_bits = np.frombuffer(bytes.fromhex(failed), np.uint8)
-        mask = np.unpackbits(packed_bits).astype(bool)[: counts.blocks]
-        if len(mask) != counts.blocks or mask.sum() != counts.block_errors:
+        failed, *earlier = (_unpacked(mask, counts.blocks) for mask in masks)
+        if failed.sum() != counts.block_errors:
             raise ValueError("block errors and failed blocks differ")
+        for before, after in zip(earlier, [*earlier[1:], failed]):
+            if (after & ~before).any():
+                raise ValueError("a block failed after it was decoded")
         if counts.bit_errors > counts.bits or counts.symbol_errors > counts.symbols:
             raise ValueError("more errors than trials")
-        rows.append((detector, float(snr_db), batch, BatchResult(counts, mask)))
+        rows.append(
+            (detector, float(snr_db), batch, BatchResult(counts, failed, tuple(earlier)))
+        )
     return rows
+
+
+def _unpacked(text, blocks):
+    mask = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool)[:blocks]
+    if len(mask) != blocks:
+        raise ValueError("block errors and failed blocks differ")
+    return mask

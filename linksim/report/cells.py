@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from linksim.errors import InvalidInput
+from linksim.montecarlo.output import throughput_bounds, throughput_key
 from linksim.montecarlo.statistics import crossing
 from linksim.names import split_passes
 from linksim.report.runs import ReportRun
@@ -67,7 +68,8 @@ def crossing_cells(run: ReportRun, definition: str) -> dict[str, Cell]:
 
 def point_cells(run: ReportRun, snr_db: float) -> dict[str, dict[str, Cell]]:
     """{detector: {"bler", "ms", "throughput"}}, the cells of the BLER, of the time per block
-    and of what transport blocks deliver, at one point."""
+    and of what transport blocks or HARQ deliver, at one point."""
+    delivered = throughput_key(run.results)
     cells = {}
     for name in run.detectors:
         record = next((r for r in run.records(name) if r["snr_db"] == snr_db), None)
@@ -82,20 +84,22 @@ def point_cells(run: ReportRun, snr_db: float) -> dict[str, dict[str, Cell]]:
         cells[name] = {
             "bler": bler,
             "ms": Cell(f"{ms:.3g}", "", ms),
-            "throughput": _throughput(record),
+            "throughput": _throughput(record, delivered),
         }
     return cells
 
 
-def _throughput(record):
-    """The cell of the throughput in Mbit/s, where the run is of transport blocks."""
-    if "throughput" not in record:
+def _throughput(record, key):
+    """The cell of the throughput, in the unit of its label, where the run has one."""
+    if not key:
         return NOTHING
-    value, low, high = (
-        record[key] / 1e6 for key in ("throughput", "throughput_low", "throughput_high")
-    )
-    efficiency = f"{record['spectral_efficiency']:.3g} bit/s/Hz"
-    return Cell(f"{value:.3g}", f"[{low:.3g}, {high:.3g}], {efficiency}", value)
+    value, low, high = throughput_bounds(record, key)
+    details = [f"[{low:.3g}, {high:.3g}]"]
+    if "spectral_efficiency" in record:
+        details.append(f"{record['spectral_efficiency']:.3g} bit/s/Hz")
+    if "transmissions" in record:
+        details.append(f"{record['transmissions']:.3g} transmissions")
+    return Cell(f"{value:.3g}", ", ".join(details), value)
 
 
 def points_of(run: ReportRun) -> list[float]:

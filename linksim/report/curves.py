@@ -160,6 +160,8 @@ def _hover(record, rate):
         lines.append(f"{record['block_errors']:,} of {record['blocks']:,} blocks wrong")
     if "throughput" in record:
         lines.append(f"{record['throughput'] / 1e6:.3g} Mbit/s")
+    if "transmissions" in record:
+        lines.append(f"{record['transmissions']:.3g} transmissions of a block")
     return "<br>".join(lines)
 
 

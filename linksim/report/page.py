@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 import linksim
 from linksim.errors import check_choice, check_int
 from linksim.files import as_path, make_folder, write_atomically
-from linksim.montecarlo.output import RATES, has_throughput
+from linksim.montecarlo.output import RATES, THROUGHPUTS, throughput_key
 from linksim.report import cells, curves
 from linksim.report.runs import ReportRun, read_runs
 from linksim.snr import SNR_DEFINITIONS
@@ -153,7 +153,7 @@ def _run(run, costs, definition):
         "target": f"{cells.target_bler_of(run):g}",
         "reference": cells.reference_of(run),
         "rows": rows,
-        "has_throughput": has_throughput(run.results),
+        "throughput": THROUGHPUTS.get(throughput_key(run.results), ""),
         "provenance": cells.provenance_rows(run),
         "scenario": cells.scenario_text(run),
     }

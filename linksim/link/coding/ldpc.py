@@ -65,6 +65,27 @@ class LDPC:
             other._stopping = StoppingDecoder(mine.pcm, *wanted)
         return other
 
+    def transmissions(self, versions):
+        """The code of each transmission of a block that is sent several times.
+
+        All have the information bits and the number of coded bits of this code. All after
+        the first have the same mother code. That of the first one may lack some of its last
+        bits: LLRs of the mother code add up, once these have LLRs of zero.
+
+        Args:
+            versions: redundancy versions, one for each transmission, which must all be 0: the
+                same bits are sent again. The 5G code has others.
+
+        Raises:
+            InvalidInput: another version than 0.
+        """
+        if any(versions):
+            raise InvalidInput(
+                f"versions: got {list(versions)}, expected zeros: this code has no redundancy "
+                "versions"
+            )
+        return [self] * len(versions)
+
     def resume(self, llrs, messages=None, used=None):
         """Decode soft, perhaps from where an earlier call ended; see `StoppingDecoder.resume`.
 
@@ -91,6 +112,10 @@ class LDPC:
             InvalidInput: the number of LLRs is not n.
         """
         return self.decided(self._soft_bits(llrs)[0])
+
+    def decode_mother(self, mother):
+        """Decided information bits float32 [B, k] from LLRs of the mother code [C, N]."""
+        return self.decided(self._stopping(mother)[0])
 
     def _soft_bits(self, llrs):
         self._check_length(llrs)

@@ -1,5 +1,7 @@
 """Blocks of the 5G LDPC code that are too long for one codeword [TS38212]."""
 
+import copy
+
 import numpy as np
 import tensorflow as tf
 from sionna.phy.fec.crc import CRCEncoder
@@ -70,11 +72,25 @@ class SegmentedNRLDPC(LDPC):
         order = np.cumsum(present.reshape(-1)) - 1
         self._origins = np.where(present.reshape(-1), order, num_coded_bits).astype(np.int32)
 
+    def transmissions(self, versions):
+        """The code of each transmission of a block; see `NRLDPC.transmissions`."""
+        codes = []
+        for code in self._code.transmissions(versions):
+            other = copy.copy(self)
+            other._code, other._stopping = code, code._stopping
+            codes.append(other)
+        return codes
+
     def encode(self, bits):
+        # As signs, since those of scrambled bits change
+        coded = self._joined(1.0 - 2.0 * self._code.encode(self._codewords(bits)))
+        return 0.5 - 0.5 * coded
+
+    def _codewords(self, bits):
+        """Information bits of the codewords with their CRCs, [S B, k'], from those of blocks."""
         missing = self.num_segments * self._share - self.num_info_bits
         bits = tf.pad(bits, [[0, 0], [0, missing]])
-        coded = self._code.encode(self._crc(tf.reshape(bits, [-1, self._share])))
-        return self._joined(coded)
+        return self._crc(tf.reshape(bits, [-1, self._share]))
 
     def _joined(self, coded):
         """[B, n] of what all bits of the codewords have, [S B, longest]."""

@@ -40,6 +40,13 @@ class StreamCodewords(LDPC):
         other._code = self._code.with_iterations(num_iterations, cn_update)
         return other
 
+    def transmissions(self, versions):
+        """The code of each transmission of a slot; see `LDPC.transmissions`."""
+        return [
+            StreamCodewords(code, self.num_blocks)
+            for code in self._code.transmissions(versions)
+        ]
+
     def encode(self, bits):
         return self._together(self._code.encode(self._apart(bits, self._code.num_info_bits)))
 
@@ -64,6 +71,9 @@ class StreamCodewords(LDPC):
     def decode(self, llrs):
         self._check_length(llrs)
         return self._together(self._code.decode(self._blocks_of(llrs)))
+
+    def decode_mother(self, mother):
+        return self._together(self._code.decode_mother(mother))
 
     def decode_without_stopping(self, llrs):
         return self._together(self._code.decode_without_stopping(self._blocks_of(llrs)))

@@ -9,7 +9,7 @@ from sionna.phy.fec.crc import CRCEncoder
 from sionna.phy.nr import TBEncoder
 
 from linksim.errors import InvalidInput
-from linksim.link.coding import NRLDPC, SegmentedNRLDPC, WiFiLDPC
+from linksim.link.coding import NRLDPC, SegmentedNRLDPC, StreamCodewords, WiFiLDPC
 from linksim.link.link import Link
 from linksim.link.pusch import configs_of
 from linksim.link.scenario import load_scenario
@@ -113,8 +113,9 @@ def test_any_transmission_with_enough_bits_is_decoded(rng):
         NRLDPC(100, 250, 10, "boxplus"),
         WiFiLDPC(10, "boxplus"),
         SegmentedNRLDPC(8449, 17001, 10, "boxplus"),
+        StreamCodewords(NRLDPC(100, 250, 10, "boxplus"), 2),
     ],
-    ids=["5g", "802.11n", "segments"],
+    ids=["5g", "802.11n", "segments", "a codeword on each stream"],
 )
 def test_the_same_bits_twice_double_their_llrs(rng, code):
     llrs = tf.constant(rng.normal(size=(3, code.num_coded_bits)).astype(np.float32))
@@ -125,6 +126,15 @@ def test_the_same_bits_twice_double_their_llrs(rng, code):
     np.testing.assert_array_equal(
         first.decode_mother(first.mother_llrs(llrs)), code.decode(llrs)
     )
+
+
+def test_codewords_of_streams_have_the_same_redundancy_versions(rng):
+    one = NRLDPC(100, 250, 10, "boxplus").transmissions([0, 3])
+    several = StreamCodewords(NRLDPC(100, 250, 10, "boxplus"), 2).transmissions([0, 3])
+    bits = tf.constant(random_bits(rng, 3, 200))
+    for alone, together in zip(one, several):
+        expected = alone.encode(tf.reshape(bits, [6, 100]))
+        np.testing.assert_array_equal(together.encode(bits), tf.reshape(expected, [3, 500]))
 
 
 def test_codes_without_redundancy_versions_refuse_them():

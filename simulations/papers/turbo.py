@@ -4,7 +4,7 @@
 The script writes into results/papers/turbo/:
 
 - <link>/ (results.json, results.csv, bler.png): all detectors with one, two and four passes
-- <link>/pareto.png: their block error rates against the time of a block
+- <link>/pareto.png: their block error rates against the time of a block, where this was measured
 - README.md, the page with all tables
 """
 

@@ -411,6 +411,15 @@ def test_the_committed_page_of_pepnet_is_what_its_script_writes(script):
         assert f"coded/{link}/bler.png" in text
 
 
+def test_the_committed_page_of_passes_is_what_its_script_writes(script):
+    folder, module = RESULTS / "papers/turbo", script("turbo")
+    text = module.page_text(folder)
+    assert (folder / "README.md").read_text(encoding="utf-8") == text
+    for name in module.LINKS:
+        # Those that are yet to be simulated are left out
+        assert (f"{name}/bler.png" in text) == (folder / name / "results.json").exists()
+
+
 def test_variants_of_pepnet_do_not_see_what_they_lack(script):
     """A changed input changes the LLRs of the variants that have it, and of no others."""
     module = script("pepnet_ablations")

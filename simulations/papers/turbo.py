@@ -4,7 +4,7 @@
 The script writes into results/papers/turbo/:
 
 - <link>/ (results.json, results.csv, bler.png): all detectors with one, two and four passes
-- <link>/pareto.png: their block error rates against the time of a block
+- <link>/pareto.png: their block error rates against the time of a block, where this was measured
 - README.md, the page with all tables
 """
 
@@ -27,11 +27,12 @@ class Panel(NamedTuple):
     detectors: list
     reference: str
     points: list  # SNR in dB
-    timed_at: float  # the one of them at which times are compared
+    timed_at: float  # the one of them that the page has BLER and times of
     scenario: str = ""  # its name, if that is not the panel's
     code: dict | None = None  # that it gets, if it has none
     max_blocks: int = 10**6  # where the command line allows as many
     note: str = ""  # what the page says of it
+    is_quick: bool = False  # few blocks, and the machine did other things, too: no times
 
 
 # {panel: what is compared}
@@ -46,6 +47,7 @@ LINKS = {
         [-9, -8, -7, -6],
         -7,
         max_blocks=256,
+        is_quick=True,
         note="Each user has a codeword of its own. As in Sionna's tutorial, the decoder feeds "
         "back all it knows; it is min-sum in the first pass and exact afterwards.",
     ),
@@ -56,7 +58,18 @@ LINKS = {
         5,
         "rayleigh-4x4-qam16",
         max_blocks=200,
+        is_quick=True,
         note="Further detectors, with fewer blocks.",
+    ),
+    "eqnet-2x2-qam64": Panel(
+        ["mmse", "ep", "ml", "eqnet-l-prior@rayleigh-2x2-qam64"],
+        "ml",
+        [11, 12, 13, 14],
+        13,
+        "rayleigh-2x2-qam64",
+        max_blocks=300,
+        is_quick=True,
+        note="An EQ-Net that was trained with priors, with fewer blocks.",
     ),
     "remimo-16x8-qam16": Panel(
         [
@@ -71,6 +84,7 @@ LINKS = {
         200,
         "RE-MIMO's system with a code of rate 1/2, with fewer blocks. The networks were trained "
         "without priors, and `remimo-mf` on i.i.d. channels.",
+        True,
     ),
 }
 TARGET_BLER, FEW_BLER = 0.1, 0.01
@@ -107,7 +121,8 @@ def loop(name, args, console):
             rates=(),
         )
         _plot(results, panel, args.output / link / "bler.png")
-        _plot_pareto(results, panel, args.output / link / "pareto.png")
+        if not panel.is_quick:
+            _plot_pareto(results, panel, args.output / link / "pareto.png")
 
 
 def _with(detector, passes):
@@ -184,8 +199,8 @@ before it ended.
 
 `simulations/papers/turbo.py` makes everything here. Gaps are from paired blocks, with 95 %
 intervals; a positive gap means that a receiver needs more SNR than the reference, which has
-one pass. Times are those of detection and decoding on one machine, in milliseconds per block;
-later passes take little because few blocks need them.
+one pass. Where there are times, they are those of detection and decoding on one machine, in
+milliseconds per block; later passes take little because few blocks need them.
 """
 
 
@@ -207,10 +222,14 @@ def _link(folder, link):
         return []
     panel = LINKS[link]
     detectors, reference, timed_at = panel.detectors, panel.reference, panel.timed_at
-    lines = ["", f"## {results['scenario']['title']}"]
+    more = ": more detectors" if panel.scenario in LINKS else ""
+    lines = ["", f"## {results['scenario']['title']}{more}"]
     if panel.note:
         lines += ["", panel.note]
-    for key, target in (("gaps", TARGET_BLER), ("few_gaps", FEW_BLER)):
+    targets = {"gaps": TARGET_BLER, "few_gaps": FEW_BLER}
+    if panel.is_quick:
+        del targets["few_gaps"]
+    for key, target in targets.items():
         gaps = {gap["detector"]: gap for gap in results.get(key, [])}
         lines += ["", f"Gap to `{reference}` at BLER {target:g}:", ""]
         lines += ["| detector | 1 pass | 2 passes | 4 passes |", "|---|---|---|---|"]
@@ -224,16 +243,22 @@ def _link(folder, link):
                 )
             lines.append(f"| `{detector}` | {' | '.join(cells)} |")
     by_key = {(r["detector"], r["snr_db"]): r for r in results["records"]}
-    lines += ["", f"At {timed_at:g} dB, BLER, and in brackets milliseconds per block:", ""]
+    times = "" if panel.is_quick else ", and in brackets milliseconds per block"
+    lines += ["", f"At {timed_at:g} dB, BLER{times}:", ""]
     lines += ["| detector | 1 pass | 2 passes | 4 passes |", "|---|---|---|---|"]
     for detector in detectors:
         rows = [by_key.get((_with(detector, p), float(timed_at))) for p in PASSES]
-        cells = [
-            f"{r['bler']:.2g} ({1e3 * r['seconds'] / r['blocks']:.1f})" if r else "-"
-            for r in rows
-        ]
+        cells = [_bler_text(r, not panel.is_quick) for r in rows]
         lines.append(f"| `{detector}` | {' | '.join(cells)} |")
-    return [*lines, "", f"![BLER]({link}/bler.png)", "", f"![Time]({link}/pareto.png)"]
+    lines += ["", f"![BLER]({link}/bler.png)"]
+    return lines if panel.is_quick else [*lines, "", f"![Time]({link}/pareto.png)"]
+
+
+def _bler_text(record, has_times):
+    if record is None:
+        return "-"
+    time = f" ({1e3 * record['seconds'] / record['blocks']:.1f})" if has_times else ""
+    return f"{record['bler']:.2g}{time}"
 
 
 def page(name, args, console):

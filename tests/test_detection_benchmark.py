@@ -77,6 +77,21 @@ def test_few_blocks_are_compared_with_the_same_blocks():
     assert ranking.compare(failed, "whole", 0.1)["few"]["gap_db"] != 0
 
 
+def test_a_curve_that_ends_at_the_target_is_behind_all_the_same():
+    """Half of its resamples do not cross, so that its interval is open."""
+    failed = {"a": curve(), "edge": curve(1.2)}
+    found = ranking.compare(failed, "a", 0.1)
+    assert found["edge"]["snr_db"] == pytest.approx(3.0, abs=0.1)
+    assert found["edge"]["high"] is None
+    assert [found[name]["rank"] for name in failed] == [1, 2]
+
+
+def test_a_point_without_errors_counts_as_half_an_error():
+    failed = {"a": {**curve(), 3.0: np.zeros(400, bool)}}
+    found = ranking.compare(failed, "a", 0.01)["a"]
+    assert 2 < found["low"] <= found["snr_db"] <= found["high"] < 3
+
+
 # --- tracks -----------------------------------------------------------------------------
 
 

@@ -101,6 +101,12 @@ def _track(name, data):
         f"`{track['bound']}`, {track['bound_is']}. Bits, calibration and the time of a block"
     ]
     lines += [f"are those at {track['snr_db']:g} dB."]
+    unit = data["receivers"].get("mmse")
+    if unit is not None:
+        lines += [
+            f"`mmse` takes {unit['us']:.3g} us a vector, and {unit['ms_per_block']:.3g} ms a"
+        ]
+        lines += ["block with decoding."]
     few = [f"`{d}`" for d in track["few"] if d in data["receivers"]]
     if few:
         lines += [f"{', '.join(few)}: up to {track['few_blocks']} blocks, as they are costly."]

@@ -54,7 +54,7 @@ def parse_arguments(argv):
         help="other draws than those of the track; into results/runs",
     )
     add("--fresh", action="store_true", help="measure again what a track's file has already")
-    add("--pages", action="store_true", help="measure nothing; write the pages again")
+    add("--pages", action="store_true", help="measure nothing; compare and write pages again")
     add("--list", action="store_true", help="list the tracks and exit")
     add("--output", type=Path, metavar="DIR", help=f"folder of the results ({OUTPUT})")
     return parser.parse_args(argv)
@@ -93,6 +93,8 @@ def main(argv=None):
 
 
 def _run(args, console):
+    from simulations.detection.results import compare_again
+
     if args.list:
         for track in load_tracks().values():
             console.print(
@@ -101,10 +103,12 @@ def _run(args, console):
         return 0
     chosen, output = chosen_tracks(args)
     make_folder(output)
-    if not args.pages:
-        start_keras("tensorflow")
-        load_user_code(args)
-        for track in chosen:
+    start_keras("tensorflow")
+    load_user_code(args)
+    for track in chosen:
+        if args.pages:
+            compare_again(track, output)
+        else:
             _measure(track, args, output, console)
     _write_pages(output, console)
     return 0

@@ -77,6 +77,21 @@ def test_few_blocks_are_compared_with_the_same_blocks():
     assert ranking.compare(failed, "whole", 0.1)["few"]["gap_db"] != 0
 
 
+def test_a_curve_that_ends_at_the_target_is_behind_all_the_same():
+    """Half of its resamples do not cross, so that its interval is open."""
+    failed = {"a": curve(), "edge": curve(1.2)}
+    found = ranking.compare(failed, "a", 0.1)
+    assert found["edge"]["snr_db"] == pytest.approx(3.0, abs=0.1)
+    assert found["edge"]["high"] is None
+    assert [found[name]["rank"] for name in failed] == [1, 2]
+
+
+def test_a_point_without_errors_counts_as_half_an_error():
+    failed = {"a": {**curve(), 3.0: np.zeros(400, bool)}}
+    found = ranking.compare(failed, "a", 0.01)["a"]
+    assert 2 < found["low"] <= found["snr_db"] <= found["high"] < 3
+
+
 # --- tracks -----------------------------------------------------------------------------
 
 
@@ -178,7 +193,7 @@ def row_of(name, scenario, worse_by):
         "passes": 1,
         "trained": "",
         **dict.fromkeys(("information", "factor", "us_ratio", "flops", "kb")),
-        "block_ratio": 1.5 - worse_by,
+        **{"us": 2.0, "ms_per_block": 0.3, "block_ratio": 1.5 - worse_by},
         "made": {"linksim": "1", "git_commit": None, "machine": {}},
         "points": [
             {"snr_db": point, "blocks": len(mask), "failed": ranking.pack(mask)}
@@ -203,6 +218,7 @@ def test_a_detector_of_ones_own_joins_what_was_measured(measured, capsys):
     assert after["mine"]["at"]["0.1"]["rank"] == after["mmse"]["at"]["0.1"]["rank"] == 2
     assert after["mine"]["at"]["0.1"]["gap_db"] == pytest.approx(0.6, abs=0.05)
     text = (folder / "README.md").read_text()
+    assert "`mmse` takes 2 us a vector, and 0.3 ms a\nblock" in text
     assert "| `mine` | 2 |" in text and "up to 50 blocks, as they are costly" in text
     page = (folder / "index.html").read_text()
     assert 'data-detector="mine"' in page and "<b>of</b>" not in page

@@ -287,11 +287,16 @@ def resampled_crossings(
     num_resamples: int = 1000,
     seed: int = 0,
     blocks_per_slot: int = 1,
+    half_errors: bool = False,
 ) -> dict[str, np.ndarray]:
     """The SNRs at which detectors reach a target BLER, as measured and in resamples.
 
     Resample number i has the same blocks for all detectors, so that the difference of two
-    rows is paired. The arguments are those of `paired_gaps`.
+    rows is paired. The arguments are those of `paired_gaps`, and:
+
+    Args:
+        half_errors: whether a measured rate of zero counts as half an error, as resampled
+            ones do. A curve that ends there then crosses.
 
     Returns:
         {detector: SNR in dB, float64 [1 + num_resamples]}, first as measured; NaN where a
@@ -317,7 +322,8 @@ def resampled_crossings(
             blocks = np.diff(np.append(starts, len(curve[snr]))).astype(float)
             used = weights[:, : len(starts)]
             rate = used @ errors / np.maximum(used @ blocks, 1.0)
-            rate[1:] = np.maximum(rate[1:], 0.5 / len(curve[snr]))
+            resampled = rate if half_errors else rate[1:]
+            np.maximum(resampled, 0.5 / len(curve[snr]), out=resampled)
             rates[name].append(rate)
     crossings = {}
     for name, columns in rates.items():

@@ -21,12 +21,13 @@ Detectors on frozen tracks, each a link under a name and a version.
   {TARGETS[0]:g}. `NAME/2` makes two passes of detector and decoder.
 - **SNR** and **gap**: the SNR at a BLER, by the track's definition, and how many dB more than the
   bound a receiver needs. Intervals are 95 %; those of gaps are paired, on common draws. `> 18`
-  means that the BLER was not reached up to there.
+  means that the BLER was not reached up to there. A point without errors counts as half of one.
 - **bits a coded bit**: mutual information of coded bits and LLRs, which are taken at their word.
   **calibration**: the factor by which LLRs had to be multiplied to be calibrated; 1 is right, less
   than 1 is too sure of itself.
 - **time, detector**: of the detector alone, and **time, block**: of detection and decoding at the
-  SNR that is named, both as multiples of those of `mmse` in the same run.
+  SNR that is named, both as multiples of those of `mmse` in the same run. The time of the
+  detector and the FLOPs of a receiver of two passes are those of the first.
 - **FLOPs** are of one vector, and missing where a graph does not say how often a loop runs. **kB**
   are those of the files of weights. **trained on**: what weights were trained on; empty for what
   is not learned.
@@ -100,6 +101,12 @@ def _track(name, data):
         f"`{track['bound']}`, {track['bound_is']}. Bits, calibration and the time of a block"
     ]
     lines += [f"are those at {track['snr_db']:g} dB."]
+    unit = data["receivers"].get("mmse")
+    if unit is not None:
+        lines += [
+            f"`mmse` takes {unit['us']:.3g} us a vector, and {unit['ms_per_block']:.3g} ms a"
+        ]
+        lines += ["block with decoding."]
     few = [f"`{d}`" for d in track["few"] if d in data["receivers"]]
     if few:
         lines += [f"{', '.join(few)}: up to {track['few_blocks']} blocks, as they are costly."]
@@ -113,7 +120,10 @@ def _track(name, data):
     lines += ["", f"Made by linksim {_made(data)}."]
     if track["absent"]:
         lines += ["", "<details><summary>Not on this track</summary>", ""]
-        lines += [f"- `{_plain(d)}`: {why}" for d, why in track["absent"].items()]
+        reasons: dict[str, list[str]] = {}
+        for detector, why in track["absent"].items():
+            reasons.setdefault(why, []).append(f"`{_plain(detector)}`")
+        lines += [f"- {', '.join(names)}: {why}" for why, names in reasons.items()]
         lines += ["", "</details>"]
     return lines
 

@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from linksim.montecarlo.statistics import interval_of_samples, resampled_crossings
+from linksim.montecarlo.statistics import (
+    CONFIDENCE,
+    interval_of_samples,
+    resampled_crossings,
+)
 
 Failed = Mapping[str, Mapping[float, np.ndarray]]
 
@@ -57,28 +61,25 @@ def compare(
         {receiver: {"snr_db", "low", "high", "gap_db", "gap_low", "gap_high", "rank"}}, None
         where there is nothing to say.
     """
-    whole = resampled_crossings(failed, target, blocks_per_slot=blocks_per_slot)
     few = [name for name in few if name in failed]
-    common = whole
-    if few:
-        common = resampled_crossings(
-            _cut(failed, few), target, blocks_per_slot=blocks_per_slot
-        )
+    whole = _crossings(failed, target, blocks_per_slot)
+    common = _crossings(_cut(failed, few), target, blocks_per_slot) if few else whole
 
-    def differences(one, other):
+    def pair(one, other):
         samples = common if one in few or other in few else whole
-        return samples[one] - samples[other]
+        return samples[one], samples[other]
 
     reached = [name for name in failed if not np.isnan(whole[name][0])]
     reached.sort(key=lambda name: whole[name][0])
-    ranks = _ranks(reached, differences)
+    middle = np.mean([point for curve in failed.values() for point in curve])
+    ranks = _ranks(reached, pair, middle)
     found = {}
     for name in failed:
         row = dict.fromkeys(("snr_db", "low", "high", "gap_db", "gap_low", "gap_high"))
         if name in ranks:
             row["snr_db"], row["low"], row["high"] = interval_of_samples(whole[name])
         if bound in ranks and name in ranks and name != bound:
-            gap = differences(name, bound)
+            gap = np.subtract(*pair(name, bound))
             if not np.isnan(gap[0]):
                 row["gap_db"], row["gap_low"], row["gap_high"] = interval_of_samples(gap)
         found[name] = {**row, "rank": ranks.get(name)}
@@ -97,15 +98,22 @@ def _cut(failed, few):
     }
 
 
-def _ranks(ordered, differences):
+def _crossings(failed, target, blocks_per_slot):
+    return resampled_crossings(
+        failed, target, blocks_per_slot=blocks_per_slot, half_errors=True
+    )
+
+
+def _ranks(ordered, pair, middle):
     """{receiver: rank}, of receivers ascending in SNR."""
     # The last receiver that each one is not told apart from
-    last = []
-    for i, name in enumerate(ordered):
-        overlaps = [
-            j for j in range(i, len(ordered)) if not _ahead(name, ordered[j], differences)
-        ]
-        last.append(max(overlaps, default=i))
+    last = [
+        max(
+            (j for j in range(i, len(ordered)) if not _ahead(*pair(name, ordered[j]), middle)),
+            default=i,
+        )
+        for i, name in enumerate(ordered)
+    ]
     ranks, rank, reach = {}, 1, -1
     for i, name in enumerate(ordered):
         if i > reach:
@@ -115,10 +123,13 @@ def _ranks(ordered, differences):
     return ranks
 
 
-def _ahead(one, other, differences):
-    """Whether one receiver certainly needs less SNR than another."""
-    samples = differences(other, one)
-    if one == other or np.isnan(samples[0]):
-        return False
-    low = interval_of_samples(samples)[1]
-    return low is not None and low > 0
+def _ahead(one, other, middle):
+    """Whether one receiver certainly needs less SNR than another.
+
+    A resample that does not cross does so beyond the end of the curve that is nearer.
+    """
+    one, other = (
+        np.where(np.isnan(x), np.inf if x[0] > middle else -np.inf, x) for x in (one, other)
+    )
+    # Where both are beyond an end, nothing is known
+    return np.isfinite(one[0]) and np.mean(one[1:] >= other[1:]) <= (1 - CONFIDENCE) / 2

@@ -56,9 +56,19 @@ def run_track(
             key=lambda item: (order.get(item[0].split("(")[0].split("/")[0], 999), item[0]),
         )
     )
-    _rank(data, track, Link(scenario).blocks_per_slot)
+    if "blocks_per_slot" not in data["track"]:
+        data["track"]["blocks_per_slot"] = Link(scenario).blocks_per_slot
+    _rank(data, track)
     save_json(path, data)
     return todo
+
+
+def compare_again(track: Track, output: Path) -> None:
+    """Compare the receivers of a track's file again, if it is one of these draws."""
+    if (output / f"{track.name}.json").exists() and _earlier(
+        output / f"{track.name}.json", track
+    )["receivers"]:
+        run_track(track, [], {}, output, output)
 
 
 def load_results(output: Path, tracks: dict[str, Track]) -> dict[str, dict[str, Any]]:
@@ -88,7 +98,7 @@ def _earlier(path, track):
     return {"track": about, "receivers": {}}
 
 
-def _rank(data, track, blocks_per_slot):
+def _rank(data, track):
     """Compare all receivers of a file, those of earlier runs with those of this one."""
     failed: dict[str, dict[float, Any]] = {}
     for name, row in data["receivers"].items():
@@ -98,10 +108,11 @@ def _rank(data, track, blocks_per_slot):
             }
         except ValueError as error:
             raise ResultFileError(f"{track.name}: {name}: {error}") from None
+    in_slot = data["track"]["blocks_per_slot"]
     few = [name for name in failed if split_passes(name)[0] in track.few]
     for row in data["receivers"].values():
         row["at"] = {}
     for target in TARGETS:
-        found = compare(failed, track.bound, target, few, blocks_per_slot=blocks_per_slot)
+        found = compare(failed, track.bound, target, few, blocks_per_slot=in_slot)
         for name, values in found.items():
             data["receivers"][name]["at"][f"{target:g}"] = values

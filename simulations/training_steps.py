@@ -60,8 +60,9 @@ VARIANTS = {
     },
     "loss: divergence": {"loss": {"divergence": 1.0}},
     "loss: 0.1 latent + divergence": {"loss": THROUGH_DECODER},
-    "Muon, constant rate, average 0.99": {
-        "optimizer": {**MUON, "schedule": "constant", "ema": 0.99}
+    "Muon, rate 3e-2": {"optimizer": {**MUON, "learning_rate": 3e-2}},
+    "Muon, constant rate 1e-2, average 0.99": {
+        "optimizer": {**MUON, "learning_rate": 1e-2, "schedule": "constant", "ema": 0.99}
     },
     "Muon, batch 4096": {"optimizer": MUON, "data": {"batch_size": 4096}},
     "Muon, scaled inputs": {"optimizer": MUON, "model": {"features": "scaled"}},

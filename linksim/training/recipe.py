@@ -83,8 +83,9 @@ class Optimizer:
         clip_norm: the largest global norm of a gradient; 0 clips nothing.
         weight_decay: what AdamW and Muon take off the weights in each step, as a share of
             them and times the rate. Vectors, such as biases, keep what they have.
-        ema: momentum of the moving average of the weights, such as 0.999. Validations
-            measure the average, and it is the result of the training. 0 averages nothing.
+        ema: momentum of the moving average of the weights, such as 0.99, which looks back on
+            the last hundreds of steps. Validations measure the average, and it is the result
+            of the training. 0 averages nothing.
     """
 
     name: str = "adam"

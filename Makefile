@@ -5,10 +5,15 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Both lists are complete: pip need not look for more
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+# The second environment: PyTorch and Sionna 2.x, without TensorFlow
+TORCH_VENV ?= .venv-torch
 # Processes that share the tests
 WORKERS ?= 2
 
-.PHONY: coded-ber test test-slow lint docs notebooks requirements clean
+# What needs neither the simulator nor TensorFlow
+TORCH_TESTS = $(addprefix tests/test_, vectors.py torch.py sionna2.py start.py)
+
+.PHONY: coded-ber test test-slow test-torch lint docs notebooks requirements clean
 
 coded-ber: $(VENV)/.installed
 	$(BIN)/python simulations/coded_ber.py $(ARGS)
@@ -18,6 +23,11 @@ test: $(VENV)/.tests
 
 test-slow: $(VENV)/.tests
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# The layers on PyTorch, with Sionna 2.x and without TensorFlow
+test-torch: $(TORCH_VENV)/.tests
+	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(TORCH_VENV)/bin/python -m pytest -n $(WORKERS) \
+		--dist worksteal $(if $(ARGS),$(ARGS),$(TORCH_TESTS))
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .
@@ -43,6 +53,13 @@ $(VENV)/.tests: $(VENV)/.installed requirements-test.txt
 	$(INSTALL) -r requirements-test.txt
 	touch $@
 
+$(TORCH_VENV)/.tests: requirements-torch.txt setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(TORCH_VENV)
+	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_EXTRA) \
+		-r requirements-torch.txt
+	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
 # Writes both lists anew after a change of setup.cfg; keeps the versions that still fit
 COMPILE = UV_PYTHON_DOWNLOADS=never UV_CUSTOM_COMPILE_COMMAND="make requirements" \
 	build/uv/bin/uv pip compile --quiet --universal --python-version 3.10 \
@@ -55,4 +72,4 @@ requirements:
 		-c requirements.txt --extra dev --extra onnx --extra notebooks
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(TORCH_VENV) build *.egg-info

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from linksim.lazy import lazy_names
+from linksim.start import check_backend
 
 if TYPE_CHECKING:
     from linksim.errors import InvalidInput, ResultFileError, WorkerError
@@ -60,4 +61,5 @@ __all__ = [
 ]
 
 
+check_backend()
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

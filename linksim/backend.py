@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,10 +19,86 @@ Tensor = Any
 
 def concrete(x: Tensor) -> np.ndarray | None:
     """The value of `x` as a NumPy array, or None while a graph is being traced."""
+    if is_traced_by_torch():  # reading a value there would cut the graph in two
+        return None
     try:
         return np.asarray(ops.convert_to_numpy(x))
     except Exception:  # the type that a symbolic tensor raises depends on the backend
         return None
+
+
+def is_traced_by_torch() -> bool:
+    """Whether `torch.compile` or `torch.export` is tracing a graph."""
+    if keras.backend.backend() != "torch":
+        return False
+    import torch
+
+    return torch.compiler.is_compiling()
+
+
+def memo(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`functools.cache` for tables that layers use in a call.
+
+    `torch.compile` would trace into that one all the same, with a warning.
+    """
+    made: dict[Any, Any] = {}
+
+    @functools.wraps(function)
+    def remembered(*key: Any) -> Any:
+        if is_traced_by_torch():
+            return function(*key)
+        if key not in made:
+            made[key] = function(*key)
+        return made[key]
+
+    return remembered
+
+
+# Tensors of PyTorch by their numbers and dtype
+_CONSTANTS: dict[Any, Any] = {}
+
+
+def constant(values: Any, dtype: str = "float32") -> Tensor:
+    """Fixed numbers as a tensor.
+
+    PyTorch makes each of them once, and not in every call. The other backends take them into
+    the graph, where a compiler sees their values.
+
+    Args:
+        values: a tuple of numbers, or of such tuples, or an array.
+        dtype: of the tensor.
+    """
+    if keras.backend.backend() != "torch" or is_traced_by_torch():
+        return ops.convert_to_tensor(values, dtype=dtype)
+    import torch
+
+    if isinstance(values, np.ndarray):
+        key: Any = values.tobytes(), values.dtype.str, values.shape, dtype
+    else:
+        key = values, dtype
+    if key not in _CONSTANTS:
+        # A tensor that is made in inference mode could not be trained with later
+        with torch.inference_mode(False):
+            _CONSTANTS[key] = ops.convert_to_tensor(values, dtype=dtype)
+    # On the device of this call
+    return ops.convert_to_tensor(_CONSTANTS[key])
+
+
+def either(
+    predicate: Tensor, first: Callable[[], tuple], second: Callable[[], tuple]
+) -> tuple[Tensor, ...]:
+    """`ops.cond`, for functions that return tensors of equal shapes in both cases.
+
+    While PyTorch traces a graph, which cannot branch on a value, both are computed.
+
+    Args:
+        predicate: bool, a scalar.
+        first: computes the result where it is true.
+        second: computes the result where it is false.
+    """
+    if not is_traced_by_torch():
+        return ops.cond(predicate, first, second)
+    return tuple(ops.where(predicate, a, b) for a, b in zip(first(), second()))
 
 
 def num_weights(weights: Iterable[Any]) -> int:

@@ -10,11 +10,15 @@ of one level of one real dimension. The real dimensions of K streams are the rea
 streams 0..K-1, then their imaginary parts.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from keras import ops
 
+from linksim.backend import constant, memo
 from linksim.errors import check_bits_per_symbol, check_choice
 
 DEMAPPING_METHODS = ("app", "maxlog")
@@ -69,6 +73,14 @@ def pam_points(num_bits_per_symbol):
     return points
 
 
+def pam_levels(num_bits_per_symbol):
+    """`pam_points` as a tuple of Python numbers.
+
+    Layers compute with these: a tracer knows their values, and they can be compared.
+    """
+    return tuple(pam_points(num_bits_per_symbol).tolist())
+
+
 @cache
 def pam_indices_of_symbols(num_bits_per_symbol):
     """The PAM indices of the real and imaginary parts of every symbol.
@@ -110,13 +122,15 @@ def logits_to_llrs(logits, method="app"):
         float [..., n].
     """
     check_choice("method", method, DEMAPPING_METHODS)
-    reduce = ops.logsumexp if method == "app" else ops.max
-    labels = bit_labels(int(np.log2(logits.shape[-1])))
-    llrs = [
-        reduce(ops.take(logits, np.flatnonzero(column), axis=-1), axis=-1)
-        - reduce(ops.take(logits, np.flatnonzero(1 - column), axis=-1), axis=-1)
-        for column in labels.T
-    ]
+    reduce = ops.logsumexp if method == "app" else ops.amax
+    size = logits.shape[-1]
+    llrs = []
+    for bit in reversed(range(size.bit_length() - 1)):
+        ones, zeros = (constant(part, "int32") for part in _labels_by_bit(size, bit))
+        llrs.append(
+            reduce(ops.take(logits, ones, axis=-1), axis=-1)
+            - reduce(ops.take(logits, zeros, axis=-1), axis=-1)
+        )
     return ops.stack(llrs, axis=-1)
 
 
@@ -145,9 +159,11 @@ def pam_logits_to_symbol_logits(logits, num_bits_per_symbol):
     """Symbol logits [..., K, 2^m] from independent PAM logits [..., N, L]."""
     if num_bits_per_symbol == 1:
         return logits
-    pam = pam_indices_of_symbols(num_bits_per_symbol)
     real, imag = ops.split(logits, 2, axis=-2)
-    return ops.take(real, pam[:, 0], axis=-1) + ops.take(imag, pam[:, 1], axis=-1)
+    of_real, of_imag = _parts_of_symbols(num_bits_per_symbol)
+    return ops.take(real, constant(of_real, "int32"), axis=-1) + ops.take(
+        imag, constant(of_imag, "int32"), axis=-1
+    )
 
 
 def pam_logits_to_symbol_indices(logits, num_bits_per_symbol):
@@ -155,12 +171,10 @@ def pam_logits_to_symbol_indices(logits, num_bits_per_symbol):
     best = ops.cast(ops.argmax(logits, axis=-1), "int32")
     if num_bits_per_symbol == 1:
         return best
-    pam = pam_indices_of_symbols(num_bits_per_symbol)
-    table = np.zeros(2**num_bits_per_symbol, np.int32)
-    size = 2 ** pam_num_bits(num_bits_per_symbol)
-    table[pam[:, 0] * size + pam[:, 1]] = np.arange(2**num_bits_per_symbol)
+    size = 2 ** (num_bits_per_symbol // 2)
+    table = constant(_symbols_by_parts(num_bits_per_symbol), "int32")
     real, imag = ops.split(best, 2, axis=-1)
-    return ops.take(ops.convert_to_tensor(table), real * size + imag, axis=0)
+    return ops.take(table, real * size + imag, axis=0)
 
 
 def llrs_to_symbol_logits(llrs):
@@ -168,11 +182,10 @@ def llrs_to_symbol_logits(llrs):
 
     `logits_to_llrs` is the exact inverse.
     """
-    labels = bit_labels(llrs.shape[-1])
-    signs = ops.convert_to_tensor(2.0 * labels.T - 1.0, dtype=llrs.dtype)
+    ones, zeros = (_labels_with(llrs.shape[-1], value) for value in (1, 0))
     # log p(1) = -softplus(-llr) and log p(0) = -softplus(llr), summed over each label's bits
-    positive = ops.matmul(-ops.softplus(-llrs), (signs + 1) / 2)
-    negative = ops.matmul(-ops.softplus(llrs), (1 - signs) / 2)
+    positive = ops.matmul(-ops.softplus(-llrs), ops.cast(constant(ones), llrs.dtype))
+    negative = ops.matmul(-ops.softplus(llrs), ops.cast(constant(zeros), llrs.dtype))
     return positive + negative
 
 
@@ -189,9 +202,12 @@ def llrs_to_pam_logits(llrs, num_bits_per_symbol):
     """
     if num_bits_per_symbol > 1:
         llrs = ops.concatenate([llrs[..., 0::2], llrs[..., 1::2]], axis=-2)
-    labels = bit_labels(llrs.shape[-1])
-    logits = sum(llrs[..., i, None] * (labels[:, i] - 0.5) for i in range(labels.shape[1]))
-    return logits - ops.max(logits, axis=-1, keepdims=True)
+    ones = _labels_with(llrs.shape[-1], 1)
+    logits = sum(
+        llrs[..., i, None] * constant(tuple(one - 0.5 for one in bits))
+        for i, bits in enumerate(ones)
+    )
+    return logits - ops.amax(logits, axis=-1, keepdims=True)
 
 
 def symbol_logits_to_pam_logits(logits, num_bits_per_symbol):
@@ -205,22 +221,71 @@ def symbol_logits_to_pam_logits(logits, num_bits_per_symbol):
         As `llrs_to_pam_logits`. Equal logits give exact zeros.
     """
     if num_bits_per_symbol > 1:
-        pam, size = (
-            pam_indices_of_symbols(num_bits_per_symbol),
-            2 ** (num_bits_per_symbol // 2),
-        )
-        parts = [
-            ops.stack(
-                [
-                    ops.logsumexp(ops.take(logits, np.flatnonzero(part == i), -1), axis=-1)
-                    for i in range(size)
-                ],
-                axis=-1,
-            )
-            for part in pam.T
-        ]
-        logits = ops.concatenate(parts, axis=-2)
-    return logits - ops.max(logits, axis=-1, keepdims=True)
+        logits = marginal_pam_logits(logits, num_bits_per_symbol)
+    return logits - ops.amax(logits, axis=-1, keepdims=True)
+
+
+def marginal_pam_logits(logits, num_bits_per_symbol):
+    """PAM logits [..., 2K, 2^(m/2)] of symbol logits [..., K, 2^m], not normalized."""
+    parts = []
+    for part in _symbols_by_level(num_bits_per_symbol):
+        of_levels = (ops.take(logits, constant(of_level, "int32"), -1) for of_level in part)
+        parts.append(ops.stack([ops.logsumexp(x, axis=-1) for x in of_levels], axis=-1))
+    return ops.concatenate(parts, axis=-2)
+
+
+# Tables of Python numbers, which are constants for a tracer
+
+
+@memo
+def _labels_by_bit(size, bit):
+    """Of the labels 0..size-1, those that have a bit and those that do not."""
+    return tuple(tuple(i for i in range(size) if (i >> bit) & 1 == value) for value in (1, 0))
+
+
+@memo
+def _symbols_by_level(num_bits_per_symbol):
+    """The symbols that have each level as their real and as their imaginary part."""
+    levels = range(2 ** (num_bits_per_symbol // 2))
+    return tuple(
+        tuple(tuple(symbol for symbol, j in enumerate(part) if j == i) for i in levels)
+        for part in _parts_of_symbols(num_bits_per_symbol)
+    )
+
+
+@memo
+def _symbols_by_parts(num_bits_per_symbol):
+    """The symbol of each pair of levels, the real part first."""
+    parts = zip(*_parts_of_symbols(num_bits_per_symbol))
+    return tuple(symbol for _, symbol in sorted((pair, s) for s, pair in enumerate(parts)))
+
+
+@memo
+def _parts_of_symbols(num_bits_per_symbol):
+    """The columns of `pam_indices_of_symbols` for QAM, as two tuples."""
+    num_bits = num_bits_per_symbol // 2
+
+    def part(symbol, first):
+        # Bits first, first + 2, ... of the label
+        bits = [(symbol >> (2 * i + first)) & 1 for i in range(num_bits)]
+        return sum(bit << i for i, bit in enumerate(bits))
+
+    symbols = range(2**num_bits_per_symbol)
+    return tuple(tuple(part(symbol, first) for symbol in symbols) for first in (1, 0))
+
+
+@memo
+def _labels_with(num_bits, value):
+    """For each bit, which of the 2^num_bits labels have this value there: 1.0 or 0.0."""
+    return tuple(
+        tuple(float((i >> bit) & 1 == value) for i in range(2**num_bits))
+        for bit in reversed(range(num_bits))
+    )
+
+
+def mean_square(points: Sequence[float]) -> float:
+    """The mean square of PAM levels, in double precision."""
+    return sum([float(p) ** 2 for p in points]) / len(points)
 
 
 def pam_moments(logits, points):
@@ -235,17 +300,19 @@ def pam_moments(logits, points):
     Returns:
         float [...] and float [...]. The variance is at least 0.
     """
-    positive = np.flatnonzero(points > 0)
-    negative = np.array([int(np.argmin(np.abs(points + points[i]))) for i in positive])
+    points = tuple(float(p) for p in points)
+    positive = tuple(i for i, p in enumerate(points) if p > 0)
+    negative = tuple(points.index(-points[i]) for i in positive)
     pmf = ops.softmax(logits, axis=-1)
-    up, down = ops.take(pmf, positive, axis=-1), ops.take(pmf, negative, axis=-1)
-    mean = ops.sum((up - down) * points[positive], axis=-1)
+    up, down = (
+        ops.take(pmf, constant(sign, "int32"), axis=-1) for sign in (positive, negative)
+    )
+    mean = ops.sum((up - down) * constant(tuple(points[i] for i in positive)), axis=-1)
     # Only deviations from the mean are exact where one level is nearly certain, and only
     # the mean square is where all are equally likely
-    spread = ops.square(ops.convert_to_tensor(points) - ops.expand_dims(mean, -1))
-    energy = float(np.mean(points.astype(np.float64) ** 2))
+    spread = ops.square(constant(points) - ops.expand_dims(mean, -1))
     equal = ops.all(logits == logits[..., :1], axis=-1)
-    return mean, ops.where(equal, energy, ops.sum(pmf * spread, axis=-1))
+    return mean, ops.where(equal, mean_square(points), ops.sum(pmf * spread, axis=-1))
 
 
 def pam_posterior(z, variance, points, prior=None):
@@ -261,7 +328,7 @@ def pam_posterior(z, variance, points, prior=None):
     Returns:
         Logits [..., L], posterior means [...] and posterior variances [...].
     """
-    levels = ops.convert_to_tensor(points)
+    levels = constant(points)
     # Only a z more than 30 standard deviations away from the levels is limited. They would
     # be lost in its rounding, and its square could leave the range of float32.
     limit = ops.clip(variance, _FAR, _FAR**6)
@@ -278,11 +345,11 @@ def pam_posterior(z, variance, points, prior=None):
 
 def level_distance(points):
     """The distance of neighbouring PAM levels, a float."""
-    return 2.0 * float(np.max(points)) / (len(points) - 1)
+    return 2.0 * float(max(points)) / (len(points) - 1)
 
 
 def nearest_pam(z, points):
     """The PAM level nearest to each entry of `z`, as an array of the same shape."""
-    top, step = float(np.max(points)), level_distance(points)
+    top, step = float(max(points)), level_distance(points)
     index = ops.clip(ops.round((z + top) / step), 0.0, len(points) - 1.0)
     return step * index - top

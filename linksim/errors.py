@@ -25,6 +25,23 @@ class WorkerError(RuntimeError):
     """A worker process differs from the one that started it, or dies again and again."""
 
 
+def without_framework(name: str, error: ModuleNotFoundError) -> Exception:
+    """What to raise where an import failed, in place of the error.
+
+    Args:
+        name: of what was to be imported, with which the message begins.
+        error: the error. One about another package than TensorFlow and Sionna is returned as
+            it is.
+    """
+    missing = (error.name or "").partition(".")[0]
+    if missing not in ("tensorflow", "sionna"):
+        return error
+    return InvalidInput(
+        f"{name}: the simulator needs TensorFlow and Sionna 1.2 (KERAS_BACKEND=tensorflow), "
+        f"and {missing} is not installed here; detectors, quantizers and training run without"
+    )
+
+
 def refuse_precision(who: str, options: Collection[str]) -> None:
     """Raise `InvalidInput` for the option `precision`, which Sionna's blocks have."""
     if "precision" in options:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from linksim.errors import without_framework
+
 
 def lazy_names(
     package: str, modules: Mapping[str, str]
@@ -20,7 +22,11 @@ def lazy_names(
 
     def find(name: str) -> Any:
         if name in modules:
-            return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+            try:
+                module = importlib.import_module(f"{package}.{modules[name]}")
+            except ModuleNotFoundError as error:
+                raise without_framework(name, error) from None
+            return getattr(module, name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     def names() -> list[str]:

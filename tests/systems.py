@@ -24,6 +24,8 @@ def graph_of(detector):
 
         graph = tf.function(lambda *a: detector(*a), autograph=False)
         return lambda *args: graph(*map(tf.constant, args))
+    if keras.backend.backend() == "torch":
+        return lambda *args: ops.convert_to_numpy(detector(*args))
     import jax
 
     return jax.jit(lambda *a: detector(*a))

@@ -364,17 +364,29 @@ def ten_steps(folder, name):
     keras.utils.set_random_seed(1)
     task, _ = build_task(recipe(name, jit_compile=True))
     data = np.load(file_of(folder, name), allow_pickle=False)
-    batch = {key: data[key] for key in data.files if not key.startswith("weight_")}
+    batch = {key: data[key] for key in data.files if not key.startswith(("weight_", "losses"))}
     task.calibrate(batch)
     task(batch)
     weights = [data[f"weight_{i}"] for i in range(len(task.product.weights))]
     task.product.set_weights(weights)
-    task.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=True)
+    # PyTorch takes a minute to compile what it runs eagerly in a second
+    compiled = keras.backend.backend() != "torch"
+    task.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=compiled)
     printed = []
     for _ in range(10):
         task.reset_metrics()
         printed.append(float(task.train_on_batch(batch)))
     return printed
+
+
+def batch_and_weights(name):
+    """What `ten_steps` reads: a batch, and the weights before the first step."""
+    made = trainer(recipe(name))
+    batch = made.task.prepare(made._source.draw(made._source.keys(TRAINING, 0)))
+    arrays = {k: np.asarray(ops.convert_to_numpy(v)) for k, v in batch.items()}
+    for i, weight in enumerate(made.task.product.weights):
+        arrays[f"weight_{i}"] = np.asarray(ops.convert_to_numpy(weight))
+    return arrays
 
 
 def file_of(folder, name):
@@ -403,12 +415,7 @@ ON_BOTH = ["detnet", "remimo", "hypermimo"]
 def test_tensorflow_and_jax_train_alike(tmp_path, names):
     pytest.importorskip("jax")
     for name in names:
-        made = trainer(recipe(name))
-        batch = made.task.prepare(made._source.draw(made._source.keys(TRAINING, 0)))
-        arrays = {k: np.asarray(ops.convert_to_numpy(v)) for k, v in batch.items()}
-        for i, weight in enumerate(made.task.product.weights):
-            arrays[f"weight_{i}"] = np.asarray(ops.convert_to_numpy(weight))
-        np.savez(file_of(tmp_path, name), **arrays)
+        np.savez(file_of(tmp_path, name), **batch_and_weights(name))
     done = subprocess.run(
         [sys.executable, "-c", ON_JAX, str(tmp_path), *names],
         cwd=Path(__file__).resolve().parent.parent,

@@ -32,6 +32,7 @@ LAYERS = (
         "locks",
         "notices",
         "snr",
+        "start",
         "tables",
         "linksim",
     },

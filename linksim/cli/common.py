@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from linksim.cli.stop import exit_at_once
-from linksim.errors import InvalidInput, ResultFileError, WorkerError
+from linksim.errors import InvalidInput, ResultFileError, WorkerError, without_framework
 from linksim.notices import muted
 
 if TYPE_CHECKING:
@@ -209,4 +209,7 @@ def start_keras(*modules: str) -> None:
 
             find_devices()
         for module in modules:
-            importlib.import_module(module)
+            try:
+                importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                raise without_framework("KERAS_BACKEND", error) from None

@@ -1,7 +1,6 @@
 """Approximate message passing, for channels with independent entries."""
 
 import keras
-import numpy as np
 from keras import ops
 
 from linksim.constellation import pam_posterior
@@ -68,7 +67,7 @@ class AMPDetector(Detector):
         half_no = no[:, None] / 2.0
         if self.num_streams == 1:
             own = ops.maximum(diagonal(gram), 1e-30)
-            return pam_posterior(hty / own, half_no / own, self.points, prior)[0]
+            return pam_posterior(hty / own, half_no / own, self.levels, prior)[0]
         if self.normalize:
             # H and y are divided by g and N0 by g^2, where g^2 is the mean column energy
             energy = ops.mean(diagonal(gram), axis=-1)
@@ -76,17 +75,17 @@ class AMPDetector(Detector):
             hty, gram = hty / energy, gram / energy[..., None]
             half_no = no[:, None] / (2.0 * energy)
         load = self.num_dims / y.shape[-1]
-        others = 1.0 - np.eye(self.num_dims, dtype=np.float32)
+        others = 1.0 - ops.eye(self.num_dims)
         interference = ops.sum(ops.square(gram * others), axis=(-2, -1)) / self.num_dims
         load = ops.minimum(load, _MOST_LOAD * interference)[:, None]
 
-        x, variance = start_of_iterations(hty, prior, self.points)
+        x, variance = start_of_iterations(hty, prior, self.levels)
         htr = hty if prior is None else hty - matvec(gram, x)  # H'r
         variance = variance * load  # tau N0/2
         logits = None
         for _ in range(self.num_iterations):
             effective = half_no + variance
-            logits, mean, spread = pam_posterior(x + htr, effective, self.points, prior)
+            logits, mean, spread = pam_posterior(x + htr, effective, self.levels, prior)
             spread = load * ops.mean(spread, axis=-1, keepdims=True)
             keep = self.damping
             x = keep * x + (1.0 - keep) * mean

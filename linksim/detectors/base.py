@@ -12,6 +12,8 @@ from linksim.backend import Float32Layer, Tensor, check_floatx, concrete
 from linksim.constellation import (
     DEMAPPING_METHODS,
     llrs_to_pam_logits,
+    mean_square,
+    pam_levels,
     pam_logits_to_llrs,
     pam_logits_to_symbol_indices,
     pam_logits_to_symbol_logits,
@@ -86,6 +88,7 @@ class Detector(Capabilities, Float32Layer):
 
     Attributes:
         points: float32 [L], the levels of one real dimension.
+        levels: the same as a tuple of Python numbers, which a tracer knows.
         pam_energy: E, their mean square.
         is_real: symbols have no imaginary part (BPSK).
         num_dims: N, the number of real dimensions: 2K, or K for BPSK.
@@ -117,7 +120,8 @@ class Detector(Capabilities, Float32Layer):
         self.hard_out = hard_out
         self.demapping_method = demapping_method
         self.points = pam_points(num_bits_per_symbol)
-        self.pam_energy = float(np.mean(self.points.astype(np.float64) ** 2))
+        self.levels = pam_levels(num_bits_per_symbol)
+        self.pam_energy = mean_square(self.levels)
         self.is_real = num_bits_per_symbol == 1
         self.num_dims = self.num_streams * (1 if self.is_real else 2)
         self.supports_masking = False
@@ -206,7 +210,7 @@ class Detector(Capabilities, Float32Layer):
 
     def _detected(self, y, h, no, prior):
         """What `detect` returns, checked."""
-        expected = (self.num_dims, len(self.points))
+        expected = (self.num_dims, len(self.levels))
         return self._returned("detect", self.detect(*_given(y, h, no, prior)), y, *expected)
 
     def _returned(self, method, out, y, *shape, dtype="float32"):
@@ -374,9 +378,9 @@ class Detector(Capabilities, Float32Layer):
         if prior.shape[-1] == self.num_bits_per_symbol:
             prior = ops.clip(prior, -MOST_PRIOR, MOST_PRIOR)
             return llrs_to_pam_logits(prior, self.num_bits_per_symbol)
-        largest = np.finfo(np.float32).max
+        largest = 3.4028234663852886e38  # of float32
         prior = ops.clip(prior, -largest, largest)  # the difference of two infinities is NaN
-        prior = prior - ops.max(prior, axis=-1, keepdims=True)
+        prior = prior - ops.amax(prior, axis=-1, keepdims=True)
         prior = ops.maximum(prior, -MOST_PRIOR)
         return symbol_logits_to_pam_logits(prior, self.num_bits_per_symbol)
 

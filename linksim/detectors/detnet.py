@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import Float32Layer
+from linksim.backend import Float32Layer, constant
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matched_inputs, matvec
@@ -106,7 +106,7 @@ class DetNetDetector(WeightScaled, Detector):
         self.normalize = normalize
         self.scaled = scaled
         one_hot = head == "one-hot"
-        num_outputs = dims * len(self.points) if one_hot else dims
+        num_outputs = dims * len(self.levels) if one_hot else dims
         num_inputs = 3 * dims + self.auxiliary_size + (1 if normalize else 0)
         # XLA computes each mixed output again from those of all layers before it. Its time
         # grows with the square of the layers, to 2 to 8 times the graph's at 48 x 128.
@@ -176,21 +176,21 @@ class DetNetDetector(WeightScaled, Detector):
     def _soft_sign(self, x, r):
         """A psi_t, which is -A below -t, A above t, and linear between."""
         width = ops.abs(self.widths[r]) + 1e-5
-        return float(np.max(self.points)) * ops.clip(x / width, -1.0, 1.0)
+        return max(self.levels) * ops.clip(x / width, -1.0, 1.0)
 
     def _estimate(self, out):
         if self.head == "soft-sign":
             return out
-        return ops.sum(ops.softmax(self._by_level(out)) * self.points, axis=-1)
+        return ops.sum(ops.softmax(self._by_level(out)) * constant(self.levels), axis=-1)
 
     def _head_logits(self, out, r):
         if self.head == "one-hot":
             return self._by_level(out)
         variance = ops.exp(self.log_variances[r]) * ops.ones_like(out)
-        return pam_posterior(out, variance, self.points)[0]
+        return pam_posterior(out, variance, self.levels)[0]
 
     def _by_level(self, out):
-        return ops.reshape(out, (-1, self.num_dims, len(self.points)))
+        return ops.reshape(out, (-1, self.num_dims, len(self.levels)))
 
     def get_config(self):
         return {

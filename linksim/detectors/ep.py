@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import ops
 
 from linksim.backend import Tensor
-from linksim.constellation import level_distance, pam_moments, pam_posterior
+from linksim.constellation import level_distance, mean_square, pam_moments, pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import (
     MIN_SYMBOL_VARIANCE,
@@ -48,7 +48,7 @@ def ep_states(
     y: Tensor,
     h: Tensor,
     no: Tensor,
-    points: np.ndarray,
+    points: Sequence[float],
     num_iterations: int,
     damping: float,
     least_variance: float = MIN_SYMBOL_VARIANCE,
@@ -71,7 +71,7 @@ def ep_states(
     hty, gram = matched_filter(y, h)
     half_no = no[:, None] / 2.0
     if prior is None:
-        precision = ops.ones_like(hty) / float(np.mean(points.astype(np.float64) ** 2))
+        precision = ops.ones_like(hty) / mean_square(points)
         shift = ops.zeros_like(hty)
     else:
         mean, variance = pam_moments(prior, points)
@@ -103,7 +103,7 @@ def ep_states(
     return states
 
 
-def accurate_variance(points: np.ndarray) -> float:
+def accurate_variance(points: Sequence[float]) -> float:
     """A `least_variance` with which cavities are accurate in float32.
 
     The precision of a cavity is a difference of two numbers as large as the precision of a
@@ -151,7 +151,7 @@ class EPDetector(Detector):
         self.damping = float(damping)
 
     def detect(self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None) -> Tensor:
-        settings = self.points, self.num_iterations - 1, self.damping
+        settings = self.levels, self.num_iterations - 1, self.damping
         return ep_states(y, h, no, *settings, prior=prior)[-1].logits
 
     def get_config(self) -> dict[str, Any]:

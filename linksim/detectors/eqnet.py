@@ -1,11 +1,12 @@
 """EQ-Net: one feed-forward network that estimates all LLRs."""
 
 import functools
+import math
 
 import keras
-import numpy as np
 from keras import ops
 
+from linksim.backend import constant
 from linksim.constellation import (
     llrs_to_symbol_logits,
     logits_to_llrs,
@@ -164,7 +165,7 @@ class EQNetDetector(Detector):
             return [y, h, sigma]
         if self.features == "prior" and prior is None:
             # Nothing known is known in the same way, so that zeros change nothing
-            prior = ops.zeros((ops.shape(y)[0], self.num_dims, len(self.points)))
+            prior = ops.zeros((ops.shape(y)[0], self.num_dims, len(self.levels)))
         systems = self._reduced_systems(y, h)
         inputs = [self._reduced(systems, no), self._linear_llrs(y, h, no, prior)]
         if self.features in ("sic", "prior"):
@@ -196,16 +197,17 @@ class EQNetDetector(Detector):
         k = self.num_streams
         systems = []
         for columns in self._orders():
-            z, r = interleaved_qr(y, ops.take(h, columns, axis=-1), k, False)
+            ordered = ops.take(h, constant(columns, "int32"), axis=-1)
+            z, r = interleaved_qr(y, ordered, k, False)
             sign = ops.where(ops.diagonal(r, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
             systems.append((z * sign, r * sign[..., None]))
         return systems
 
     def _orders(self):
-        """The real dimensions with the streams in either order, int [2K] each."""
-        streams = np.arange(self.num_streams)
+        """The real dimensions with the streams in either order, two tuples of 2K indices."""
+        streams = tuple(range(self.num_streams))
         return [
-            np.concatenate([order, self.num_streams + order])
+            (*order, *(self.num_streams + i for i in order))
             for order in (streams, streams[::-1])
         ]
 
@@ -218,10 +220,11 @@ class EQNetDetector(Detector):
             diagonal = ops.diagonal(r, axis1=-2, axis2=-1)
             diagonal = ops.maximum(diagonal, 1e-6)
             last = z[:, -2:] / diagonal[:, -2:]
-            rows, columns = np.triu_indices(k, 1)
-            complex_r = ops.take(r, np.arange(0, 2 * k, 2), axis=-1)
             upper = [
-                complex_r[:, 2 * i + part, j] for i, j in zip(rows, columns) for part in (0, 1)
+                r[:, 2 * i + part, 2 * j]
+                for i in range(k)
+                for j in range(i + 1, k)
+                for part in (0, 1)
             ]
             features += [
                 z,
@@ -235,10 +238,13 @@ class EQNetDetector(Detector):
 
     def _cancelled_llrs(self, systems, no, prior):
         """tanh(llr/2) of successive cancellation in both orders, [B, 2 K m]."""
-        llrs, order = [], np.array(interleaved_order(self.num_streams, False))
+        llrs, order = [], interleaved_order(self.num_streams, False)
         for (z, r), columns in zip(systems, self._orders()):
-            known = None if prior is None else ops.take(prior, columns[order], axis=1)
-            logits = successive_cancellation(z, r, no, self.points, known)
+            known = None
+            if prior is not None:
+                known = tuple(columns[i] for i in order)
+                known = ops.take(prior, constant(known, "int32"), axis=1)
+            logits = successive_cancellation(z, r, no, self.levels, known)
             found = logits_to_llrs(ops.stack(logits, axis=1))
             llrs.append(found if known is None else found - logits_to_llrs(known))
         return _bounded(ops.concatenate(llrs, axis=1))
@@ -249,8 +255,8 @@ class EQNetDetector(Detector):
             hty, gram = matched_filter(y, h)
             z, variance = mmse_estimate(hty, gram, no, self.pam_energy)
         else:
-            z, variance = mmse_pic_estimate(y, h, no, prior, self.points)
-        logits = pam_posterior(z, variance, self.points, prior)[0]
+            z, variance = mmse_pic_estimate(y, h, no, prior, self.levels)
+        logits = pam_posterior(z, variance, self.levels, prior)[0]
         llrs = pam_logits_to_llrs(logits, self.num_bits_per_symbol)
         return _bounded(llrs if prior is None else llrs - self._prior_llrs(prior))
 
@@ -269,9 +275,9 @@ class EQNetDetector(Detector):
 
     def detect_both(self, y, h, no, prior=None):
         llrs = self.detect_llrs(y, h, no, prior)
-        weights = 2 ** np.arange(self.num_bits_per_symbol - 1, -1, -1)
+        weights = tuple(2**i for i in reversed(range(self.num_bits_per_symbol)))
         bits = ops.cast(llrs > 0, "int32")
-        return llrs, ops.sum(bits * weights.astype(np.int32), axis=-1)
+        return llrs, ops.cast(ops.sum(bits * constant(weights, "int32"), axis=-1), "int32")
 
     def detect(self, y, h, no, prior=None):
         # These are the PAM logits of independent bits, whose LLRs are g's again
@@ -293,4 +299,4 @@ class EQNetDetector(Detector):
 
 def _bounded(llrs):
     """tanh(llr/2) of LLRs [B, ...] as vectors [B, ...] of an input."""
-    return ops.tanh(ops.reshape(llrs, (-1, int(np.prod(llrs.shape[1:])))) / 2.0)
+    return ops.tanh(ops.reshape(llrs, (-1, math.prod(llrs.shape[1:]))) / 2.0)

@@ -1,12 +1,13 @@
 """HyperMIMO: hypernetworks that make a detector's weights for each channel."""
 
-from itertools import pairwise
+import itertools
+import math
 
 import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import Float32Layer
+from linksim.backend import Float32Layer, constant
 from linksim.detectors.base import Detector
 from linksim.detectors.mmnet import MMNetDetector, UnfoldedDetector, complex_matrix
 from linksim.detectors.perchannel import (
@@ -93,13 +94,13 @@ class HyperMIMODetector(UnfoldedDetector):
             return
         rows = 2 * y_shape[-1]
 
-        def constant(name, shape):
+        def fixed(name, shape):
             return self.add_weight(
                 name=name, shape=shape, initializer="zeros", trainable=False, autocast=False
             )
 
-        self.roots = constant("roots", (self.num_drops, self.num_streams, rows, rows))
-        self.log_volumes = constant("log_volumes", (self.num_drops,))
+        self.roots = fixed("roots", (self.num_drops, self.num_streams, rows, rows))
+        self.log_volumes = fixed("log_volumes", (self.num_drops,))
 
     @property
     def built_for_num_rx(self):
@@ -176,16 +177,16 @@ class HyperMIMODetector(UnfoldedDetector):
     def features(self, r, no):
         """The inputs of the hypernetwork: the upper triangle of R, and sqrt(N0)."""
         k = self.num_streams
-        rows, columns = np.triu_indices(k)
         parts = [ops.reshape(r[:, :k, :k], (-1, k * k))]
         if not self.is_real:
             parts.append(ops.reshape(r[:, k:, :k], (-1, k * k)))
-        upper = [ops.take(p, rows * k + columns, axis=-1) for p in parts]
+        above = constant(tuple(i * k + j for i in range(k) for j in range(i, k)), "int32")
+        upper = [ops.take(p, above, axis=-1) for p in parts]
         return ops.concatenate(upper + [ops.sqrt(no)[:, None]], axis=-1)
 
     def _logits(self, made, y, r, no, num_dims):
         k, layers = self.num_streams, self.num_layers
-        ends = np.cumsum(self._sizes)[:-1].tolist()
+        ends = list(itertools.accumulate(self._sizes))[:-1]
         theta, scales, psi = ops.split(made, ends, axis=-1)
         theta = ops.reshape(theta, (-1, k, k, self.num_dims // k))
         theta = theta[..., 0] if self.is_real else complex_matrix(theta, False)
@@ -275,7 +276,7 @@ class HyperDetector(Detector):
         entries = 2 * self._num_rx * self.num_streams
         hidden = self.hidden_sizes or [2 * entries, 100]
         inputs = entries + (1 if self.noise_input else 0)
-        outputs = sum(int(np.prod(s)) for s in self._shapes)
+        outputs = sum(math.prod(s) for s in self._shapes)
         self.hypernetwork = Hypernetwork(
             (inputs, *hidden, outputs), last="elu", name="hypernetwork"
         )
@@ -289,9 +290,9 @@ class HyperDetector(Detector):
 
     def all_logits(self, y, h, no, training=None):
         made = self.made_weights(h, no)
-        ends = np.cumsum([int(np.prod(s)) for s in self._shapes]).tolist()
+        ends = list(itertools.accumulate(math.prod(s) for s in self._shapes))
         parameters = [
-            ops.reshape(made[:, end - int(np.prod(shape)) : end], (-1, *shape))
+            ops.reshape(made[:, end - math.prod(shape) : end], (-1, *shape))
             for end, shape in zip(ends, self._shapes)
         ]
         return logits_of_networks(self._template(), parameters, y, h, no)
@@ -355,7 +356,7 @@ class Hypernetwork(Float32Layer):
         super().__init__(**kwargs)
         self._activations = ["elu"] * (len(sizes) - 2) + [last]
         self.kernels, self.biases = [], []
-        for i, (inputs, units) in enumerate(pairwise(sizes)):
+        for i, (inputs, units) in enumerate(itertools.pairwise(sizes)):
             limit = (
                 6.0 / (inputs + units)
             ) ** 0.5  # Glorot's; Keras would count the networks in

@@ -1,9 +1,9 @@
 """K-best tree search."""
 
 import keras
-import numpy as np
 from keras import ops
 
+from linksim.backend import constant
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matvec
 from linksim.errors import check_int, check_real
@@ -60,8 +60,8 @@ class KBestDetector(Detector):
         self.llr_clip = checked_llr_clip(llr_clip)
 
     def detect(self, y, h, no, prior=None):
-        dims, size = self.num_dims, len(self.points)
-        levels = ops.convert_to_tensor(self.points)
+        dims, size = self.num_dims, len(self.levels)
+        levels = constant(self.levels)
         norms = ops.sum(ops.square(h), axis=-2)
         order = ops.argsort(-norms, axis=-1)  # [B, N]
         h = ops.take_along_axis(h, order[:, None, :], axis=-1)
@@ -91,7 +91,7 @@ class KBestDetector(Detector):
                 metrics, chosen = ops.top_k(-metrics, keep)
                 metrics = -metrics
             else:
-                chosen = ops.broadcast_to(np.arange(keep, dtype="int32"), ops.shape(metrics))
+                chosen = ops.broadcast_to(ops.arange(keep, dtype="int32"), ops.shape(metrics))
             newest = (chosen % size)[..., None]
             if taken is None:
                 taken = newest
@@ -105,12 +105,12 @@ class KBestDetector(Detector):
 
     def _list_to_logits(self, taken, metrics, prior):
         """PAM logits [B, N, L] from the levels of the paths, their metrics and the prior."""
-        best = ops.min(metrics, axis=-1)[:, None, None]
+        best = ops.amin(metrics, axis=-1)[:, None, None]
         clip = _NO_CLIP if self.llr_clip is None else self.llr_clip
         found = ops.stack(
             [
-                ops.min(ops.where(taken == level, metrics[..., None], float("inf")), axis=1)
-                for level in range(len(self.points))
+                ops.amin(ops.where(taken == level, metrics[..., None], float("inf")), axis=1)
+                for level in range(len(self.levels))
             ],
             axis=-1,
         )
@@ -118,7 +118,7 @@ class KBestDetector(Detector):
             return -ops.minimum(found, best + clip)
         # The metrics without the prior of the level itself
         found = found + prior
-        best = ops.min(found, axis=-1, keepdims=True)
+        best = ops.amin(found, axis=-1, keepdims=True)
         return prior - ops.minimum(found, best + clip)
 
     def get_config(self):

@@ -5,10 +5,9 @@ interference and noise, and demaps the estimate as a PAM level in Gaussian noise
 """
 
 import keras
-import numpy as np
 from keras import ops
 
-from linksim.constellation import pam_moments, pam_posterior
+from linksim.constellation import mean_square, pam_moments, pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import (
     complex_to_real_matrix,
@@ -34,7 +33,7 @@ class LinearDetector(Detector):
     def detect(self, y, h, no, prior=None):
         given = (y, h, no) if prior is None else (y, h, no, prior)
         z, variance = self.estimate(*given)
-        return pam_posterior(z, variance, self.points, prior)[0]
+        return pam_posterior(z, variance, self.levels, prior)[0]
 
 
 @keras.saving.register_keras_serializable("linksim")
@@ -125,7 +124,7 @@ class MMSEDetector(LinearDetector):
 
     def estimate(self, y, h, no, prior=None):
         if prior is not None:
-            return mmse_pic_estimate(y, h, no, prior, self.points)
+            return mmse_pic_estimate(y, h, no, prior, self.levels)
         hty, gram = matched_filter(y, h)
         return mmse_estimate(hty, gram, no, self.pam_energy)
 
@@ -179,7 +178,7 @@ def mmse_pic_estimate(y, h, no, prior, points):
     Returns:
         Estimates and variances, float32 [B, N].
     """
-    energy = float(np.mean(points.astype(np.float64) ** 2))
+    energy = mean_square(points)
     mean, variance = pam_moments(prior, points)
     hty, gram = matched_filter(y - matvec(h, mean), h)
     share = variance / energy

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from linksim.backend import Tensor
+from linksim.backend import Tensor, constant
 from linksim.constellation import level_distance, nearest_pam
 from linksim.detectors.base import Detector
 from linksim.detectors.ep import EPState, accurate_variance, ep_states
@@ -27,7 +27,7 @@ def hypotheses(
     y: Tensor,
     h: Tensor,
     no: Tensor,
-    points: np.ndarray,
+    points: Sequence[float],
     prior: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Test every level of every dimension.
@@ -52,7 +52,7 @@ def hypotheses(
           probability of all levels over that of the level taken, at least 0.
     """
     n, size = h.shape[-1], len(points)
-    levels = ops.convert_to_tensor(points)
+    levels = constant(points)
     order = ops.argsort(state.variance, axis=-1)  # [B, N]
     back = ops.argsort(order, axis=-1)[..., None]
     matrix = _sorted_matrix(state.covariance, order) * (no / 2.0)[:, None, None]
@@ -73,11 +73,11 @@ def hypotheses(
     metrics = ops.sum(steps * inner, axis=1) / (no / 2.0)[:, None]  # [B, N L]
     if prior is not None:
         metrics = metrics + batch_first(ops.reshape(prior_of_path, (n * size, -1)))
-    metrics = metrics - ops.max(metrics, axis=-1, keepdims=True)
+    metrics = metrics - ops.amax(metrics, axis=-1, keepdims=True)
     metrics = batch_last(ops.maximum(metrics, _FLOOR))[None]
     near = level_distance(points) / 4
     best = [
-        ops.max(ops.where(ops.abs(candidates - levels[i]) < near, metrics, _FLOOR), axis=1)
+        ops.amax(ops.where(ops.abs(candidates - levels[i]) < near, metrics, _FLOOR), axis=1)
         for i in range(size)
     ]
     return tuple(
@@ -100,7 +100,7 @@ def _paths(
     mean: Tensor,
     precision: Tensor,
     shift: Tensor,
-    points: np.ndarray,
+    points: Sequence[float],
     prior: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | float]:
     """The candidates of all hypotheses, with the batch last.
@@ -121,7 +121,7 @@ def _paths(
         the candidates, float32 [N, L, B].
     """
     n = mean.shape[0]
-    levels = ops.convert_to_tensor(points)[None, :, None]
+    levels = constant(points)[None, :, None]
     variance = _diagonal(covariance)
     least = _LEAST * variance
     # [dimension, dimension of the hypothesis, its level, B]
@@ -144,7 +144,7 @@ def _paths(
         # (l - centre)^2 - (x - centre)^2, without the rounding of a difference of squares
         scores = [
             -0.5 * cavity * ops.maximum((level - x) * (level + x - 2 * centre), 0.0)
-            for level in points.tolist()
+            for level in points
         ]
         if prior is not None:
             x, scores, known = _with_prior(x, scores, prior[p], points)
@@ -166,7 +166,7 @@ def _paths(
 
 
 def _with_prior(
-    nearest: Tensor, scores: list[Tensor], prior: Tensor, points: np.ndarray
+    nearest: Tensor, scores: list[Tensor], prior: Tensor, points: Sequence[float]
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """Decide by likelihood and prior.
 
@@ -182,11 +182,11 @@ def _with_prior(
     near = level_distance(points) / 4
     known = sum(
         ops.where(ops.abs(nearest - level) < near, prior[i], 0.0)
-        for i, level in enumerate(points.tolist())
+        for i, level in enumerate(points)
     )
     scores = [score + (prior[i] - known) for i, score in enumerate(scores)]
     best, x, known_x = ops.zeros_like(nearest), nearest, known
-    for i, level in enumerate(points.tolist()):
+    for i, level in enumerate(points):
         better = scores[i] > best
         best = ops.where(better, scores[i], best)
         x = ops.where(better, level, x)
@@ -233,9 +233,9 @@ class LORDDetector(Detector):
         self.damping = float(damping)
 
     def detect(self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None) -> Tensor:
-        settings = self.num_updates, self.damping, accurate_variance(self.points)
-        state = ep_states(y, h, no, self.points, *settings, prior)[-1]
-        best, left_out = hypotheses(state, y, h, no, self.points, prior)
+        settings = self.num_updates, self.damping, accurate_variance(self.levels)
+        state = ep_states(y, h, no, self.levels, *settings, prior)[-1]
+        best, left_out = hypotheses(state, y, h, no, self.levels, prior)
         return best if self.demapping_method == "maxlog" else best + left_out
 
     def get_config(self) -> dict[str, Any]:

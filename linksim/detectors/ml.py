@@ -7,9 +7,9 @@ the same result.
 """
 
 import keras
-import numpy as np
 from keras import ops
 
+from linksim.backend import constant
 from linksim.constellation import level_distance, nearest_pam, pam_indices_of_symbols
 from linksim.detectors.base import Detector
 from linksim.detectors.real import (
@@ -60,8 +60,12 @@ class MaximumLikelihoodDetector(Detector):
                 f"need {hypotheses:.3g} hypotheses, at most {MAX_HYPOTHESES} are "
                 'enumerated; use "sphere" for the exact max-log solution'
             )
+        # For each real dimension of a symbol, the index of its level by symbol
+        indices = pam_indices_of_symbols(self.num_bits_per_symbol).T.tolist()
+        self._parts = tuple(map(tuple, indices))
         # Levels of the real dimensions of each symbol, [|C|, 1 or 2]
-        self._symbol_levels = self.points[pam_indices_of_symbols(self.num_bits_per_symbol)]
+        parts = (tuple(self.levels[i] for i in part) for part in self._parts)
+        self._symbol_levels = tuple(zip(*parts))
 
     def detect(self, y, h, no, prior=None):
         return self._enumerate(y, h, no, prior, joint=False)
@@ -87,11 +91,11 @@ class MaximumLikelihoodDetector(Detector):
         system = [y, r]
         if prior is not None:
             order = interleaved_order(self.num_streams, self.is_real)
-            system.append(ops.take(prior, order, axis=1))
+            system.append(ops.take(prior, constant(order, "int32"), axis=1))
         # The largest tensor has all hypotheses of the other streams, times the levels of
         # one real dimension of the first
         others = self._num_symbols ** (self.num_streams - 1)
-        chunk = max(1, self.max_elements // (others * len(self.points)))
+        chunk = max(1, self.max_elements // (others * len(self.levels)))
         batch = y.shape[0]
         if batch is not None and batch <= chunk:
             return self._chunk(joint, *system)
@@ -103,7 +107,7 @@ class MaximumLikelihoodDetector(Detector):
         if system[0].shape[0] is None:
             system, rows = [with_zeros(x) for x in system], ops.maximum(batch, 1)
         num_chunks = (rows + chunk - 1) // chunk
-        width = self._num_symbols if joint else len(self.points)
+        width = self._num_symbols if joint else len(self.levels)
         dims = self.num_streams if joint else self.num_dims
         result = ops.zeros((num_chunks * chunk, dims, width))
 
@@ -129,7 +133,7 @@ class MaximumLikelihoodDetector(Detector):
         """
         per_stream = self.num_dims // self.num_streams
         streams, size = self.num_streams, self._num_symbols
-        levels = ops.convert_to_tensor(self._symbol_levels)  # [|C|, per_stream]
+        levels = constant(self._symbol_levels)  # [|C|, per_stream]
         y = ops.transpose(y)  # [N, B]
         r = ops.transpose(r, (1, 2, 0))  # [N, N, B]
         if prior is not None:
@@ -154,7 +158,7 @@ class MaximumLikelihoodDetector(Detector):
                 term = ops.square(residual[i])
                 metric = _repeat(metric, term) + term
         # The real and imaginary parts of the first stream are separable
-        pam = ops.convert_to_tensor(self.points)[:, None, None]
+        pam = constant(self.levels)[:, None, None]
         open_terms = [
             -ops.square(residual[i][None] - pam * r[i, i]) for i in range(per_stream)
         ]  # each [L, others, B]
@@ -180,13 +184,15 @@ class MaximumLikelihoodDetector(Detector):
     def _by_dimension(self, logits):
         """Arrange a list of [per_stream, L, B] for each stream as [B, N, L]."""
         out = ops.transpose(ops.stack(logits), (3, 1, 0, 2))  # [B, part, K, L]
-        return ops.reshape(out, (-1, self.num_dims, len(self.points)))
+        return ops.reshape(out, (-1, self.num_dims, len(self.levels)))
 
     def _symbol_prior(self, prior, k):
         """Log-probabilities [|C|, B] of the symbols of stream k, from a prior [N, L, B]."""
-        pam = pam_indices_of_symbols(self.num_bits_per_symbol)
-        first = k * pam.shape[1]
-        parts = [ops.take(prior[first + i], part, axis=0) for i, part in enumerate(pam.T)]
+        first = k * len(self._parts)
+        parts = [
+            ops.take(prior[first + i], constant(part, "int32"), axis=0)
+            for i, part in enumerate(self._parts)
+        ]
         return _tree(ops.add, parts)
 
     def _two_streams(self, y, r, levels, prior):
@@ -206,7 +212,7 @@ class MaximumLikelihoodDetector(Detector):
         # Exponents are relative to that of the nearest level, which needs no search
         nearest, totals = [], []
         for i in dims:
-            level = nearest_pam(residual[i] / ops.maximum(r[i, i], 1e-30), self.points)
+            level = nearest_pam(residual[i] / ops.maximum(r[i, i], 1e-30), self.levels)
             nearest.append(ops.square(residual[i] - level * r[i, i]))
             own = None if prior is None else prior[i]
             totals.append(self._log_sum(nearest[i], level, residual[i], r[i, i], own))
@@ -236,16 +242,16 @@ class MaximumLikelihoodDetector(Detector):
         """
         if self.demapping_method == "maxlog" and prior is None:
             return 0.0
-        terms = [nearest - ops.square(residual - float(p) * gain) for p in self.points]
+        terms = [nearest - ops.square(residual - float(p) * gain) for p in self.levels]
         # Halfway between two levels, rounding may choose the farther one. At a high SNR
         # the exponent of the nearer is then large.
         terms = [ops.minimum(term, 0.0) for term in terms]
         if self.demapping_method == "maxlog":
             # The exponent of the nearest level is zero but for rounding
-            half = level_distance(self.points) / 2
+            half = level_distance(self.levels) / 2
             terms = [
                 ops.where(ops.abs(level - float(p)) < half, 0.0, term) + prior[i]
-                for i, (p, term) in enumerate(zip(self.points, terms))
+                for i, (p, term) in enumerate(zip(self.levels, terms))
             ]
             return _tree(ops.maximum, terms)
         if prior is None:
@@ -268,27 +274,26 @@ class MaximumLikelihoodDetector(Detector):
         count = min(_SLICES, self._num_symbols)
         weights, residuals = ops.split(weight, count), ops.split(residual, count)
         rows = []
-        for level in self.points:
+        for level in self.levels:
             shift = float(level) * gain
             parts = [w - ops.square(x - shift) for w, x in zip(weights, residuals)]
             largest = _tree(ops.maximum, parts)
             if self.demapping_method == "maxlog":
                 rows.append(largest)
                 continue
-            largest = ops.max(largest, axis=0)
+            largest = ops.amax(largest, axis=0)
             total = _tree(ops.add, [ops.exp(part - largest) for part in parts])
             rows.append(largest + ops.log(ops.sum(total, axis=0)))
         rows = ops.stack(rows)
-        return ops.max(rows, axis=1) if self.demapping_method == "maxlog" else rows
+        return ops.amax(rows, axis=1) if self.demapping_method == "maxlog" else rows
 
     def _first_stream(self, metric, terms, totals, joint):
         if joint:
-            pam = pam_indices_of_symbols(self.num_bits_per_symbol)
             rows = []
-            for symbol in pam:
+            for symbol in zip(*self._parts):
                 exponent = metric
                 for term, index in zip(terms, symbol):
-                    exponent = exponent + term[int(index)]
+                    exponent = exponent + term[index]
                 rows.append(self._reduce(exponent, axis=0))
             return ops.stack(rows)
         parts = []
@@ -302,22 +307,18 @@ class MaximumLikelihoodDetector(Detector):
 
     def _split_pams(self, symbol):
         """PAM logits [per_stream, L, B] from symbol logits [|C|, B]."""
-        pam = pam_indices_of_symbols(self.num_bits_per_symbol)
-        return ops.stack(
-            [
-                ops.stack(
-                    [
-                        self._reduce(ops.take(symbol, np.flatnonzero(column == a), 0), 0)
-                        for a in range(len(self.points))
-                    ]
-                )
-                for column in pam.T
-            ]
-        )
+        rows = []
+        for part in self._parts:
+            for level in range(len(self.levels)):
+                having = tuple(s for s, index in enumerate(part) if index == level)
+                some = ops.take(symbol, constant(having, "int32"), axis=0)
+                rows.append(self._reduce(some, axis=0))
+        rows = ops.stack(rows)
+        return ops.reshape(rows, (len(self._parts), len(self.levels), -1))
 
     def _reduce(self, x, axis):
         if self.demapping_method == "maxlog":
-            return ops.max(x, axis=axis)
+            return ops.amax(x, axis=axis)
         return ops.logsumexp(x, axis=axis)
 
     def get_config(self):

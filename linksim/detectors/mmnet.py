@@ -72,7 +72,7 @@ class UnfoldedDetector(Detector):
             gain = _beside(ops.sum(ops.square(w), axis=(-2, -1)), y)
             tau2 = theta * (v2 * spread + s2 * gain) / self.num_dims
             tau2 = ops.maximum(tau2, MIN_ERROR_VARIANCE)
-            logits, x, _ = pam_posterior(x + _product(w, residual), tau2, self.points)
+            logits, x, _ = pam_posterior(x + _product(w, residual), tau2, self.levels)
             every.append(logits)
         return every
 

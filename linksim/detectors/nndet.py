@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from linksim.backend import Float32Layer
+from linksim.backend import Float32Layer, constant
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matched_inputs, matvec
 from linksim.detectors.weight_scaling import WeightScaled, scaled_norm
@@ -86,7 +86,7 @@ class NNDetDetector(WeightScaled, Detector):
         self.dropout = float(dropout)
         self.structure = structure
         self.normalize = normalize
-        dims, levels = self.num_dims, len(self.points)
+        dims, levels = self.num_dims, len(self.levels)
         residual = structure == "residual"
         num_inputs = (5 if residual else 3) * dims + (1 if normalize else 0)
         rates = [self.dropout] * len(hidden_sizes)
@@ -137,11 +137,11 @@ class NNDetDetector(WeightScaled, Detector):
         for k, block in enumerate(self.blocks):
             seen = ops.concatenate([hty, matvec(gram, x), x] + memory + inputs, axis=-1)
             logits, hidden = block(seen, **flag)
-            logits = ops.reshape(logits, (-1, self.num_dims, len(self.points)))
+            logits = ops.reshape(logits, (-1, self.num_dims, len(self.levels)))
             every.append(every[-1] + logits if residual and every else logits)
             if k == self.num_blocks - 1:
                 break
-            mean = ops.sum(ops.softmax(every[-1]) * self.points, axis=-1)
+            mean = ops.sum(ops.softmax(every[-1]) * constant(self.levels), axis=-1)
             if residual:
                 x, memory = mean, [self.features[k](hidden)]
             else:

@@ -1,10 +1,9 @@
 """Orthogonal approximate message passing."""
 
 import keras
-import numpy as np
 from keras import ops
 
-from linksim.constellation import pam_moments, pam_posterior
+from linksim.constellation import mean_square, pam_moments, pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.real import (
     MIN_ERROR_VARIANCE,
@@ -56,7 +55,7 @@ def start_of_iterations(hty, prior, points):
         The means float32 [B, N] of the prior, and the average [B, 1] of its variances. If all
         levels are equally likely these are exactly 0 and their mean square.
     """
-    energy = float(np.mean(points.astype(np.float64) ** 2))
+    energy = mean_square(points)
     if prior is None:
         return ops.zeros_like(hty), energy * ops.ones_like(hty[:, :1])
     x, variances = pam_moments(prior, points)
@@ -152,12 +151,12 @@ class OAMPDetector(Detector):
 
     def detect(self, y, h, no, prior=None):
         s2, matched = matched_system(y, h, no)
-        x, v2 = start_of_iterations(matched[0], prior, self.points)
+        x, v2 = start_of_iterations(matched[0], prior, self.levels)
         logits = None
         for _ in range(self.num_iterations):
             lagged = v2 if self.lagged_variance else None
             r, tau2, v2 = linear_step(y, h, s2, matched, x, lagged)
-            logits, x, v = pam_posterior(r, tau2, self.points, prior)
+            logits, x, v = pam_posterior(r, tau2, self.levels, prior)
             if self.divergence_free:
                 v = ops.minimum(ops.mean(v, axis=-1, keepdims=True), 0.99 * tau2)
                 x = (tau2 * x - v * r) / (tau2 - v)

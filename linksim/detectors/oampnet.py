@@ -1,10 +1,11 @@
 """OAMP-Net and OAMP-Net2: orthogonal AMP with a few learned scalars per iteration."""
 
+import math
+
 import keras
-import numpy as np
 from keras import ops
 
-from linksim.backend import Float32Layer
+from linksim.backend import Float32Layer, constant
 from linksim.constellation import pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.oamp import linear_step, matched_system, start_of_iterations
@@ -102,7 +103,7 @@ class OAMPNetDetector(Detector):
     def _unfold(self, y, h, no, prior=None):
         """Two lists, the logits [B, N, L] and the x [B, N] of every layer."""
         s2, matched = matched_system(y, h, no)
-        x, v2 = start_of_iterations(matched[0], prior, self.points)
+        x, v2 = start_of_iterations(matched[0], prior, self.levels)
         scalars = self._scalars_at(no)
         all_logits, all_x = [], []
         for t in range(self.num_iterations):
@@ -112,7 +113,7 @@ class OAMPNetDetector(Detector):
             lagged = v2 if self.lagged_variance else None
             r, tau2, v2 = linear_step(y, h, s2, matched, x, lagged, gamma, theta)
             r = self._seen_by_estimator(t, r, tau2, x, matched)
-            logits, x, _ = pam_posterior(r, tau2, self.points, prior)
+            logits, x, _ = pam_posterior(r, tau2, self.levels, prior)
             if correction:
                 phi, xi = correction
                 x = phi * (x - xi * r)
@@ -129,7 +130,7 @@ class OAMPNetDetector(Detector):
         scalars = ops.convert_to_tensor(self.scalars)
         if self.no_grid is None:
             return scalars[None]
-        grid = ops.convert_to_tensor(np.log(self.no_grid), dtype="float32")
+        grid = constant(tuple(math.log(no) for no in self.no_grid))
         distance = ops.abs(ops.log(no)[:, None] - grid)
         # A product has a dense gradient; on TensorFlow that of a gather is sparse
         nearest = ops.one_hot(ops.argmin(distance, axis=-1), len(self.no_grid))
@@ -242,7 +243,8 @@ class _Sublayer(Float32Layer):
 
 def _initial_scalars(shape, dtype=None):
     values = ops.convert_to_tensor(_INITIAL[: shape[-1]], dtype=dtype)
-    return ops.broadcast_to(values, shape)
+    # PyTorch's broadcast is a view of fewer numbers, which no optimizer could change
+    return values * ops.ones(shape, dtype=dtype)
 
 
 def _check_grid(no_grid):

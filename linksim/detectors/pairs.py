@@ -11,12 +11,12 @@ Arrays have the batch last, so that every operation runs over contiguous memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 from keras import ops
 
-from linksim.backend import Tensor
+from linksim.backend import Tensor, constant
 from linksim.detectors.ep import EPState
 from linksim.detectors.real import diagonal
 
@@ -65,20 +65,24 @@ class AllPairs:
     def __init__(self, num_dims: int) -> None:
         n = self.num_dims = num_dims
         self.num_partners = n - 1
-        self._i, self._j = np.triu_indices(n, 1)
-        count = len(self._i)
-        table = np.zeros((n, n), np.int64)
-        table[self._i, self._j] = np.arange(count)
-        table[self._j, self._i] = np.arange(count) + count
-        off_diagonal = ~np.eye(n, dtype=bool)
+        pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+        rank = {pair: q for q, pair in enumerate(pairs)}
+        rank |= {(j, i): len(pairs) + q for q, (i, j) in enumerate(pairs)}
         # Directed pairs in the order of their dimensions, among (i, j) and then (j, i)
-        self._directed = table[off_diagonal]
-        self._partners = np.broadcast_to(np.arange(n), (n, n))[off_diagonal]
+        directed = [(i, j) for i in range(n) for j in range(n) if i != j]
+
+        def indices(values):
+            return constant(tuple(values), "int32")
+
+        self._i, self._j = indices(i for i, _ in pairs), indices(j for _, j in pairs)
+        self._entries = indices(i * n + j for i, j in pairs)
+        self._directed = indices(rank[pair] for pair in directed)
+        self._partners = indices(j for _, j in directed)
 
     def coupling(self, matrix: Tensor) -> Tensor:
         """Entries [Q, B] of symmetric matrices [B, N, N] at the pairs."""
         flat = batch_last(ops.reshape(matrix, (-1, self.num_dims**2)))
-        return ops.take(flat, self._i * self.num_dims + self._j, axis=0)
+        return ops.take(flat, self._entries, axis=0)
 
     def ends(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Values [N, ..., B] at both dimensions of the pairs, [Q, ..., B] each."""
@@ -147,7 +151,7 @@ def choose_pairs(state: EPState, num_partners: int) -> AllPairs | StrongestPairs
 def pair_terms(
     state: EPState,
     no: Tensor,
-    points: np.ndarray,
+    points: Sequence[float],
     pairs: AllPairs | StrongestPairs,
     prior: Tensor | None = None,
 ) -> PairTerms:
@@ -182,7 +186,7 @@ def pair_terms(
     b = -rho * d / (s_i * s_j)
     e_i = d * (mu_i / s_i - rho * mu_j / s_j) / s_i - gamma_i
     e_j = d * (mu_j / s_j - rho * mu_i / s_i) / s_j - gamma_j
-    levels = ops.convert_to_tensor(points)[None, :, None]
+    levels = constant(points)[None, :, None]
     at_i = (e_i[:, None] - 0.5 * a[:, None] * levels) * levels
     at_j = (e_j[:, None] - 0.5 * c[:, None] * levels) * levels
     if prior is not None:
@@ -190,9 +194,9 @@ def pair_terms(
         known = [pairs.ends(known[:, level]) for level in range(len(points))]
         known_i, known_j = (ops.stack(ends, axis=1) for ends in zip(*known))
         at_i, at_j = at_i + known_i, at_j + known_j
-    products = ops.convert_to_tensor(np.outer(points, points).astype(np.float32))
+    products = constant(tuple(tuple(float(p) * float(q) for q in points) for p in points))
     table = at_i[:, :, None] + at_j[:, None] - b[:, None, None] * products[None, ..., None]
-    table = table - ops.max(table, axis=(1, 2), keepdims=True)  # [Q, L, L, B]
+    table = table - ops.amax(table, axis=(1, 2), keepdims=True)  # [Q, L, L, B]
     likely = ops.exp(table)
     sums = ops.sum(likely, axis=2), ops.sum(likely, axis=1)
     total = ops.sum(sums[0], axis=1)  # [Q, B]

@@ -60,12 +60,12 @@ class PairwiseEPDetector(Detector):
         self.num_partners = int(num_partners)
 
     def detect(self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None) -> Tensor:
-        settings = self.num_updates, self.damping, accurate_variance(self.points)
-        state = ep_states(y, h, no, self.points, *settings, prior)[-1]
+        settings = self.num_updates, self.damping, accurate_variance(self.levels)
+        state = ep_states(y, h, no, self.levels, *settings, prior)[-1]
         if self.num_dims == 1:
             return state.logits
         pairs = choose_pairs(state, self.num_partners)
-        terms = pair_terms(state, no, self.points, pairs, prior)
+        terms = pair_terms(state, no, self.levels, pairs, prior)
         return state.logits + self.weight * batch_first(ops.sum(terms.correction, axis=1))
 
     def get_config(self) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import ops
 
 from linksim.backend import Float32Layer, Tensor
-from linksim.constellation import level_distance, nearest_pam, pam_moments
+from linksim.constellation import level_distance, mean_square, nearest_pam, pam_moments
 from linksim.detectors.base import Detector
 from linksim.detectors.ep import EPState, accurate_variance, ep_states
 from linksim.detectors.lord import hypotheses
@@ -71,7 +72,7 @@ class Evidence(NamedTuple):
 
 
 def evidence(
-    y: Tensor, h: Tensor, no: Tensor, points: np.ndarray, prior: Tensor | None = None
+    y: Tensor, h: Tensor, no: Tensor, points: Sequence[float], prior: Tensor | None = None
 ) -> Evidence:
     """Gather the evidence about a real system.
 
@@ -89,7 +90,7 @@ def evidence(
         found = hypotheses(states[_START], y, h, no, points, prior)
         best, left_out = (batch_last(x) for x in found)
         best = ops.maximum(log_probabilities(best), 10 * FLOOR)
-        left_out = left_out - ops.max(left_out, axis=1, keepdims=True)
+        left_out = left_out - ops.amax(left_out, axis=1, keepdims=True)
     else:
         best, left_out = marginals, ops.zeros_like(marginals)
     pairs, terms = None, None
@@ -103,7 +104,7 @@ def evidence(
     node["known"] = ops.zeros_like(node["agree"])
     if prior is not None:
         variance = pam_moments(prior, points)[1]
-        energy = float(np.mean(points.astype(np.float64) ** 2))
+        energy = mean_square(points)
         node["known"] = batch_last((energy - variance) / energy)
     if terms is None:
         corrections = ops.zeros_like(marginals)[:, None]
@@ -124,7 +125,7 @@ def _node_features(
     gains: Tensor,
     logs: tuple[Tensor, Tensor, Tensor],
     terms: PairTerms | None,
-    points: np.ndarray,
+    points: Sequence[float],
 ) -> dict[str, Tensor]:
     """Features of each dimension, {name: [N, B]}, which the kinds of evidence have."""
     state, distance = states[-1], level_distance(points)
@@ -156,7 +157,7 @@ def _node_features(
         "variance": _log(variance / distance**2),
         "inflation": _log(variance * (gains + precision)),
         "inflation at first": _log(first_variance * (gains + first_precision)),
-        "largest rho2": ops.max(rho2, axis=1),
+        "largest rho2": ops.amax(rho2, axis=1),
         "sum of rho2": ops.log(1.0 + ops.sum(rho2, axis=1)),
         "information": ops.log(1.0 + ops.sum(information, axis=1)),
         "off level": ops.clip(off_level, 0.0, 3.0),
@@ -171,7 +172,7 @@ def _node_features(
         mean = ops.sum(present * features[name], axis=0, keepdims=True)
         features[f"mean of {name}"] = none + mean
     features["gain"] = -_log(gains * distance**2)
-    features["bits"] = none + np.float32(np.log2(len(points)) / 4)
+    features["bits"] = none + math.log2(len(points)) / 4
     return features
 
 
@@ -181,7 +182,7 @@ def _pair_features(terms, marginals, pairs, node, points):
     own = ops.maximum(marginals, FLOOR)[:, None]
     gained = ops.sum(terms.marginal * terms.correction, axis=2)
     lost = -ops.sum(ops.exp(own) * terms.correction, axis=2)
-    entropy = -ops.sum(terms.marginal * marginal, axis=2) / np.float32(np.log(len(points)))
+    entropy = -ops.sum(terms.marginal * marginal, axis=2) / math.log(len(points))
     features = {
         "rho2": terms.rho2,
         "log of 1 - rho2": ops.log(1.0 - terms.rho2) / 4,
@@ -201,7 +202,7 @@ def _log(x):
 
 def _entropy(log_p):
     """Entropy along the levels, relative to the largest."""
-    largest = np.float32(np.log(log_p.shape[1]))
+    largest = math.log(log_p.shape[1])
     return -ops.sum(ops.exp(log_p) * ops.maximum(log_p, FLOOR), axis=1) / largest
 
 
@@ -315,7 +316,7 @@ class PEPNetDetector(Detector):
         self.built = True
 
     def detect(self, y: Tensor, h: Tensor, no: Tensor, prior: Tensor | None = None) -> Tensor:
-        return self.weigh(evidence(y, h, no, self.points, prior))
+        return self.weigh(evidence(y, h, no, self.levels, prior))
 
     def weigh(self, found: Evidence) -> Tensor:
         """Add up evidence, of any system, with learned weights.
@@ -340,4 +341,4 @@ class PEPNetDetector(Detector):
 
 def _positive(x, at_zero):
     """Softplus, shifted so that it is `at_zero` at 0."""
-    return ops.softplus(x + np.float32(np.log(np.expm1(at_zero))))
+    return ops.softplus(x + math.log(math.expm1(at_zero)))

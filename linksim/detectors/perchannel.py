@@ -246,7 +246,8 @@ class FixedChannelDetector(ChannelNetworks):
 
 def _repeated(weight):
     """An initializer that gives every channel the value of one weight."""
-    return lambda shape, dtype=None: ops.broadcast_to(ops.convert_to_tensor(weight), shape)
+    # PyTorch's broadcast is a view of fewer numbers, which no optimizer could change
+    return lambda shape, dtype=None: ops.convert_to_tensor(weight) * ops.ones(shape, dtype)
 
 
 def trained_of(network, y_shape, h_shape, s_shape):

@@ -1,7 +1,8 @@
 """The real-valued system behind every detector, and its linear algebra."""
 
-import numpy as np
 from keras import ops
+
+from linksim.backend import constant, either, is_traced_by_torch
 
 # Smallest variance of a symbol in one dimension. Below, its inverse, a precision in
 # expectation propagation or a weight in an MMSE filter, would swamp all others.
@@ -77,7 +78,7 @@ def whiten(y, h, s):
             both = ops.solve_triangular(factor, both, lower=True)
         return both[..., 0], both[..., 1:]
 
-    y, h = ops.cond(white, untouched, whitened)
+    y, h = either(white, untouched, whitened)
     return y, h, ops.broadcast_to(no, ops.shape(y)[:1]) if shared else no
 
 
@@ -116,9 +117,9 @@ def into_range(y, h, no, num_streams):
     Returns:
         y, h and no.
     """
-    largest_y = ops.max(ops.abs(y), axis=-1)
+    largest_y = ops.amax(ops.abs(y), axis=-1)
     # The other half of the columns holds the same numbers
-    largest_h = ops.max(ops.abs(h[..., :num_streams]), axis=(-2, -1))
+    largest_h = ops.amax(ops.abs(h[..., :num_streams]), axis=(-2, -1))
     outside = (largest_h < _GAINS[0]) | (largest_h > _GAINS[1]) | (largest_y > _LARGEST_Y)
     outside = outside | (no < _NOISES[0]) | (no > _NOISES[1])
 
@@ -139,6 +140,8 @@ def into_range(y, h, no, num_streams):
             ops.where(outside, new_no, no),
         )
 
+    if is_traced_by_torch():  # a graph that cannot branch scales by one
+        return scaled()
     return ops.cond(ops.any(outside), scaled, lambda: (y, h, no))
 
 
@@ -209,10 +212,10 @@ def regularized_inverse(gram, load, ridge=1.2e-7):
 
 
 def interleaved_order(num_streams, is_real):
-    """Indices that bring the two real dimensions of each stream side by side."""
+    """Indices that bring the two real dimensions of each stream side by side, a tuple."""
     if is_real:
-        return np.arange(num_streams)
-    return np.arange(2 * num_streams).reshape(2, -1).T.reshape(-1)
+        return tuple(range(num_streams))
+    return tuple(i + part for i in range(num_streams) for part in (0, num_streams))
 
 
 def interleaved_qr(y, h, num_streams, is_real):
@@ -231,7 +234,7 @@ def interleaved_qr(y, h, num_streams, is_real):
     Returns:
         `Q'y` [B, N] and R [B, N, N], both in interleaved order.
     """
-    h = ops.take(h, interleaved_order(num_streams, is_real), axis=-1)
+    h = ops.take(h, constant(interleaved_order(num_streams, is_real), "int32"), axis=-1)
     rows, columns = h.shape[-2:]
     if rows < columns:
         h = ops.pad(h, ((0, 0), (0, columns - rows), (0, 0)))
@@ -249,7 +252,7 @@ def small_interleaved_qr(y, h, num_streams, is_real):
 
     Arguments and results are those of `interleaved_qr`.
     """
-    h = ops.take(h, interleaved_order(num_streams, is_real), axis=-1)
+    h = ops.take(h, constant(interleaved_order(num_streams, is_real), "int32"), axis=-1)
     count = h.shape[-1]
     columns = ops.concatenate([h, y[..., None]], axis=-1)
     columns = ops.transpose(columns, (2, 1, 0))  # [N + 1, 2M, B]
@@ -294,13 +297,13 @@ def stacked_qr(y, h, num_streams):
         kept = length > floor[:, i, None]
         q = ops.where(kept, column / ops.where(kept, length, 1.0), 0.0)
         row = ops.matmul(q[:, None], rest)[:, 0]
-        rows_re.append(row * (np.arange(k + 1) >= i).astype(np.float32))
+        rows_re.append(row * constant(tuple(float(j >= i) for j in range(k + 1))))
         rest = rest - q[..., None] * row[:, None]
         if complex_:
             # i q in stacked form, whose products with the columns are the imaginary parts
             turned = ops.concatenate([-q[:, num_rx:], q[:, :num_rx]], axis=-1)
             row = ops.matmul(turned[:, None], rest)[:, 0]
-            rows_im.append(row * (np.arange(k + 1) > i).astype(np.float32))
+            rows_im.append(row * constant(tuple(float(j > i) for j in range(k + 1))))
             rest = rest - turned[..., None] * row[:, None]
     real = ops.stack(rows_re, axis=1)  # [B, K, K + 1]
     if not complex_:

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import Float32Layer
+from linksim.backend import Float32Layer, constant
 from linksim.constellation import (
     logits_to_llrs,
-    pam_indices_of_symbols,
+    marginal_pam_logits,
     pam_logits_to_llrs,
     pam_logits_to_symbol_logits,
     qam_points,
@@ -118,7 +118,7 @@ class REMIMODetector(Detector):
         # not make them faster
         self.xla_on_cpu = self.num_streams < 12
         self._pams = 1 if self.is_real else 2
-        levels = len(self.points)
+        levels = len(self.levels)
         self._num_logits = self._pams * levels if self.factored else levels**self._pams
         self.embedding = _Perceptron([4 * self.state_size, self.state_size], name="embedding")
         self.blocks = [
@@ -282,16 +282,19 @@ class REMIMODetector(Detector):
         """
         if self.factored:
             pmf = ops.softmax(self._arranged(logits))
-            means = ops.sum(pmf * self.points, axis=-1)
-            powers = ops.sum(pmf * self.points**2, axis=-1)
+            means = ops.sum(pmf * constant(self.levels), axis=-1)
+            powers = ops.sum(pmf * constant(tuple(p**2 for p in self.levels)), axis=-1)
             powers = ops.reshape(powers, (-1, self._pams, self.num_streams))
             power = ops.mean(powers, axis=1)
         else:
-            points = qam_points(self.num_bits_per_symbol)
             pmf = ops.softmax(logits)
-            parts = [ops.sum(pmf * part, axis=-1) for part in (points.real, points.imag)]
+            of_symbols = qam_points(self.num_bits_per_symbol)
+            parts = [
+                ops.sum(pmf * constant(part), axis=-1)
+                for part in (of_symbols.real, of_symbols.imag)
+            ]
             means = ops.concatenate(parts, axis=-1)
-            power = ops.sum(pmf * np.abs(points) ** 2, axis=-1) / self._pams
+            power = ops.sum(pmf * constant(np.abs(of_symbols) ** 2), axis=-1) / self._pams
         squares = ops.reshape(ops.square(means), (-1, self._pams, self.num_streams))
         variances = power - ops.mean(squares, axis=1)
         return means, ops.tile(variances, (1, self._pams))
@@ -304,18 +307,7 @@ class REMIMODetector(Detector):
 
     def _marginal(self, logits):
         """PAM logits [B, N, L] from symbol logits [B, K, 2^m]."""
-        indices = pam_indices_of_symbols(self.num_bits_per_symbol)
-        pams = [
-            ops.stack(
-                [
-                    ops.logsumexp(ops.take(logits, np.flatnonzero(part == level), -1), -1)
-                    for level in range(len(self.points))
-                ],
-                axis=-1,
-            )
-            for part in indices.T
-        ]
-        return ops.concatenate(pams, axis=1)
+        return marginal_pam_logits(logits, self.num_bits_per_symbol)
 
     def symbol_logits(self, y, h, no, prior=None):
         if self.factored:
@@ -362,8 +354,8 @@ def _encode(count, size):
         count: float32 [B, 1].
         size: d_TE = Nr.
     """
-    even = np.arange(0, size, 2)
-    angles = count / ops.convert_to_tensor((2.0 * size) ** (even / size), dtype="float32")
+    even = range(0, size, 2)
+    angles = count / constant(tuple((2.0 * size) ** (i / size) for i in even))
     pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
     return ops.reshape(pairs, (-1, 2 * len(even)))[:, :size]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from linksim.backend import Tensor
-from linksim.constellation import pam_logits_to_llrs, pam_num_bits, pam_points
+from linksim.backend import Tensor, constant
+from linksim.constellation import pam_levels, pam_logits_to_llrs, pam_num_bits
 from linksim.detectors.base import Detector, arranged_as
 from linksim.detectors.ml import MaximumLikelihoodDetector
 from linksim.detectors.real import interleaved_qr, with_zeros
@@ -58,7 +58,7 @@ def zf_sic_representation(
     (y, h, no), lead = detector._to_real(y, h, no)
     y, r = _scaled_qr(y, h, no, detector.num_streams, detector.is_real)
     dims = detector.num_dims
-    observations = successive_residuals(y, r, detector.points)
+    observations = successive_residuals(y, r, detector.levels)
     per_stream = dims // detector.num_streams
     columns = []
     for k in range(0, dims, per_stream):
@@ -94,7 +94,7 @@ def zf_sic_llrs(z: Tensor, num_bits_per_symbol: int) -> Tensor:
     if num_bits_per_symbol > 1:
         observed = ops.concatenate([observed, z[..., 1]], axis=-1)
         gain = ops.concatenate([gain, gain], axis=-1)
-    levels = ops.convert_to_tensor(pam_points(num_bits_per_symbol))
+    levels = constant(pam_levels(num_bits_per_symbol))
     logits = -ops.square(observed[..., None] - gain[..., None] * levels)
     return pam_logits_to_llrs(logits, num_bits_per_symbol)
 
@@ -127,7 +127,7 @@ def ml_representation(y: Tensor, h: Tensor, no: Tensor) -> Tensor:
     parts = [y[:, 0::2], y[:, 1::2], ops.diagonal(real, axis1=-2, axis2=-1)]
     for part in (real, imag):
         flat = ops.reshape(part, (-1, num_streams**2))
-        parts.append(ops.take(flat, above, axis=-1))
+        parts.append(ops.take(flat, constant(above, "int32"), axis=-1))
     z = ops.concatenate(parts, axis=-1)
     return arranged_as(z, lead, ml_dimension(num_streams))
 
@@ -197,4 +197,6 @@ def _upper_triangle(diagonal, above):
     source = np.full((size, size), entries.shape[-1] - 1)
     source[np.diag_indices(size)] = np.arange(size)
     source[np.triu_indices(size, 1)] = size + np.arange(above.shape[-1])
-    return ops.reshape(ops.take(entries, source.reshape(-1), axis=-1), (-1, size, size))
+    return ops.reshape(
+        ops.take(entries, constant(source.reshape(-1), "int32"), axis=-1), (-1, size, size)
+    )

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import concrete
+from linksim.backend import concrete, constant
 from linksim.constellation import nearest_pam
 from linksim.detectors.base import Detector
 from linksim.detectors.real import diagonal, matched_filter, matvec
@@ -33,7 +33,7 @@ class _Relaxation(Detector):
     @property
     def level_scale(self):
         """Half the distance between neighbouring levels."""
-        return float(np.min(np.abs(self.points)))
+        return min(abs(level) for level in self.levels)
 
     def solve(self, y, h):
         """The last column of X, which are relaxed integer levels.
@@ -49,11 +49,11 @@ class _Relaxation(Detector):
 
     def detect(self, y, h, no):
         scale = self.level_scale
-        x = nearest_pam(scale * self.solve(y, scale * h), self.points)
+        x = nearest_pam(scale * self.solve(y, scale * h), self.levels)
         residual = y - matvec(h, x)
         slope = matvec(ops.swapaxes(h, -1, -2), residual)
         energy = ops.sum(ops.square(h), axis=1)
-        delta = ops.convert_to_tensor(self.points) - x[..., None]
+        delta = constant(self.levels) - x[..., None]
         change = delta * (delta * energy[..., None] - 2.0 * slope[..., None])
         return -change / no[:, None, None]
 
@@ -97,11 +97,11 @@ class SDRDetector(_Relaxation):
         start = np.random.default_rng(0).normal(size=(rows, columns))
         start = (start / np.linalg.norm(start, axis=-1, keepdims=True)).astype(np.float32)
         curvature = diagonal(gram) + 1e-30
-        cross = gram * (1.0 - np.eye(self.num_dims, dtype=np.float32))
+        cross = gram * (1.0 - ops.eye(self.num_dims))
         cross = ops.concatenate([cross, -hty[:, None]], axis=1)  # [B, N + 1, N]
         cross = ops.concatenate([cross, ops.pad(-hty, ((0, 0), (0, 1)))[..., None]], -1)
-        bound = float(len(self.points) - 1)
-        units = np.eye(rows, dtype=np.float32)[..., None]
+        bound = float(len(self.levels) - 1)
+        units = ops.eye(rows)[..., None]
 
         def sweep(_, v):
             for i in range(rows):
@@ -113,7 +113,7 @@ class SDRDetector(_Relaxation):
                 v = v + units[i] * (-g * (length / norm) - v[:, i : i + 1])
             return v
 
-        v = ops.ones_like(cross[..., :1]) * start
+        v = ops.ones_like(cross[..., :1]) * constant(start)
         return ops.fori_loop(0, self.num_sweeps, sweep, v)
 
     def solve(self, y, h):
@@ -144,7 +144,7 @@ class SDRReferenceDetector(_Relaxation):
                 "sdr-cvxpy: works eagerly only; it cannot be traced into a graph, "
                 "compiled or exported. `sdr` can"
             )
-        solver = lifted_problem(self.num_dims, len(self.points))
+        solver = lifted_problem(self.num_dims, len(self.levels))
         columns = [solver(yi, hi)[1] for yi, hi in zip(y, h)]
         columns = np.reshape(columns, (-1, self.num_dims))
         return ops.convert_to_tensor(columns.astype(np.float32))

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from linksim.backend import constant
 from linksim.constellation import nearest_pam, pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.linear import LinearDetector
@@ -28,7 +29,7 @@ class ZFSICDetector(Detector):
 
     def detect(self, y, h, no):
         y, r = interleaved_qr(y, h, self.num_streams, self.is_real)
-        logits = successive_cancellation(y, r, no, self.points)
+        logits = successive_cancellation(y, r, no, self.levels)
         # Undo the interleaving of real and imaginary parts
         order = interleaved_order(self.num_streams, self.is_real)
         by_dim = dict(zip(order, logits))
@@ -61,7 +62,7 @@ def successive_residuals(y, r, points, no=None, prior=None):
             decided[i] = nearest_pam(z, points)
         else:
             likely = pam_posterior(z, no / 2.0 / power, points, prior[:, i])[0]
-            decided[i] = ops.take(ops.convert_to_tensor(points), ops.argmax(likely, axis=-1))
+            decided[i] = ops.take(constant(points), ops.argmax(likely, axis=-1))
     return [residuals[i] for i in range(y.shape[-1])]
 
 
@@ -111,7 +112,7 @@ class VBLASTDetector(Detector):
         dims, streams = self.num_dims, self.num_streams
         per_stream = dims // streams
         remaining = ops.ones((batch, streams))
-        logits = ops.zeros((batch, dims, len(self.points)))
+        logits = ops.zeros((batch, dims, len(self.levels)))
         for _ in range(streams):
             # Error variance of each stream, infinite for those already decided
             diag = ops.reshape(diagonal(inverse), (-1, per_stream, streams))
@@ -119,11 +120,11 @@ class VBLASTDetector(Detector):
             best = ops.one_hot(ops.argmin(cost, axis=-1), streams, dtype="float32")
             picked = ops.tile(best, (1, per_stream))  # [B, N]
             z, variance = self._estimate(hty, inverse, least, load, no)
-            new_logits, mean, _ = pam_posterior(z, variance, self.points)
+            new_logits, mean, _ = pam_posterior(z, variance, self.levels)
             # A product with `picked` would not do: logits of the other streams may be
             # infinite
             logits = ops.where(picked[..., None] > 0, new_logits, logits)
-            decision = picked * nearest_pam(z, self.points)
+            decision = picked * nearest_pam(z, self.levels)
             hty = hty - matvec(gram, decision)
             inverse = _remove(inverse, best, per_stream)
             remaining = remaining - best
@@ -151,7 +152,7 @@ def _remove(inverse, best, per_stream):
         # In a singular channel rounding could make the pivot so small that another error
         # variance becomes negative
         variance = ops.maximum(diagonal(inverse), 1e-30)
-        least = ops.max(keep * column * (column / variance), axis=-1)
+        least = ops.amax(keep * column * (column / variance), axis=-1)
         pivot = ops.maximum(ops.sum(column * unit, axis=-1), ops.maximum(least, 1e-30))
         scaled = column / pivot[:, None]
         inverse = inverse - column[:, :, None] * scaled[:, None, :]
@@ -189,7 +190,7 @@ class ZFPICDetector(LinearDetector):
 
     def estimate(self, y, h, no):
         hty, gram = matched_filter(y, h)
-        decided = nearest_pam(matvec(regularized_inverse(gram, 0.0), hty), self.points)
+        decided = nearest_pam(matvec(regularized_inverse(gram, 0.0), hty), self.levels)
         gain = ops.maximum(diagonal(gram), 1e-30)
         z = decided + (hty - matvec(gram, decided)) / gain
         return z, no[:, None] / 2.0 / gain

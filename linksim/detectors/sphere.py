@@ -1,9 +1,9 @@
 """The sphere decoder: exact max-log detection by depth-first tree search."""
 
 import keras
-import numpy as np
 from keras import ops
 
+from linksim.backend import constant
 from linksim.constellation import level_distance, nearest_pam
 from linksim.detectors.base import Detector, arranged_as
 from linksim.detectors.kbest import checked_llr_clip
@@ -152,8 +152,9 @@ class SphereDetector(Detector):
         """
         dims = self.num_dims
         active = level < dims
-        at = ops.one_hot(level, dims, dtype="float32")  # zero after the search has ended
-        at_int = ops.cast(at, "int32")
+        # Zero after the search has ended, at level N, of which `one_hot` would be undefined
+        at_int = ops.cast(level[:, None] == ops.arange(dims, dtype="int32"), "int32")
+        at = ops.cast(at_int, "float32")
         rank = ops.sum(child * at_int, -1)
         picked, distance = self._child(z, r, cost, at, chosen, rank)
         reached = ops.sum(metric[:, 1:] * at, -1) + distance
@@ -168,7 +169,8 @@ class SphereDetector(Detector):
         # A leaf improves the minima of all its levels
         leaf = level == 0
         at_leaf = (enter & leaf)[:, None, None]
-        on_path = ops.one_hot(chosen, len(self.points), dtype="bool") & at_leaf
+        sizes = ops.arange(len(self.levels), dtype="int32")
+        on_path = (chosen[..., None] == sizes) & at_leaf
         best = ops.where(on_path, ops.minimum(best, reached[:, None, None]), best)
         best = self._clip(best, no, cost)
 
@@ -177,14 +179,14 @@ class SphereDetector(Detector):
         up = active & leave
         child = child + ops.where((active & ~leave)[:, None], at_int, 0)
         level = level - ops.cast(down, "int32") + ops.cast(up, "int32")
-        fresh = (np.arange(dims)[None] == level[:, None]) & down[:, None]
+        fresh = (ops.arange(dims, dtype="int32")[None] == level[:, None]) & down[:, None]
         child = ops.where(fresh, 0, child)
         return level, chosen, child, metric, best, visits
 
     def _child(self, z, r, cost, at, chosen, rank):
         """The PAM level int32 [B] of the current node's child of a rank, best first, and
         what it adds to the metric, float32 [B]."""
-        levels = ops.convert_to_tensor(self.points)
+        levels = constant(self.levels)
         x = ops.take(levels, chosen, axis=0)
         row = ops.sum(r * at[..., None], axis=1)  # the current row of R, [B, N]
         decided = ops.cumsum(at, axis=-1) - at  # the dimensions above the current one
@@ -194,7 +196,7 @@ class SphereDetector(Detector):
         if cost is not None:
             distances = distances + ops.sum(cost * at[..., None], axis=1)
         sequence = ops.argsort(distances, axis=-1)
-        last = len(self.points) - 1
+        last = len(self.levels) - 1
         picked = ops.take_along_axis(sequence, ops.minimum(rank, last)[:, None], axis=-1)
         picked = ops.cast(picked, "int32")
         distance = ops.take_along_axis(distances, picked, axis=-1)[:, 0]
@@ -205,19 +207,19 @@ class SphereDetector(Detector):
 
         Both depend on the minima that the child, or its later siblings, could improve.
         """
-        dim_index = np.arange(self.num_dims)
+        dim_index = ops.arange(self.num_dims, dtype="int32")
         above = dim_index[None] > level[:, None]
         below = dim_index[None] < level[:, None]
         own = ops.take_along_axis(best, chosen[..., None], axis=-1)[..., 0]
-        worst = ops.max(best, axis=-1)  # [B, N]
+        worst = ops.amax(best, axis=-1)  # [B, N]
         limit = ops.maximum(
-            ops.max(ops.where(above, own, -1.0), -1),
-            ops.max(ops.where(below, worst, -1.0), -1),
+            ops.amax(ops.where(above, own, -1.0), -1),
+            ops.amax(ops.where(below, worst, -1.0), -1),
         )
         here = ops.sum(best * at[..., None], axis=1)  # [B, L]
         mine = ops.take_along_axis(here, picked[:, None], axis=-1)[:, 0]
-        exhausted = rank >= len(self.points)
-        leave = exhausted | (reached >= ops.maximum(limit, ops.max(here, -1)))
+        exhausted = rank >= len(self.levels)
+        leave = exhausted | (reached >= ops.maximum(limit, ops.amax(here, -1)))
         cut = reached >= ops.maximum(limit, mine)
         return leave, cut
 
@@ -227,26 +229,26 @@ class SphereDetector(Detector):
         if self.llr_clip is None:
             return best
         if cost is None:  # the dimensions have the same smallest
-            smallest = ops.min(best, axis=(1, 2))
+            smallest = ops.amin(best, axis=(1, 2))
             return ops.minimum(best, (smallest + self.llr_clip * no)[:, None, None])
         # A level that the prior favours may be clipped to less than the smallest of all, so
         # that each dimension has to look at its own
-        smallest = ops.min(best - cost, axis=-1, keepdims=True)
+        smallest = ops.amin(best - cost, axis=-1, keepdims=True)
         return ops.minimum(best, smallest + (self.llr_clip * no)[:, None, None] + cost)
 
     def _initial_minima(self, y, h, no, cost):
         """|y - Hx|^2, plus the costs of x, of a feasible x for every dimension and level,
         [B, N, L]."""
-        levels = ops.convert_to_tensor(self.points)
+        levels = constant(self.levels)
         hty, gram = matched_filter(y, h)
-        x = nearest_pam(mmse_estimate(hty, gram, no, self.pam_energy)[0], self.points)
+        x = nearest_pam(mmse_estimate(hty, gram, no, self.pam_energy)[0], self.levels)
         energy = ops.diagonal(gram, axis1=-2, axis2=-1)
         for _ in range(_SWEEPS):
             for i in range(self.num_dims):
                 slope = hty[:, i] - ops.sum(gram[:, i] * x, -1)
                 free = slope / ops.maximum(energy[:, i], 1e-30) + x[:, i]
-                unit = np.eye(self.num_dims, dtype="float32")[i]
-                better = nearest_pam(free, self.points)
+                unit = constant(tuple(float(j == i) for j in range(self.num_dims)))
+                better = nearest_pam(free, self.levels)
                 if cost is not None:
                     better = self._cheaper(better, free, energy[:, i], cost[:, i])
                 x = x + (better - x[:, i])[:, None] * unit
@@ -270,7 +272,7 @@ class SphereDetector(Detector):
             energy: float32 [B], of the column of H.
             cost: float32 [B, L] of the levels.
         """
-        levels = ops.convert_to_tensor(self.points)
+        levels = constant(self.levels)
         total = energy[:, None] * ops.square(levels - free[:, None]) + cost
         picked = ops.take(levels, ops.argmin(total, axis=-1), axis=0)
         gains = self._cost_of(nearest, cost) > self._cost_of(picked, cost)
@@ -278,8 +280,8 @@ class SphereDetector(Detector):
 
     def _cost_of(self, x, cost):
         """The costs [...] of levels x [...], from those of all levels [..., L]."""
-        away = ops.abs(x[..., None] - ops.convert_to_tensor(self.points))
-        return ops.sum(ops.where(away < level_distance(self.points) / 2, cost, 0.0), axis=-1)
+        away = ops.abs(x[..., None] - constant(self.levels))
+        return ops.sum(ops.where(away < level_distance(self.levels) / 2, cost, 0.0), axis=-1)
 
     def get_config(self):
         return {

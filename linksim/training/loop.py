@@ -13,6 +13,7 @@ from linksim.backend import compiled
 from linksim.errors import InvalidInput, ResultFileError, check_real
 from linksim.files import differences, load_arrays, save_arrays, write_atomically
 from linksim.link.scenario import scenario_from_dict
+from linksim.notices import announce
 from linksim.training.optimizer import averaged_weights, make_optimizer, rate_of_step
 from linksim.training.source import TRAINING, VALIDATION, MixtureSource, VectorSource
 
@@ -339,8 +340,12 @@ class Trainer:
     def _log(self, entry):
         if not self._tensorboard:
             return
-        from tensorboard.summary import Writer
-
+        try:
+            from tensorboard.summary import Writer
+        except ImportError as error:  # it needs TensorFlow
+            self._tensorboard = False
+            announce(f"no logs for TensorBoard, which cannot be loaded here ({error})")
+            return
         if self._writer is None:
             self._writer = Writer(str(self.folder / "tensorboard"))
         for name, value in entry.items():

@@ -4,6 +4,8 @@ A task is a Keras model that is called with a prepared batch and returns its los
 `train_on_batch` compiles the whole step on every backend.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -51,7 +53,8 @@ class Task(keras.Model):
     needs_teacher = False
     any_num_streams = False
     takes_prior = False
-    product = None
+    # An annotation alone: on PyTorch a class attribute would hide the layer
+    product: Any
 
     def __init__(self, weights_of_losses):
         super().__init__()

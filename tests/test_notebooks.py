@@ -12,7 +12,7 @@ from tests.conftest import load_script
 FOLDER = Path(__file__).resolve().parents[1] / "simulations/notebooks"
 NAMES = [
     *("1_swap_detectors", "2_harq_relay", "3_own_detector", "4_failing_block"),
-    "5_turbo_receiver",
+    *("5_turbo_receiver", "6_pusch"),
 ]
 LARGEST = 300_000
 # Paths of a machine, and addresses of objects

@@ -27,7 +27,7 @@ from linksim.errors import check_choice, check_real
 from linksim.files import load_json, make_folder, save_json, write_atomically
 
 RECIPE = "eqnet-l/rayleigh-2x2-qam64"
-# Of every measurement; an average over fewer would not tell small gains from chance
+# Of every measurement
 HELD_OUT_BATCHES = 32
 # Steps that are timed to know how many a time has
 TIMED_STEPS = 60
@@ -179,8 +179,8 @@ def markdown(data):
         "that are named. The schedule ends when its steps, draws included, have taken the same",
         "processor time on one thread, by the time of a step measured before. Mutual information, in bits per coded",
         "bit, and the divergence from the teacher, in nats, are means over the same",
-        f"{HELD_OUT_BATCHES} held-out batches. On these {rates}. One training each: differences",
-        "of less than 0.005 bit may be chance.",
+        f"{HELD_OUT_BATCHES} held-out batches. On these {rates}.",
+        "Each row is one training, so small differences may be chance.",
     ]
     order = {name: number for number, name in enumerate(VARIANTS)}
     for seconds in sorted({row["seconds"] for row in data["rows"]}):

@@ -86,6 +86,16 @@ def test_a_curve_that_ends_at_the_target_is_behind_all_the_same():
     assert [found[name]["rank"] for name in failed] == [1, 2]
 
 
+def test_a_receiver_of_few_blocks_holds_no_others_together():
+    """Its interval is wide, so that it is apart from neither of two that are apart."""
+    sharp = {"a": curve(0.3, 1200), "b": curve(0.45, 1200)}
+    margin = np.random.default_rng(5).normal(size=60) + 0.4
+    failed = {**sharp, "few": curve(margin=margin)}
+    found = ranking.compare(failed, "a", 0.1, ["few"])
+    assert [found[name]["rank"] for name in failed] == [1, 2, 1]
+    assert {row["rank"] for row in ranking.compare(failed, "a", 0.1).values()} == {1}
+
+
 def test_a_point_without_errors_counts_as_half_an_error():
     failed = {"a": {**curve(), 3.0: np.zeros(400, bool)}}
     found = ranking.compare(failed, "a", 0.01)["a"]

@@ -18,7 +18,8 @@ Detectors on frozen tracks, each a link under a name and a version.
 
 - **rank**: receivers of one rank are not told apart. A new rank begins where the paired intervals
   say of every receiver so far that it is ahead of every one that follows, at a BLER of
-  {TARGETS[0]:g}. `NAME/2` makes two passes of detector and decoder.
+  {TARGETS[0]:g}. A receiver of fewer blocks has the best rank of those that it is not told apart
+  from. `NAME/2` makes two passes of detector and decoder.
 - **SNR** and **gap**: the SNR at a BLER, by the track's definition, and how many dB more than the
   bound a receiver needs. Intervals are 95 %; those of gaps are paired, on common draws. `> 18`
   means that the BLER was not reached up to there. A point without errors counts as half of one.

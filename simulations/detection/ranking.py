@@ -54,7 +54,8 @@ def compare(
         bound: the receiver that gaps are measured against; without it there are none.
         target: BLER.
         few: receivers of fewer blocks than others. They are compared on the blocks that they
-            have, so that what the blocks have in common cancels.
+            have, so that what the blocks have in common cancels. Each has the best rank of
+            those that it is not told apart from.
         blocks_per_slot: see `linksim.montecarlo.statistics.paired_gaps`.
 
     Returns:
@@ -72,7 +73,14 @@ def compare(
     reached = [name for name in failed if not np.isnan(whole[name][0])]
     reached.sort(key=lambda name: whole[name][0])
     middle = np.mean([point for curve in failed.values() for point in curve])
-    ranks = _ranks(reached, pair, middle)
+
+    def ahead(one, other):
+        return _ahead(*pair(one, other), middle)
+
+    ranks = _ranks([name for name in reached if name not in few], ahead)
+    for name in reached:
+        if name in few:
+            ranks[name] = _rank_among(ranks, name, ahead, few)
     found = {}
     for name in failed:
         row = dict.fromkeys(("snr_db", "low", "high", "gap_db", "gap_low", "gap_high"))
@@ -104,23 +112,25 @@ def _crossings(failed, target, blocks_per_slot):
     )
 
 
-def _ranks(ordered, pair, middle):
+def _ranks(ordered, ahead):
     """{receiver: rank}, of receivers ascending in SNR."""
-    # The last receiver that each one is not told apart from
-    last = [
-        max(
-            (j for j in range(i, len(ordered)) if not _ahead(*pair(name, ordered[j]), middle)),
-            default=i,
-        )
-        for i, name in enumerate(ordered)
-    ]
     ranks, rank, reach = {}, 1, -1
     for i, name in enumerate(ordered):
         if i > reach:
             rank = i + 1
-        reach = max(reach, last[i])
+        # The last receiver that one so far is not told apart from
+        others = range(len(ordered) - 1, reach, -1)
+        reach = max(reach, next((j for j in others if not ahead(name, ordered[j])), reach))
         ranks[name] = rank
     return ranks
+
+
+def _rank_among(ranks, name, ahead, few):
+    """The rank of a receiver of few blocks: the best one of those that it is not told apart
+    from. It holds no others together, as its own interval is wide."""
+    others = [other for other in ranks if other not in few]
+    alike = [ranks[o] for o in others if not ahead(o, name) and not ahead(name, o)]
+    return min(alike, default=1 + sum(ahead(other, name) for other in others))
 
 
 def _ahead(one, other, middle):

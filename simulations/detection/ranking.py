@@ -78,9 +78,13 @@ def compare(
         return _ahead(*pair(one, other), middle)
 
     ranks = _ranks([name for name in reached if name not in few], ahead)
-    for name in reached:
-        if name in few:
-            ranks[name] = _rank_among(ranks, name, ahead, few)
+    costly = [name for name in reached if name in few]
+    before = dict(ranks)
+    for name, rank in before.items():
+        group = [other for other in before if before[other] == rank]
+        ranks[name] += sum(all(ahead(c, other) for other in group) for c in costly)
+    for name in costly:
+        ranks[name] = _rank_among(ranks, name, ahead, few)
     found = {}
     for name in failed:
         row = dict.fromkeys(("snr_db", "low", "high", "gap_db", "gap_low", "gap_high"))
@@ -142,4 +146,5 @@ def _ahead(one, other, middle):
         np.where(np.isnan(x), np.inf if x[0] > middle else -np.inf, x) for x in (one, other)
     )
     # Where both are beyond an end, nothing is known
-    return np.isfinite(one[0]) and np.mean(one[1:] >= other[1:]) <= (1 - CONFIDENCE) / 2
+    behind = np.mean(one[1:] >= other[1:])
+    return bool(np.isfinite(one[0]) and behind <= (1 - CONFIDENCE) / 2)

@@ -209,7 +209,7 @@ def test_detectors_are_as_good_as_their_cards_say(path):
     rates = []
     for i in range(count):
         batch = source.draw(source.keys(VALIDATION, 10**6 + i))
-        llr = detector(batch["y"], batch["h"], batch["no"])
+        llr = detector(batch["y"], batch["h"], batch["no"], batch.get("prior"))
         rates.append(float(mutual_information(llr, batch["bits"], batch["present"])))
     expected = card["validation"]["mutual_information"]
     # One standard deviation of the difference, as batches differ, and what float16 may cost

@@ -495,15 +495,23 @@ def test_results_are_of_weights_with_a_card(file):
     """Cards name the weights that are shipped, and those that made results before they were
     stored in fewer bits. The weights of RE-MIMO's panels were trained on the panel's kind of
     channel, unless the name says which were taken."""
-    results = json.loads((RESULTS / file).read_text())
     cards = list_cards()
-    for name, weights in results["provenance"]["weights"].items():
-        for path, digest in weights.items():
-            known = [cards[path]["sha256"], *cards[path].get("made_results_as", [])]
-            assert digest in known, f"{name}: not the weights of {path}"
-            if file.startswith("papers/remimo") and "@" not in name:
-                kinds = [cards[path]["channel"], results["scenario"]["channel"]]
-                assert _kind(kinds[0]) == _kind(kinds[1]), f"{name}: {path}"
+    for results in runs_in(json.loads((RESULTS / file).read_text())):
+        for name, weights in results["provenance"]["weights"].items():
+            for path, digest in weights.items():
+                known = [cards[path]["sha256"], *cards[path].get("made_results_as", [])]
+                assert digest in known, f"{name}: not the weights of {path}"
+                if file.startswith("papers/remimo") and "@" not in name:
+                    kinds = [cards[path]["channel"], results["scenario"]["channel"]]
+                    assert _kind(kinds[0]) == _kind(kinds[1]), f"{name}: {path}"
+
+
+def runs_in(content):
+    """The results of simulations in a file, which may hold several."""
+    if isinstance(content, dict) and "provenance" in content:
+        return [content]
+    inner = content.values() if isinstance(content, dict) else content
+    return [run for x in inner if isinstance(x, (dict, list)) for run in runs_in(x)]
 
 
 @pytest.mark.slow

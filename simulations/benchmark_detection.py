@@ -79,7 +79,7 @@ def chosen_tracks(args):
     if args.seed is not None:
         check_int("seed", args.seed, minimum=0)
         chosen = [track.with_seed(args.seed) for track in chosen]
-        output = RUNS / f"seed-{args.seed}"
+        output = RUNS / f"{'quick-' if args.quick else ''}seed-{args.seed}"
     return chosen, args.output or output
 
 

@@ -57,7 +57,8 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--only", choices=list(CHANNELS), action="append", help="a channel; may be repeated")
-    add("--num-rx", type=int, action="append", metavar="M", help="antennas; may be repeated")
+    antennas = sorted({num_rx for found in REQUIREMENTS.values() for num_rx in found})
+    add("--num-rx", type=int, choices=antennas, action="append", help="may be repeated")
     add("--csi", choices=CSI, action="append", help="channel knowledge; may be repeated")
     add("--prbs", type=int, default=PRBS, metavar="N", help="PRBs, in place of all")
     add("--target-block-errors", type=int, default=60, metavar="N", help="at a point")

@@ -18,6 +18,7 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
 import numpy as np
 
 from linksim.cli.common import make_console, run_command
+from linksim.errors import InvalidInput
 from linksim.files import load_json, make_folder, save_json, write_atomically
 
 SCENARIO = "pusch-cdl-c-4x2-mcs16-harq"
@@ -49,8 +50,16 @@ def scenario_of(args, mcs):
     from linksim.link.scenario import load_scenario
 
     scenario = load_scenario(args.scenario)
+    if scenario.code.type != "transport-block" or scenario.harq.max_transmissions == 1:
+        raise InvalidInput(
+            f"scenario: {scenario.name} does not send transport blocks again, expected one "
+            'with code.type = "transport-block" and harq.max_transmissions > 1'
+        )
     return scenario.replace(
-        pusch={"mcs_index": mcs, "mcs_table": 1}, system={"num_bits_per_symbol": MCS[mcs]}
+        pusch={"mcs_index": mcs, "mcs_table": 1},
+        system={"num_bits_per_symbol": MCS[mcs]},
+        # Throughput is of interest where no block is lost after all transmissions, too
+        run={"min_bler": 0.0},
     )
 
 

@@ -77,11 +77,7 @@ def parse_arguments(argv):
     add("--only", action="append", metavar="NAME", help="a variant; may be repeated")
     add("--seconds", type=float, default=60.0, metavar="S", help="processor time of each")
     add("--output", type=Path, default=Path("results/training"), metavar="DIR")
-    args = parser.parse_args(argv)
-    for name in args.only or ():
-        check_choice("only", name, list(VARIANTS))
-    check_real("seconds", args.seconds, low=0, open_low=True)
-    return args
+    return parser.parse_args(argv)
 
 
 def variant_of(recipe, changes):
@@ -202,6 +198,9 @@ def main(argv=None):
     args = parse_arguments(argv)
 
     def work():
+        for name in args.only or ():
+            check_choice("only", name, list(VARIANTS))
+        check_real("seconds", args.seconds, low=0, open_low=True)
         run(args, make_console())
         return 0
 

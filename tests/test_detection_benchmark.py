@@ -253,8 +253,9 @@ def test_other_draws_do_not_go_into_the_results(measured):
     script, folder, _ = measured
     assert script.main(["--detectors", "mmse", "--seed", "1"]) == 0
     assert script.main(["--detectors", "mmse", "--quick"]) == 0
+    assert script.main(["--detectors", "mmse", "--quick", "--seed", "1"]) == 0
     assert not folder.exists()
-    for other in ("seed-1", "quick"):
+    for other in ("seed-1", "quick", "quick-seed-1"):
         assert (folder.parent / f"runs/benchmark/{other}/small.json").exists()
 
 

@@ -12,8 +12,9 @@ from linksim.errors import InvalidInput
 from linksim.link.scenario import load_scenario
 from linksim.quantization import DeepStreamQuantizer, EQNetQuantizer
 from linksim.registry import create_detector
-from linksim.training.losses import mutual_information
+from linksim.training.losses import bit_cross_entropy, mutual_information
 from linksim.training.source import VALIDATION, VectorSource
+from linksim.training.tasks import EstimatorTask
 from tests.conftest import draw_system
 
 
@@ -259,6 +260,20 @@ def test_inputs_with_a_prior_leave_it_out_again(rng):
         expected = np.stack([single[:, 0::2], single[:, 1::2]], axis=1)
         small = np.abs(expected) < 6
         np.testing.assert_allclose(first[small], expected[small], rtol=2e-2, atol=2e-2)
+
+
+def test_the_cross_entropy_of_a_training_counts_the_prior(rng):
+    """Otherwise the network would learn to repeat what it is added to."""
+    symbols, y, h, no = draw_system(rng, 40, 3, 2, 4, 0.3)
+    prior = rng.normal(size=(40, 2, 4)).astype(np.float32)
+    detector = EQNetDetector(2, 4, features="prior", width=12)
+    llr, bits = detector(y, h, no, prior), bit_labels(4)[symbols].astype(np.float32)
+    task = EstimatorTask(detector, None, {"cross-entropy": 1.0}, joint=True)
+    batch = {"y": y, "h": h, "no": no, "bits": bits, "llr": llr, "prior": prior}
+    prepared = task.prepare(batch)
+    task.calibrate(prepared)
+    found = numpy_of(task.terms(prepared, False)["cross-entropy"])
+    np.testing.assert_allclose(found, numpy_of(bit_cross_entropy(llr, bits)), rtol=1e-4)
 
 
 def test_only_the_variant_with_a_prior_takes_one(rng):

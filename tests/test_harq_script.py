@@ -49,6 +49,11 @@ def test_where_a_share_is_reached():
     assert harq.reaches({**curve, "records": records[3:]}, False) is None
 
 
+def test_a_scenario_without_harq_is_refused(capsys):
+    assert harq.main(["--scenario", "pusch-cdl-c-4x2-mcs14"]) == 2
+    assert "does not send transport blocks again" in capsys.readouterr().err
+
+
 def test_figures_are_redrawn_from_the_numbers(tmp_path, capsys):
     save_json(tmp_path / "results.json", load_json(FOLDER / "results.json"))
     assert harq.main(["--redraw", "--output", str(tmp_path)]) == 0

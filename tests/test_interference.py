@@ -355,6 +355,11 @@ def test_covariances_that_are_none_are_refused(name):
             {"covariance": "estimated", "shrinkage": "none", "num_samples": 3},
             "interference.num_samples: a covariance of 4 antennas is singular",
         ),
+        (
+            {"covariance": "estimated", "num_samples": 1},
+            "num_samples: a covariance .* 1 sample",
+        ),
+        ({"channel": {"num_rx": 2}}, "interference: channel .kronecker.: unknown key num_rx"),
         ({"channel": 3}, "interference.channel: got 3"),
         ({"channel": {"type": "awgn"}}, "interference.channel.type: leave it out"),
         ({"channel": {"rho_rx": 2}}, "small: interference: channel.rho_rx: got 2"),

@@ -33,6 +33,11 @@ def test_variants_change_what_they_name_and_nothing_else():
         training_steps.variant_of(recipe, {"optimizer": {"nme": "muon"}})
 
 
+def test_unknown_variants_are_refused(capsys):
+    assert training_steps.main(["--only", "nothing"]) == 2
+    assert "only: got 'nothing'" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_variant_is_measured_once_and_stands_on_the_page(tmp_path, monkeypatch):
     small = training_steps.variant_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from linksim.errors import InvalidInput, check_int, check_real
@@ -271,6 +272,13 @@ def create_channel(name: str, num_rx: int, num_streams: int, **options: Any) -> 
     Raises:
         InvalidInput: for an unknown name or option, or an option out of range.
     """
+    return channel_with(name, num_rx, num_streams, options)
+
+
+def channel_with(
+    name: str, num_rx: int, num_streams: int, options: Mapping[str, Any]
+) -> Channel:
+    """`create_channel` with the options of a user, which may have any keys."""
     factory = CHANNELS.entry(name).load()
     check_options(
         f"channel ({name})",
@@ -285,6 +293,6 @@ def create_channel(name: str, num_rx: int, num_streams: int, **options: Any) -> 
 def channel_of(scenario: Any) -> Channel:
     """The channel of a scenario, with a column for each transmit antenna."""
     options = {k: v for k, v in scenario.channel.items() if k != "type"}
-    return create_channel(
-        scenario.channel["type"], scenario.system.num_rx, scenario.num_tx, **options
+    return channel_with(
+        scenario.channel["type"], scenario.system.num_rx, scenario.num_tx, options
     )

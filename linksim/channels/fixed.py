@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from linksim.channels.base import Channel, create_channel
+from linksim.channels.base import Channel, channel_with
 from linksim.channels.random import stream_keys
 from linksim.errors import InvalidInput, check_int
 from linksim.tables import check_table
@@ -48,7 +48,7 @@ class FixedChannel(Channel):
             raise InvalidInput('channel.of: got "fixed", expected another channel')
         options = {} if options is None else options
         check_table("channel.options", options)
-        drawn = create_channel(of, num_rx, num_streams, **options)
+        drawn = channel_with(of, num_rx, num_streams, options)
         self.power, self.is_real = drawn.power, drawn.is_real
         key = stream_keys(1, realization_seed)[0]
         self.channels = ops.convert_to_numpy(drawn.fixed(key, num_channels))

@@ -3,9 +3,9 @@
 `draw` puts a batch together from parts. A *sender* draws bits and symbols: those of an
 interleaved codeword (`linksim.link.link.CodedSender`) or uniform ones (`UniformSender`). A
 *front* sends the symbols through the channel, adds noise, and knows the channel as well as
-the scenario's CSI says: `FlatFront` here, `OFDMFront` in `linksim.link.ofdm`, and around
-either of them `NoisyCSI`. A new kind of sender, front or CSI is another part of the same
-signature.
+the scenario's CSI says: `FlatFront` here, `InterferedFront` around it in
+`linksim.link.interference`, `OFDMFront` in `linksim.link.ofdm`, and around any of them
+`NoisyCSI`. A new kind of sender, front or CSI is another part of the same signature.
 
 Everything here is `keras.ops` and runs on every backend. `linksim.link.fronts` chooses the
 front of a scenario. Shapes have B blocks, U channel uses per block, K streams, M receive

@@ -9,7 +9,7 @@ import inspect
 import keras
 from keras import ops
 
-from linksim.channels.base import CHANNELS, create_channel
+from linksim.channels.base import CHANNELS, channel_with
 from linksim.channels.random import StreamKey, complex_normal
 from linksim.constellation import qam_points
 from linksim.errors import InvalidInput
@@ -89,7 +89,7 @@ def create_interferers(scenario, channel):
             "has no users of several streams; leave it out"
         )
     try:
-        theirs = create_channel(own["type"], channel.num_rx, table.num_streams, **options)
+        theirs = channel_with(own["type"], channel.num_rx, table.num_streams, options)
     except InvalidInput as error:
         raise InvalidInput(f"interference: {error}") from None
     bits = scenario.system.num_bits_per_symbol

@@ -112,7 +112,13 @@ class Interference:
             self.check_samples("interference.num_samples", self.num_samples, num_rx)
 
     def check_samples(self, key: str, num_samples: int, num_rx: int) -> None:
-        """Refuse fewer samples than antennas where nothing is done about it."""
+        """Refuse fewer samples than antennas where nothing is done about it, and a single one,
+        which does not say how far it is off."""
+        if num_samples == 1 and num_rx > 1:
+            raise InvalidInput(
+                f"{key}: a covariance of {num_rx} antennas is singular when it is estimated "
+                "from 1 sample; take more"
+            )
         if self.shrinkage == "none" and num_samples < num_rx:
             raise InvalidInput(
                 f"{key}: a covariance of {num_rx} antennas is singular when it is estimated "

@@ -249,10 +249,11 @@ class EstimatorTask(LLRTask):
             values["latent"] = ops.mean(ops.abs(z - batch["latent"]))
         if set(self.loss_weights_by_term) - {"latent"}:
             llr, added = self.product.decoder(z), batch["llr"]
+            whole = llr
             if "prior" in batch:
-                added = added - batch["prior"]
+                whole, added = llr + batch["prior"], added - batch["prior"]
             values["divergence"] = losses.bit_divergence(llr, added)
-            values["cross-entropy"] = losses.bit_cross_entropy(llr, batch["bits"])
+            values["cross-entropy"] = losses.bit_cross_entropy(whole, batch["bits"])
             values["weighted-squared-error"] = self.weighted_squared_error(llr, added)
         return values
 

@@ -48,7 +48,10 @@ def run_track(
     todo = [name for name in names if known.get(name, {}).get("key") != keys[name]]
     if todo:
         data["receivers"] |= measure(track, todo, counts / f"{track.name}-{track.frozen}")
-    data["track"] |= {"absent": {**data["track"].get("absent", {}), **absent}}
+    absent = {**data["track"].get("absent", {}), **absent}
+    # Of those that were measured all the same nothing is to be said
+    absent = {name: why for name, why in absent.items() if name not in data["receivers"]}
+    data["track"]["absent"] = absent
     order = {name: number for number, name in enumerate(DETECTORS.names())}
     data["receivers"] = dict(
         sorted(

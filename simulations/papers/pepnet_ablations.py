@@ -201,10 +201,11 @@ def ablations_tables(data):
     links = data["snr_db"]
     lines = ["", "## What its parts are worth", ""]
     lines += [
-        f"Each row is a training of {data['steps']} steps on the same batches, but for the first,",
-        "which is before any training, and the last, which is the shipped training of",
-        f"{data['budget'][-1]['step']} steps. Numbers are bits of mutual information per coded bit",
-        "and, in brackets, the best factor of the LLRs.",
+        f"Each row is a training of {data['steps']} steps, but for the first, which is before any",
+        "training, and the last, which is the shipped training of",
+        f"{data['budget'][-1]['step']} steps. The batches are the same, but where a row says otherwise.",
+        "Numbers are bits of mutual information per coded bit and, in brackets, the best factor of",
+        "the LLRs.",
         "",
         "| variant | "
         + " | ".join(f"{link}, {snr:g} dB" for link, snr in links.items())

@@ -172,6 +172,7 @@ def test_names_get_the_passes_of_the_chart():
         ({"detectors": ["mmse/2"]}, "got 'mmse/2', expected a name without passes"),
         ({"detectors": []}, "detectors: got none"),
         ({"scenario": SMALL}, "has no code"),
+        ({"scenario": LINK.replace(loop={"cn_update": "minsum"})}, "loop.cn_update: got"),
         ({"snr_db": float("nan")}, "snr_db: got nan"),
         ({"num_blocks": 1}, "num_blocks: got 1"),
         ({"num_passes": 1}, "passes: got 1"),

@@ -63,12 +63,18 @@ def exit_chart(
 
     Raises:
         InvalidInput: an unknown name, a detector without use for a prior, a scenario without
-            a code, or a number out of range.
+            a code or with two kinds of decoders, or a number out of range.
     """
     started = time.perf_counter()
     scenario = load_scenario(scenario) if not isinstance(scenario, Scenario) else scenario
     names = with_loops(as_list("detectors", detectors, "names of receivers"), num_passes)
     check_real("snr_db", snr_db, low=-200, high=200)
+    if scenario.loop.cn_update not in ("", scenario.code.cn_update):
+        raise InvalidInput(
+            f'loop.cn_update: got "{scenario.loop.cn_update}" with code.cn_update = '
+            f'"{scenario.code.cn_update}", expected the same: a chart has one curve of the '
+            "decoder for all passes"
+        )
     check_int("num_blocks", num_blocks, 2)
     check_int("seed", seed, 0)
     points = as_list("points", points, "numbers")

@@ -35,6 +35,7 @@ def vectors_of(scenario, csi):
     """The scenario as training sees it: one uncoded channel use per block."""
     snr = {"definition": "esno"} if scenario.snr.definition == "ebno" else {}
     code = {"type": "none", "num_info_bits": 0, "num_coded_bits": 0, "uses_per_block": 1}
+    code.update(per_stream=False, interleaver="")
     return scenario.replace(code=code, csi=CSI[csi], snr=snr)
 
 

@@ -89,7 +89,7 @@ def test_values_of_weights_are_known():
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_trains_as_tensorflow_does(name):
-    losses = np.load(file_of(STEPS, name))["losses"]
+    losses = np.load(file_of(STEPS, name), allow_pickle=False)["losses"]
     ours = ten_steps(STEPS, name)
     assert ours[-1] < ours[0]
     # The autoencoder's noise, which is small, is another

@@ -14,7 +14,7 @@ from tests.vectors import (
     quantizer_output,
 )
 
-VECTORS = np.load(FILE)
+VECTORS = np.load(FILE, allow_pickle=False)
 # What has come since they were written is not among them
 DETECTORS = sorted({key.split()[0] for key in VECTORS if "/" not in key} - {"quantizer"})
 MODELS = [key for key in VECTORS if "/" in key]

@@ -138,7 +138,7 @@ if __name__ == "__main__":
         target = file_of(STEPS, name)
         np.savez_compressed(target, **batch_and_weights(name))
         losses = ten_steps(STEPS, name)
-        np.savez_compressed(target, **np.load(target), losses=losses)
+        np.savez_compressed(target, **np.load(target, allow_pickle=False), losses=losses)
     if "--steps" not in sys.argv:
         written = io.BytesIO()
         np.savez_compressed(written, **all_outputs())

@@ -173,10 +173,10 @@ INTRO = """
 
 `python simulations/published.py` makes this page from
 [tests/published](../../tests/published), whose files have the sources and the settings; a slow
-test holds the same points. Intervals are 95 % and ours; the last column says by how many
-standard deviations of the difference ours is above theirs, in which the uncertainty of
-theirs counts; none is given for less than ten errors. Where a source does not say how many vectors are behind a SER, as many as
-ours are taken.
+test holds the same points. Intervals are 95 % intervals of our rates. The last column is our rate
+minus the published one, in standard deviations of this difference; both rates count as uncertain.
+It is missing where too few errors are expected. Some sources do not say how many vectors their SER
+is from; the page then assumes as many as ours.
 
 `simulations/conformance.py` has the requirements of TS 38.104.
 """

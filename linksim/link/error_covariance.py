@@ -1,8 +1,9 @@
 """The covariance over antennas of what channel estimates get wrong.
 
-Where receive antennas are correlated, so are the errors of an estimate: its bias is as the
-channel, and what it lets through of noise and interference is as these are, or with a filter
-over antennas as that leaves them. A detector that is told so whitens them.
+Errors of an estimate are correlated over receive antennas. The bias has the correlation of the
+channel. The noise and interference that the estimate lets through keep their own correlation,
+unless the estimator filters over antennas and changes it. A detector that knows the covariance
+of these errors can whiten them.
 """
 
 import functools

@@ -182,7 +182,7 @@ class LMMSEEstimator:
         return tf.exp((1.0 - share) * near[0] + share * near[1])
 
     def estimate(self, y, no):
-        """The estimate alone, for which nothing is measured of its error."""
+        """Estimate channels without their error, which takes draws of the channel."""
         return self._estimate(self._rotated(y), no)
 
     def _observations(self, y):

@@ -55,6 +55,20 @@ class Interferers:
         drawn = keras.random.randint(size, 0, len(self._points), seed=StreamKey(key))
         return ops.take(ops.convert_to_tensor(self._points), drawn, axis=0)
 
+    def told(self, g, no):
+        """What the receiver is told of noise and interference, unless it estimates that.
+
+        Args:
+            g: channels of the interfering streams, complex64 [..., M, J].
+            no: noise variance N0, float32 that broadcasts to [...].
+
+        Returns:
+            The covariance, complex64 [..., M, M], or where it is ignored the variance of
+            white noise of the same power, float32 [...].
+        """
+        s = noise_and_interference(g, no)
+        return mean_variance(s) if self.table.covariance == "ignored" else s
+
     def estimate(self, samples):
         """A covariance complex64 [..., M, M] from samples [..., n, M] of noise and
         interference."""
@@ -124,8 +138,7 @@ class InterferedFront(Front):
         """What the receiver is told of noise and interference."""
         table = self._interferers.table
         if table.covariance != "estimated":
-            s = noise_and_interference(g, no)
-            return s if table.covariance == "perfect" else mean_variance(s)
+            return self._interferers.told(g, no)
         lead = (*g.shape[:2], table.num_samples)
         symbols = self._interferers.symbols(keys["samples"], lead)
         samples = ops.matmul(symbols, ops.swapaxes(g, -1, -2))  # [B, U, n, M]

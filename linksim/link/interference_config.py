@@ -112,8 +112,8 @@ class Interference:
             self.check_samples("interference.num_samples", self.num_samples, num_rx)
 
     def check_samples(self, key: str, num_samples: int, num_rx: int) -> None:
-        """Refuse fewer samples than antennas where nothing is done about it, and a single one,
-        which does not say how far it is off."""
+        """Refuse too few samples: fewer than antennas without shrinkage, and a single one,
+        from which the shrinkage cannot be estimated."""
         if num_samples == 1 and num_rx > 1:
             raise InvalidInput(
                 f"{key}: a covariance of {num_rx} antennas is singular when it is estimated "

@@ -40,8 +40,8 @@ class CodedSender:
     Its keys are "bits" and "padding". Random padding fills the last channel use.
 
     Args:
-        codes: the channel code of each transmission, see `linksim.link.coding`. `send` is of
-            the first one, and that of what `at` returns of another one.
+        codes: the channel code of each transmission, see `linksim.link.coding`. `send` uses
+            the first one; the sender that `at` returns uses another.
         interleaver: positions of the coded bits in the order they are sent, int32 [n].
         num_uses: channel uses U of a block.
         num_streams: K.

@@ -5,7 +5,6 @@ import tensorflow as tf
 from sionna.phy.ofdm import LSChannelEstimator, ResourceGrid, ResourceGridMapper
 
 from linksim.link.calibration import Calibration
-from linksim.link.covariance import mean_variance, noise_and_interference
 from linksim.link.draw import Front, Received, add_noise
 from linksim.link.error_covariance import ErrorCovariance
 from linksim.link.estimation import LMMSEEstimator, LSEstimator
@@ -115,8 +114,7 @@ class OFDMFront(Front):
         """What the receiver is told of noise and interference; see `Received.s`."""
         if self.residuals is not None:
             return self.residuals(y, h, level)
-        s = noise_and_interference(self._take(g), no)
-        return mean_variance(s) if self.interferers.table.covariance == "ignored" else s
+        return self.interferers.told(self._take(g), no)
 
     def _take(self, x):
         """The data resources of [B, T, F, ...], as [B, U, ...]."""

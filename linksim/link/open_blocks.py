@@ -1,4 +1,4 @@
-"""What all that works on only some blocks of a batch shares: parts of one shape, and times."""
+"""Work on some of the blocks of a batch: parts of equal size, and the time they take."""
 
 import time
 

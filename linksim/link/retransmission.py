@@ -90,7 +90,7 @@ class HarqFunctions(TimedCalls):
         return *self._link.errors_of_blocks(wrong_bits, wrong_symbols), finite
 
     def heard(self, llrs):
-        """What of a transmission is decoded, what is kept, and the seconds it took."""
+        """The LLRs to decode, those to keep, and the seconds that the quantizer took."""
         if self._quantize is None:
             return llrs, llrs, 0.0
         stored, seconds = self.timed(self._quantize, llrs)

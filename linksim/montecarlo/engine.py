@@ -233,9 +233,10 @@ def _records(store, keys, simulator):
             if in_slot > 1:
                 failed = store.failed(key, point).reshape(-1, in_slot).sum(axis=1)
             bler = c.bler_interval(failed)
-            delivered = simulator.link.throughput_of(c.bler, bler)
             if len(simulator.link.codes) > 1:
                 delivered = harq_record(store.failed_after(key, point), simulator.link)
+            else:
+                delivered = simulator.link.throughput_of(c.bler, bler)
             curve.append(
                 {
                     "detector": name,

@@ -38,7 +38,7 @@ def harq_record(failed: np.ndarray, link: Link) -> dict[str, Any]:
         counts = Counts(blocks=failed.shape[1], block_errors=int(lost.sum()))
         in_slots = lost if link.blocks_per_slot > 1 else None
         note(f"bler_{number}", counts.bler, counts.bler_interval(in_slots))
-    # A block that failed is sent again, but for the last time
+    # A block that failed is sent again, unless that was its last transmission
     again = by_slot[:-1].sum(axis=0)
     possible = (most - 1) * failed.shape[1]
     squares = int(np.sum(np.square(again, dtype=np.int64)))

@@ -49,7 +49,7 @@ def run_track(
     if todo:
         data["receivers"] |= measure(track, todo, counts / f"{track.name}-{track.frozen}")
     absent = {**data["track"].get("absent", {}), **absent}
-    # Of those that were measured all the same nothing is to be said
+    # A receiver that was measured is not absent, whatever an earlier run said of it
     absent = {name: why for name, why in absent.items() if name not in data["receivers"]}
     data["track"]["absent"] = absent
     order = {name: number for number, name in enumerate(DETECTORS.names())}
@@ -68,9 +68,7 @@ def run_track(
 
 def compare_again(track: Track, output: Path) -> None:
     """Compare the receivers of a track's file again, if it is one of these draws."""
-    if (output / f"{track.name}.json").exists() and _earlier(
-        output / f"{track.name}.json", track
-    )["receivers"]:
+    if _earlier(output / f"{track.name}.json", track)["receivers"]:
         run_track(track, [], {}, output, output)
 
 

@@ -53,6 +53,7 @@ VARIANTS = {
     "32 copies": {"data": {"copies": 32}},
     "scaled inputs": {"model": {"features": "scaled"}},
     "without XLA": {"jit_compile": False},
+    "without XLA, products in bfloat16": {"jit_compile": False},
     "autoencoder of divergence": {"autoencoder": MI},
     "loss: weighted squared error": {
         "loss": {"weighted-squared-error": 1.0},
@@ -69,6 +70,9 @@ VARIANTS = {
     "Muon, autoencoder of divergence": {"optimizer": MUON, "autoencoder": MI},
     "Muon, loss: 0.1 latent + divergence": {"optimizer": MUON, "loss": THROUGH_DECODER},
 }
+
+# Variants whose matrix products oneDNN computes in bfloat16, which it does in graphs without XLA
+IN_BFLOAT16 = ("without XLA, products in bfloat16",)
 
 
 def parse_arguments(argv):
@@ -137,6 +141,15 @@ def measure(recipe, seconds, held_out):
     }
 
 
+def compute_in_bfloat16(chosen):
+    """Have TensorFlow's graphs, from now on, compute products in bfloat16, or in float32."""
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options(
+        {"auto_mixed_precision_onednn_bfloat16": chosen}
+    )
+
+
 def run(args, console):
     """Measure the variants and write the table."""
     from linksim.link.scenario import load_scenario
@@ -155,6 +168,7 @@ def run(args, console):
         key = {"variant": name, "seconds": args.seconds, "changes": VARIANTS[name]}
         if any(row.items() >= key.items() for row in data["rows"]):
             continue
+        compute_in_bfloat16(name in IN_BFLOAT16)
         with console.status(name):
             found = measure(variant_of(recipe, VARIANTS[name]), args.seconds, recipe)
         data["rows"].append({**key, **found})

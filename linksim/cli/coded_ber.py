@@ -173,8 +173,8 @@ def chosen_scenario(args: argparse.Namespace) -> Scenario:
         # Without the keys of what it replaces
         csi = {"covariance": "measured", "spatial": False, "error": "variance"}
         csi |= {"type": "noisy", "error_snr_db": args.csi_error}
-        grids = {table: {"interpolation": "lin"} for table in _grids(scenario)}
-        scenario = scenario.replace(csi=csi, **grids)
+        grids: dict[str, Any] = {name: {"interpolation": "lin"} for name in _grids(scenario)}
+        scenario = scenario.replace(None, csi=csi, **grids)
     if args.code is not None and args.code != scenario.code.type:
         name += "+uncoded" if args.code == "none" else f"+{args.code}"
         info = 324 if args.code == "5g" else 0
@@ -191,8 +191,8 @@ def chosen_scenario(args: argparse.Namespace) -> Scenario:
             code |= {"per_stream": False, "interleaver": ""}
         if args.code == "transport-block":
             code["interleaver_seed"] = -1
-        loop = {"loop": vars(Loop())} if args.code == "none" else {}
-        scenario = scenario.replace(code=code, **loop)
+        loop: dict[str, Any] = {"loop": vars(Loop())} if args.code == "none" else {}
+        scenario = scenario.replace(None, code=code, **loop)
     return scenario.replace(name=name)
 
 

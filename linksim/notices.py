@@ -34,3 +34,8 @@ def announce(text: str) -> None:
     if text not in _SAID:
         _SAID.add(text)
         logging.getLogger("linksim").warning("linksim: %s", text)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 stream", "2 streams"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -45,7 +45,7 @@ def test_rows_are_those_of_the_script(committed):
     assert len(committed["rows"]) >= 12
     for row in committed["rows"]:
         place = row["channel"], row["profile"], row["num_rx"], row["csi"], row["num_prbs"]
-        expected = conformance.scenario_of(*place).to_dict()
+        expected = conformance.scenario_of(*place, row.get("harq", False)).to_dict()
         assert row["scenario"] == json.loads(json.dumps(expected))
 
 
@@ -93,18 +93,56 @@ def test_with_one_stream_detectors_are_nearly_the_same(rng):
     np.testing.assert_allclose(pepnet, mmse, rtol=0.15, atol=1e-2)
 
 
+def records_of(row, lost, width=0.0):
+    """Records of `mmse` where at {SNR: share} so much of the throughput is lost."""
+    most = conformance.most_of(row["channel"], row["info_bits"])
+    records = []
+    for snr, share in lost.items():
+        keys = {"throughput": 0.0, "throughput_low": width, "throughput_high": -width}
+        delivered = {key: most * (1 - share - apart) for key, apart in keys.items()}
+        records.append({"detector": "mmse", "snr_db": snr, **delivered})
+    return records
+
+
+def test_the_search_encloses_what_it_seeks(committed):
+    """From any curve that falls, and from the ends of the points."""
+    row, points = committed["rows"][0], [float(x) for x in range(10)]
+    most = conformance.most_of(row["channel"], row["info_bits"])
+    for middle in (-9.0, 2.5, 4.4, 7.0, 99.0):
+        chosen = conformance.next_point(points, 5.0, ["mmse"], most)
+        seen, way = {}, []
+        while (point := chosen(records_of(row, seen, 0.05))) is not None:
+            way.append(point)
+            seen[point] = 1 / (1 + np.exp(2 * (point - middle)))
+        assert way[0] == 5.0 and len(set(way)) == len(way)
+        target = middle + np.log((1 - 0.3) / 0.3) / 2
+        if 0 < target < 9:
+            assert min(way) < target < max(way) and len(way) <= 5
+        else:
+            assert way[-1] == (0.0 if target < 0 else 9.0)
+
+
+def test_retransmissions_deliver_more(committed):
+    """At the same SNR, with the same first transmissions."""
+    rows = {conformance._key(row): row for row in committed["rows"]}
+    again = [key for key in rows if key[-1]]
+    assert len(again) >= 8
+    for key in again:
+        once, several = rows[(*key[:-1], False)], rows[key]
+        assert several["reached"]["mmse"]["snr_db"] < once["reached"]["mmse"]["snr_db"]
+        for record in several["records"]:
+            assert record["bler"] <= record["bler_1"]
+
+
 def test_margins_are_told_with_their_intervals(committed):
     row = copy.deepcopy(committed["rows"][0])
     row["required_db"] = 10.0
     row["reached"] = {"mmse": {"snr_db": 8.0, "snr_db_low": 7.5, "snr_db_high": 8.25}}
     assert conformance.margin_text(row, "mmse") == "+2.00 dB [+1.75, +2.50]"
     row["reached"]["mmse"] = dict.fromkeys(row["reached"]["mmse"])
-    row["records"] = [
-        {"detector": "mmse", "snr_db": 3.0 + i, "bler": bler}
-        for i, bler in enumerate((0.9, 0.8))
-    ]
+    row["records"] = records_of(row, {3.0: 0.9, 4.0: 0.8})
     assert conformance.margin_text(row, "mmse") == "below +6.0 dB"
-    row["records"][0]["bler"] = row["records"][1]["bler"] = 0.1
+    row["records"] = records_of(row, {3.0: 0.1, 4.0: 0.1})
     assert conformance.margin_text(row, "mmse") == "over +7.0 dB"
     assert conformance.margin_text(None, "mmse") == "-"
 

@@ -287,3 +287,30 @@ def test_a_run_that_is_interrupted_before_its_first_batch_has_a_result(monkeypat
     assert results["records"] == [] and results["gaps"] == []
     write_results(results, tmp_path)
     assert (tmp_path / "bler.png").exists()
+
+
+def test_points_may_be_chosen_one_by_one(tmp_path):
+    """Their counts are those of a run over all points, and a resumed run goes the same way."""
+    points, path = [0.0, 4.0, 8.0], tmp_path / "counts.jsonl"
+    options = {"snr_db": points, "max_blocks": 20, "target_block_errors": 10**6, "xla": "off"}
+    seen = []
+
+    def downwards(records):
+        seen.append([r["snr_db"] for r in records])
+        return {0: 8.0, 1: 0.0}.get(len(records))
+
+    scenario = SMALL.replace(run={"batch_size": 10, "min_bler": 0.0})
+    chosen = simulate(scenario, ["mmse"], next_point=downwards, store_path=path, **options)
+    assert seen == [[], [8.0], [0.0, 8.0]]
+    whole = {r["snr_db"]: r for r in simulate(scenario, ["mmse"], **options)["records"]}
+    for record in chosen["records"]:
+        assert record["bit_errors"] == whole[record["snr_db"]]["bit_errors"]
+    assert len(chosen["records"]) == 2
+    seen.clear()
+    simulate(scenario, ["mmse"], next_point=downwards, store_path=path, **options)
+    assert seen == [[], [8.0], [0.0, 8.0]]
+    for wrong in (3.0, 8.0):
+        with pytest.raises(InvalidInput, match="next_point: returned"):
+            simulate(scenario, ["mmse"], next_point=lambda _, x=wrong: x, **options)
+    with pytest.raises(InvalidInput, match="next_point: got 3"):
+        simulate(scenario, ["mmse"], next_point=3, **options)

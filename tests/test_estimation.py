@@ -280,3 +280,17 @@ def test_the_command_line_replaces_estimation_by_a_given_error(tmp_path):
     chosen = coded_ber.chosen_scenario(coded_ber.parse_arguments(mine, "prog"))
     assert chosen.to_dict()["csi"] == {"type": "noisy", "error_snr_db": 20.0}
     assert chosen.name == "mine+csi20db"
+
+
+def test_the_command_line_leaves_out_what_belongs_to_what_it_replaces(tmp_path):
+    """Keys that are without effect are refused, but these are not the user's."""
+    text = (scenario_folder() / "cdl-c-4x4-qam16-ls.toml").read_text()
+    text = text.replace('type = "ls"', 'type = "ls"\nerror = "covariance"')
+    text = text.replace("[ofdm]", '[ofdm]\ninterpolation = "nn"')
+    (tmp_path / "mine.toml").write_text(text)
+    mine = ["--scenario", str(tmp_path / "mine.toml"), "--csi-error", "20"]
+    chosen = coded_ber.chosen_scenario(coded_ber.parse_arguments(mine, "prog"))
+    assert chosen.to_dict()["csi"] == {"type": "noisy", "error_snr_db": 20.0}
+    loops = ["--scenario", "rayleigh-16x4-qam16-idd", "--code", "none"]
+    chosen = coded_ber.chosen_scenario(coded_ber.parse_arguments(loops, "prog"))
+    assert chosen.code.type == "none" and "loop" not in chosen.to_dict()

@@ -11,6 +11,7 @@ from linksim.errors import InvalidInput, ResultFileError
 from linksim.files import load_json, save_json
 from linksim.link.decoding import fast_decoder
 from linksim.link.describe import describe_link
+from linksim.link.harq_config import Harq
 from linksim.link.link import Link
 from linksim.link.receiver import create_quantizer_for
 from linksim.link.retransmission import HarqFunctions
@@ -37,6 +38,8 @@ QUANTIZED = load_scenario("rayleigh-4x4-qam16").replace(
     harq={"max_transmissions": 2, "combining": "chase"}, run={"batch_size": 8}
 )
 PUSCH = load_scenario("pusch-cdl-c-4x2-mcs14")
+# Without HARQ, and without the keys that belong to it
+ONCE = vars(Harq())
 TDL = {"type": "tdl", "model": "C300", "max_doppler_hz": 100.0, "num_users": 2}
 PUSCH = scenario_from_dict({**PUSCH.to_dict(), "channel": TDL}).replace(
     name="pusch",
@@ -51,7 +54,7 @@ PUSCH = scenario_from_dict({**PUSCH.to_dict(), "channel": TDL}).replace(
 def outcomes_by_hand(scenario, detector, snr_db, batch=0, quantizer=None):
     """Which blocks have failed after each transmission, bool [T, blocks], and their final bit
     errors: every slot is sent every time, and all is added up."""
-    simulator = LinkSimulator(scenario.replace(harq={"max_transmissions": 1}), "off")
+    simulator = LinkSimulator(scenario.replace(harq=ONCE), "off")
     simulator.add_detector(detector)
     link, size = Link(scenario), scenario.run.batch_size
     quantize = quantizer or (lambda llrs: llrs)
@@ -153,7 +156,7 @@ def test_every_transmission_has_a_channel_and_noise_of_its_own():
     scenario = QUANTIZED.replace(harq={"max_transmissions": 3})
     simulator = LinkSimulator(scenario, "off")
     first, second, third = (simulator.draw(3, 5.0, 2, number) for number in range(3))
-    alone = LinkSimulator(scenario.replace(harq={"max_transmissions": 1}), "off")
+    alone = LinkSimulator(scenario.replace(harq=ONCE), "off")
     for ours, plain in zip(first, alone.draw(3, 5.0, 2)):
         np.testing.assert_array_equal(ours, plain)
     for one, other in ((first, second), (first, third), (second, third)):
@@ -190,13 +193,11 @@ def check_harq_is_shown(results, folder):
 
 
 def test_draws_belong_to_what_is_sent():
-    plain = SMALL.replace(harq={"max_transmissions": 1})
+    plain = SMALL.replace(harq=ONCE)
     data = plain.to_dict()
     assert "harq" not in data
     # What a scenario of this shape had before there was HARQ
     assert load_scenario("cdl-c-4x4-qam16").fingerprint() == "545dfd60612e07d1"
-    unused = scenario_from_dict({**data, "harq": {"combining": "chase"}})
-    assert unused.fingerprint() == plain.fingerprint()
     three = {
         SMALL.replace(harq=changes).fingerprint()
         for changes in (
@@ -234,6 +235,16 @@ def test_draws_belong_to_what_is_sent():
 def test_what_is_wrong_with_a_table_is_named(harq, message):
     with pytest.raises(InvalidInput, match=message):
         SMALL.replace(harq=harq)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("combining", "chase"), ("quantized", "all"), ("redundancy_versions", [0, 0])],
+)
+def test_keys_of_transmissions_that_there_are_not_are_refused(key, value):
+    once = SMALL.replace(harq=ONCE)
+    with pytest.raises(InvalidInput, match=rf"harq.{key}: got .* with max_transmissions = 1"):
+        once.replace(harq={key: value})
 
 
 def test_codes_and_receivers_that_cannot_are_refused():

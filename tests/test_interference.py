@@ -432,7 +432,7 @@ def test_exported_vectors_have_no_interference():
 def test_a_description_says_what_interferes():
     lines = describe_link(FLAT.replace(interference={"num_streams": 2, "sir_db": 10.0}))
     line = next(line for line in lines if line.startswith("interference"))
-    assert "2 streams of 1 users" in line and "= 0.1 on an antenna, 10 dB below" in line
+    assert "2 streams of 1 user," in line and "= 0.1 on an antenna, 10 dB below" in line
     assert not any(line.startswith("interference") for line in describe_link(FLAT))
 
 

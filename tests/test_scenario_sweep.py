@@ -157,6 +157,24 @@ def test_grids_that_sionna_refuses_are_refused_by_key(ofdm, message):
         load_scenario("cdl-c-4x4-qam16").replace(ofdm=ofdm)
 
 
+@pytest.mark.parametrize(
+    "name, tables, message",
+    [
+        ("rayleigh-4x4-qam16", {"code": {"type": "none"}, "loop": {"scale": 0.5}}, "loop: "),
+        ("cdl-c-4x4-qam16", {"ofdm": {"interpolation": "nn"}}, "ofdm.interpolation: only "),
+        ("pusch-cdl-c-4x2-mcs14", {"pusch": {"interpolation": "nn"}}, "pusch.interpolation"),
+        (
+            "pusch-cdl-c-4x2-mcs14",
+            {"pusch": {"mapping_type": "B", "dmrs_type_a_position": 3}},
+            'pusch.dmrs_type_a_position: got 3 with mapping_type = "B"',
+        ),
+    ],
+)
+def test_keys_without_effect_are_refused(name, tables, message):
+    with pytest.raises(InvalidInput, match=message):
+        load_scenario(name).replace(**tables)
+
+
 @pytest.mark.parametrize("k, n", [(11, 100), (9000, 9400), (100, 90), (5, 0)])
 def test_codes_that_do_not_exist_name_their_table_and_scenario(k, n):
     code = {"type": "5g", "num_info_bits": k, "num_coded_bits": n, "interleaver_seed": -1}

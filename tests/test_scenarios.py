@@ -16,6 +16,7 @@ from tests.conftest import slow_but
 # Members of these families that differ from a quick one only in size, modulation or
 # correlation run with the slow tests
 FAMILIES = ("massive-", "small-", "wesnet-", "local-scattering-", "cdl-c-")
+FAMILIES += ("pusch-umi-", "pusch-cdl-c-16x4")
 QUICK = [
     "massive-64x16-qam16",
     "massive-64x24-qam64-corr-full",
@@ -23,6 +24,7 @@ QUICK = [
 ]
 QUICK += ["small-16x8-qam16-corr-rx", "wesnet-8x8-qam4", "wesnet-60x30-bpsk"]
 QUICK += ["local-scattering-12x6-qpsk-2d", "cdl-c-8x4-qam16", "cdl-c-4x4-qam16-ls"]
+QUICK += ["pusch-umi-16x4-mcs14-interferer"]
 QUICK += [name for name in list_scenarios() if not name.startswith(FAMILIES)]
 MINIMAL = {
     "system": {"num_rx": 2, "num_streams": 2, "num_bits_per_symbol": 2},

@@ -27,7 +27,7 @@ from linksim.cli.common import (
 from linksim.cli.stop import GracefulStop, exit_at_once
 from linksim.errors import InvalidInput, check_real
 from linksim.files import check_folder
-from linksim.link.scenario import CODES, Scenario, list_scenarios, load_scenario
+from linksim.link.scenario import CODES, Loop, Scenario, list_scenarios, load_scenario
 from linksim.names import QuantizerSpec, ReceiverSpec, parse_receiver, split_names
 from linksim.quantization.registry import describe_quantizer, list_quantizers
 from linksim.registry import describe_detector, list_detectors
@@ -171,24 +171,34 @@ def chosen_scenario(args: argparse.Namespace) -> Scenario:
     if args.csi_error is not None:
         name += f"+csi{args.csi_error:g}db"
         # Without the keys of what it replaces
-        csi = {"covariance": "measured", "spatial": False}
+        csi = {"covariance": "measured", "spatial": False, "error": "variance"}
         csi |= {"type": "noisy", "error_snr_db": args.csi_error}
-        scenario = scenario.replace(csi=csi)
+        grids: dict[str, Any] = {name: {"interpolation": "lin"} for name in _grids(scenario)}
+        scenario = scenario.replace(None, csi=csi, **grids)
     if args.code is not None and args.code != scenario.code.type:
         name += "+uncoded" if args.code == "none" else f"+{args.code}"
         info = 324 if args.code == "5g" else 0
-        on_grid = scenario.ofdm is not None or scenario.pusch is not None
-        coded = 648 if args.code == "5g" and not on_grid else 0
-        scenario = scenario.replace(
-            code={
-                "type": args.code,
-                "num_info_bits": info,
-                "num_coded_bits": coded,
-                "rate": 0.0,
-                "file": "",
-            }
-        )
+        coded = 648 if args.code == "5g" and not _grids(scenario) else 0
+        # Likewise, and without what only some codes can have
+        code = {
+            "type": args.code,
+            "num_info_bits": info,
+            "num_coded_bits": coded,
+            "rate": 0.0,
+            "file": "",
+        }
+        if args.code in ("none", "transport-block"):
+            code |= {"per_stream": False, "interleaver": ""}
+        if args.code == "transport-block":
+            code["interleaver_seed"] = -1
+        loop: dict[str, Any] = {"loop": vars(Loop())} if args.code == "none" else {}
+        scenario = scenario.replace(None, code=code, **loop)
     return scenario.replace(name=name)
+
+
+def _grids(scenario: Scenario) -> list[str]:
+    """The tables of a scenario that have an OFDM grid."""
+    return [name for name in ("ofdm", "pusch") if getattr(scenario, name) is not None]
 
 
 def chosen_detectors(args: argparse.Namespace, scenario: Scenario) -> list[str]:

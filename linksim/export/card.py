@@ -14,6 +14,7 @@ import numpy as np
 import linksim
 from linksim.export.targets import Signature, Target
 from linksim.files import arrays_hash, write_atomically
+from linksim.notices import counted
 from linksim.provenance import package_version
 
 _PACKAGES = {
@@ -109,6 +110,7 @@ _FORMATS = {
 def export_card_text(card: dict[str, Any]) -> str:
     """The card as Markdown."""
     system = card["scenario"]["system"]
+    bits = counted(system["num_bits_per_symbol"], "bit")
     notes = "".join(f"\n**Note.** {note}\n" for note in card["notes"])
     checked = "\n".join(f"    {line}" for line in card["checked"])
     served = any("K" in t["shape"] for s in card["signatures"].values() for t in s["inputs"])
@@ -118,8 +120,8 @@ def export_card_text(card: dict[str, Any]) -> str:
     return f"""# {card["export"]}: {card["what"]} for {card["scenario"]["name"]}
 
 `{card["file"]}` is {_FORMATS[card["format"]]}.
-It is for {system["num_streams"]} streams of {system["num_bits_per_symbol"]} bits per symbol and
-{system["num_rx"]} receive antennas. B, the batch size, may be any number{users}.
+It is for {counted(system["num_streams"], "stream")} of {bits} per symbol and
+{counted(system["num_rx"], "receive antenna")}. B, the batch size, may be any number{users}.
 
 | signature | | name | shape | type | meaning |
 |---|---|---|---|---|---|

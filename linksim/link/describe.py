@@ -1,6 +1,7 @@
 """What a scenario amounts to, in lines of text."""
 
 from linksim.link.link import Link
+from linksim.notices import counted
 from linksim.snr import SNR_DEFINITIONS, no_to_snr_db, snr_db_to_no
 
 
@@ -22,10 +23,11 @@ def describe_link(scenario):
     what = "block" if blocks == 1 else f"slot of {blocks} {kind}"
     lines = [
         f"{scenario.name}: {scenario.description}",
-        f"{system.num_rx} receive antennas, {system.num_streams} streams, "
-        f"{system.num_bits_per_symbol} bits per symbol",
-        f"{what}: {link.num_uses} channel uses, {link.num_info_bits} information bits in "
-        f"{link.code.num_coded_bits} coded bits, rate {link.code.coderate:.4g}",
+        f"{counted(system.num_rx, 'receive antenna')}, {counted(system.num_streams, 'stream')}, "
+        f"{counted(system.num_bits_per_symbol, 'bit')} per symbol",
+        f"{what}: {counted(link.num_uses, 'channel use')}, "
+        f"{counted(link.num_info_bits, 'information bit')} in "
+        f"{counted(link.code.num_coded_bits, 'coded bit')}, rate {link.code.coderate:.4g}",
     ]
     own = SNR_DEFINITIONS[scenario.snr.definition]
     no = snr_db_to_no(scenario.snr.definition, 0.0, link.budget)
@@ -57,7 +59,8 @@ def describe_link(scenario):
         table = scenario.interference
         power = link.channel.power * 10 ** (-table.sir_db / 10)
         lines.append(
-            f"interference: {table.num_streams} streams of {table.num_users} users, with "
+            f"interference: {counted(table.num_streams, 'stream')} of "
+            f"{counted(table.num_users, 'user')}, with "
             f"E|interference|^2 = {power:.4g} on an antenna, {table.sir_db:g} dB below a stream "
             f"sent with power 1; covariance {table.covariance}"
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from linksim.errors import InvalidInput, check_choice, check_int, check_list
+from linksim.tables import plain
 
 COMBININGS = ("ir", "chase")
 QUANTIZED = ("stored", "all")
-_MOST_TRANSMISSIONS = 4
+_MOST_TRANSMISSIONS, _VERSIONS = 4, (0, 2, 3, 1)
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Harq:
 
     max_transmissions: int = 1
     combining: str = "ir"
-    redundancy_versions: tuple = (0, 2, 3, 1)
+    redundancy_versions: tuple = _VERSIONS
     quantized: str = "stored"
 
     def __post_init__(self) -> None:
@@ -35,8 +36,19 @@ class Harq:
         object.__setattr__(self, "redundancy_versions", tuple(self.redundancy_versions))
         for version in self.redundancy_versions:
             check_int("harq.redundancy_versions", version, 0, 3)
+        for key, default in (
+            ("combining", "ir"),
+            ("redundancy_versions", _VERSIONS),
+            ("quantized", "stored"),
+        ):
+            if getattr(self, key) != default and self.max_transmissions == 1:
+                raise InvalidInput(
+                    f"harq.{key}: got {plain(getattr(self, key))!r} with max_transmissions = 1, "
+                    "with which no block is sent again; expected 2 to "
+                    f"{_MOST_TRANSMISSIONS} of them, or no such key"
+                )
         given = list(self.redundancy_versions)
-        if self.combining == "chase" and self.redundancy_versions != (0, 2, 3, 1):
+        if self.combining == "chase" and self.redundancy_versions != _VERSIONS:
             raise InvalidInput(
                 f'harq.redundancy_versions: got {given} with combining = "chase", which sends '
                 'the same bits each time; expected combining = "ir", or no such key'

@@ -29,6 +29,7 @@ from linksim.link.coding.wifi import SIZES, wifi_rate
 from linksim.link.harq_config import Harq
 from linksim.link.interference_config import Interference
 from linksim.names import parse_receiver
+from linksim.notices import counted
 from linksim.snr import SNR_DEFINITIONS
 from linksim.tables import check_plain_table, dataclass_from_table, plain, read_toml
 
@@ -294,6 +295,11 @@ class Pusch:
             raise InvalidInput(
                 f"pusch.dmrs_ports: got {list(self.dmrs_ports)}, expected each port once"
             )
+        if self.mapping_type == "B" and self.dmrs_type_a_position != 2:
+            raise InvalidInput(
+                f"pusch.dmrs_type_a_position: got {self.dmrs_type_a_position} with "
+                'mapping_type = "B", whose DMRS begin with the allocation; leave it out'
+            )
         if self.dmrs_type == 1 and self.num_cdm_groups_without_data == 3:
             raise InvalidInput(
                 "pusch.num_cdm_groups_without_data: got 3, but DMRS of type 1 have only two "
@@ -447,6 +453,7 @@ class Scenario:
             raise InvalidInput("channel.type: missing")
         check_choice("channel.type", self.channel["type"], list_channels())
         self.harq.check_code(self.code.type)
+        self._check_used()
         if self.ofdm is not None:
             self._check_grid("ofdm")
             self._check_ofdm(self.ofdm)
@@ -468,6 +475,20 @@ class Scenario:
             pilots = self.ofdm is None or bool(self.ofdm.pilot_symbols)
             sizes = system.num_bits_per_symbol, system.num_rx
             self.interference.check_link(*sizes, grid, pilots)
+
+    def _check_used(self) -> None:
+        """Refuse keys that change nothing next to those of other tables."""
+        if self.loop != Loop() and self.code.type == "none":
+            raise InvalidInput(
+                'loop: detector and decoder cannot iterate with code.type = "none"; leave the '
+                "table out, or take another code"
+            )
+        for name, grid in (("ofdm", self.ofdm), ("pusch", self.pusch)):
+            if grid is not None and grid.interpolation != "lin" and self.csi.type != "ls":
+                raise InvalidInput(
+                    f'{name}.interpolation: only csi.type = "ls" takes it, got '
+                    f'"{self.csi.type}"'
+                )
 
     def _check_grid(self, table: str) -> None:
         if self.channel["type"] not in GRID_CHANNELS:
@@ -524,7 +545,7 @@ class Scenario:
             pusch = self.pusch
             assert pusch is not None  # it was checked
             parts.append(f"MCS {pusch.mcs_index} of table {pusch.mcs_table}")
-            parts.append(f"{pusch.num_prbs} PRBs")
+            parts.append(counted(pusch.num_prbs, "PRB"))
         else:
             name = {"5g": "5G", "alist": Path(self.code.file).stem}
             parts.append(f"{name.get(self.code.type, self.code.type)} LDPC")

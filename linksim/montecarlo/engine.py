@@ -45,6 +45,7 @@ def simulate(
     ray_address: str | None = None,
     on_progress: Callable[..., None] | None = None,
     on_point: Callable[[dict[str, Any]], None] | None = None,
+    next_point: Callable[[list[dict[str, Any]]], float | None] | None = None,
 ) -> dict[str, Any]:
     """Simulate a scenario: error rates of detectors on the same draws.
 
@@ -71,6 +72,11 @@ def simulate(
         on_progress: called as `f(snr_db, {detector: Counts}, active)` after every
             batch.
         on_point: called as `f(results)` after every finished point.
+        next_point: chooses which SNR points are simulated, and in which order: called as
+            `f(records)` with the records of the points that it has chosen so far, it returns
+            another one of them, or None at the end. All detectors are simulated at each.
+            Without it all points are simulated upwards, and a detector is left out where
+            `run.min_bler` says so.
 
     Returns:
         The dictionary that `results.json` holds: `scenario`, `provenance`,
@@ -91,7 +97,11 @@ def simulate(
     detectors = as_list("detectors", detectors, "names or layers")
     if store_path is not None:
         store_path = as_path("store_path", store_path)
-    for name, function in (("on_progress", on_progress), ("on_point", on_point)):
+    for name, function in (
+        ("on_progress", on_progress),
+        ("on_point", on_point),
+        ("next_point", next_point),
+    ):
         if function is not None and not callable(function):
             raise InvalidInput(f"{name}: got {function!r}, expected a function")
     points = run_points(chosen, snr_db)
@@ -129,19 +139,27 @@ def simulate(
                 "gaps": _gaps(store, keys, simulator, reference),
             }
 
-        schedule = Schedule(
-            executor,
-            store,
-            rule,
-            points,
-            list(simulator.receivers),
-            batch_size=chosen.run.batch_size * simulator.link.blocks_per_slot,
-            min_bler=chosen.run.min_bler,
-            on_progress=on_progress,
-            on_point=None if on_point is None else lambda: on_point(results()),
-        )
+        def run(points):
+            Schedule(
+                executor,
+                store,
+                rule,
+                points,
+                list(simulator.receivers),
+                batch_size=chosen.run.batch_size * simulator.link.blocks_per_slot,
+                min_bler=chosen.run.min_bler,
+                on_progress=on_progress,
+                on_point=None if on_point is None else lambda: on_point(results()),
+            ).run()
+
         try:
-            schedule.run()
+            if next_point is None:
+                run(points)
+            else:
+                for point in _chosen_points(
+                    next_point, points, lambda: _records(store, own, simulator)
+                ):
+                    run([point])
         except KeyboardInterrupt:
             return results(complete=False)
         return results()
@@ -166,6 +184,26 @@ def run_points(
     for point in points:
         check_real("snr_db", point, low=-200, high=200, unit="dB")
     return tuple(sorted({float(point) for point in points}))
+
+
+def _chosen_points(next_point, points, records):
+    """The points that a function chooses, one after the other.
+
+    It sees none that an earlier run began and this one has not come to, so that a run that was
+    killed goes the same way again.
+    """
+    done: set[float] = set()
+    while True:
+        point = next_point([r for r in records() if r["snr_db"] in done])
+        if point is None:
+            return
+        if point not in points or point in done:
+            raise InvalidInput(
+                f"next_point: returned {point!r}, expected None or one of the points that are "
+                f"left: {sorted(set(points) - done)}"
+            )
+        yield point
+        done.add(point)
 
 
 def _stop_rule(run, target_block_errors, max_blocks, relative_width):

@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 
 #: {runner: (backend of Keras, how a detector is called)}. LLRs and times of the others are
-#: compared with those of the first.
+#: compared with those of the first. "trace" is torch.compile up to its graphs, for which it
+#: then generates no code: that takes seconds instead of minutes.
 RUNNERS = {
     "tf-graph": ("tensorflow", "graph"),
     "tf-xla": ("tensorflow", "xla"),
     "jax-jit": ("jax", "jit"),
     "torch-eager": ("torch", "eager"),
+    "torch-trace": ("torch", "trace"),
     "torch-compile": ("torch", "compile"),
 }
 REFERENCE = "tf-graph"
@@ -116,7 +118,10 @@ def compile_as(mode: str, detector: Any) -> tuple[Callable[..., np.ndarray], Cal
     import torch
     from torch._dynamo.utils import counters
 
-    called = detector if mode == "eager" else torch.compile(lambda *args: detector(*args))
+    called = detector
+    if mode != "eager":
+        maker = "inductor" if mode == "compile" else "eager"
+        called = torch.compile(lambda *args: detector(*args), backend=maker)
 
     def function(*args):
         with torch.no_grad():
@@ -129,7 +134,7 @@ def compile_as(mode: str, detector: Any) -> tuple[Callable[..., np.ndarray], Cal
         return {
             "graphs": int(counters["stats"]["unique_graphs"]),
             "breaks": int(sum(breaks.values())),
-            "reasons": [reason.splitlines()[0][:200] for reason in breaks],
+            "reasons": sorted({reason.splitlines()[0][:200] for reason in breaks}),
         }
 
     return function, describe

@@ -153,7 +153,9 @@ def run(args, console):
     data = load_json(file) if file.exists() else {"detectors": {}}
     if args.only == "page":
         if not file.exists():
-            raise InvalidInput(f"output: there is no {file}, expected results of an earlier run")
+            raise InvalidInput(
+                f"output: there is no {file}, expected results of an earlier run"
+            )
         write_atomically(args.output / "README.md", markdown(data))
         return 0
     check_int("rounds", args.rounds)

@@ -27,8 +27,8 @@ def compared_detectors() -> list[str]:
 def case_of(name: str, batch: int | None = None) -> dict[str, Any]:
     """The system, the weights and the sizes that a detector is compared with.
 
-    A learned detector has its trained weights of the smallest system; `pepnet`, which has
-    weights for any, and what has none, are compared on `SYSTEM`.
+    A learned detector has its trained weights of the smallest system; what has none is
+    compared on `SYSTEM`.
 
     Args:
         name: of a detector.

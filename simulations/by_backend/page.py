@@ -102,7 +102,9 @@ def time_table(entries):
         found = [cell(entry["runners"].get(r), "ratio", text) for r in TITLES]
         us = cell(entry["runners"].get(REFERENCE), "us", lambda row: f"{row['us']:.3g}")
         rows.append([f"`{name}`", us, *found])
-    return table("Time", ["detector", "TensorFlow, graph: us a vector", *TITLES.values()], rows)
+    return table(
+        "Time", ["detector", "TensorFlow, graph: us a vector", *TITLES.values()], rows
+    )
 
 
 def compile_table(entries):
@@ -115,7 +117,9 @@ def compile_table(entries):
         found = [cell(runners.get(r), "first_seconds", seconds) for r in (REFERENCE, *TITLES)]
         rows.append([f"`{name}`", graphs_text(runners), *found])
     titles = [f"{title}: s" for title in ("TensorFlow, graph", *TITLES.values())]
-    return table("First call, and graphs of torch.compile", ["detector", "graphs", *titles], rows)
+    return table(
+        "First call, and graphs of torch.compile", ["detector", "graphs", *titles], rows
+    )
 
 
 def graphs_text(runners):
@@ -135,16 +139,19 @@ def problems(entries):
         for runner, row in entry["runners"].items():
             if "error" in row:
                 lines.append(f"- `{name}`, {runner}: {one_line(row['error'])}")
-        reasons = {
-            one_line(reason)
-            for runner in ("torch-trace", "torch-compile")
-            for reason in entry["runners"].get(runner, {}).get("reasons", [])
-        }
-        lines += [f"- `{name}`, torch.compile: {reason}" for reason in sorted(reasons)]
+        reasons = sorted(
+            {
+                one_line(reason)
+                for runner in ("torch-trace", "torch-compile")
+                for reason in entry["runners"].get(runner, {}).get("reasons", [])
+            }
+        )
+        if reasons:
+            lines.append(f"- `{name}`, torch.compile: {', '.join(reasons)}")
     return lines if len(lines) > 2 else [*lines, "Nothing."]
 
 
 def one_line(text):
     """The first line of a message, as text of Markdown."""
     first = text.strip().splitlines()[0][:200]
-    return f"`{first.replace('`', chr(39))}`"
+    return "`" + first.replace("`", "'") + "`"

@@ -59,7 +59,7 @@ class BackendProcess:
         except queue.Empty:
             self.close()
             return {"error": f"no answer in {limit:g} seconds"}
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):  # it has ended, or was ended
             line = None
         if line is None:
             self.close()

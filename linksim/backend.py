@@ -101,6 +101,25 @@ def either(
     return tuple(ops.where(predicate, a, b) for a, b in zip(first(), second()))
 
 
+def pad(x: Tensor, widths: Iterable[tuple[int, int]]) -> Tensor:
+    """`ops.pad` with zeros, for which PyTorch makes a graph once.
+
+    That one makes a layer with a new name in every call, so that `torch.compile` finds its
+    graph outdated and compiles anew, each time.
+
+    Args:
+        x: a tensor.
+        widths: how many zeros come before and after the entries of each axis.
+    """
+    widths = tuple(widths)
+    if keras.backend.backend() != "torch":
+        return ops.pad(x, widths)
+    import torch
+
+    # From the last axis to the first
+    return torch.nn.functional.pad(x, [n for pair in reversed(widths) for n in pair])
+
+
 def num_weights(weights: Iterable[Any]) -> int:
     """How many numbers the weights of a layer hold."""
     return sum(math.prod(w.shape) for w in weights)

@@ -140,10 +140,8 @@ def parse_arguments(argv):
     return parser.parse_args(argv)
 
 
-def draw_vectors(num_rx, num_streams, bits, batch, no):
-    """y, H and N0 of i.i.d. Rayleigh channels as TensorFlow constants."""
-    import tensorflow as tf
-
+def random_vectors(num_rx, num_streams, bits, batch, no):
+    """y, H and N0 of i.i.d. Rayleigh channels as NumPy arrays."""
     from linksim.constellation import qam_points
 
     rng = np.random.default_rng(0)
@@ -152,8 +150,14 @@ def draw_vectors(num_rx, num_streams, bits, batch, no):
     x = qam_points(bits)[rng.integers(0, 2**bits, (batch, num_streams))]
     noise = rng.normal(size=(batch, num_rx)) + 1j * rng.normal(size=(batch, num_rx))
     y = np.einsum("bmk,bk->bm", h, x) + noise * np.sqrt(no / 2)
-    arrays = (y.astype(np.complex64), h.astype(np.complex64), np.full(batch, no, np.float32))
-    return [tf.constant(a) for a in arrays]
+    return y.astype(np.complex64), h.astype(np.complex64), np.full(batch, no, np.float32)
+
+
+def draw_vectors(num_rx, num_streams, bits, batch, no):
+    """The same as TensorFlow constants."""
+    import tensorflow as tf
+
+    return [tf.constant(a) for a in random_vectors(num_rx, num_streams, bits, batch, no)]
 
 
 def faster(function, inputs, choice=MODES):

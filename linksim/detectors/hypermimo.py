@@ -186,8 +186,9 @@ class HyperMIMODetector(UnfoldedDetector):
 
     def _logits(self, made, y, r, no, num_dims):
         k, layers = self.num_streams, self.num_layers
-        ends = list(itertools.accumulate(self._sizes))[:-1]
-        theta, scales, psi = ops.split(made, ends, axis=-1)
+        # By slices: `ops.split` reads its ends from a tensor on PyTorch, which cuts a graph
+        ends = list(itertools.accumulate(self._sizes, initial=0))
+        theta, scales, psi = (made[:, a:b] for a, b in zip(ends, ends[1:]))
         theta = ops.reshape(theta, (-1, k, k, self.num_dims // k))
         theta = theta[..., 0] if self.is_real else complex_matrix(theta, False)
         scales = ops.reshape(scales, (-1, layers, k))

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from linksim.backend import constant, either, is_traced_by_torch
+from linksim.backend import constant, either, is_traced_by_torch, pad
 
 # Smallest variance of a symbol in one dimension. Below, its inverse, a precision in
 # expectation propagation or a weight in an MMSE filter, would swamp all others.
@@ -151,7 +151,7 @@ def with_zeros(x):
     XLA cannot compile a loop over the entries of a batch of unknown size that turns out to
     be empty, although the loop would do nothing.
     """
-    return ops.pad(x, ((0, 1), *[(0, 0)] * (len(x.shape) - 1)))
+    return pad(x, ((0, 1), *[(0, 0)] * (len(x.shape) - 1)))
 
 
 def matvec(a, x):
@@ -237,8 +237,8 @@ def interleaved_qr(y, h, num_streams, is_real):
     h = ops.take(h, constant(interleaved_order(num_streams, is_real), "int32"), axis=-1)
     rows, columns = h.shape[-2:]
     if rows < columns:
-        h = ops.pad(h, ((0, 0), (0, columns - rows), (0, 0)))
-        y = ops.pad(y, ((0, 0), (0, columns - rows)))
+        h = pad(h, ((0, 0), (0, columns - rows), (0, 0)))
+        y = pad(y, ((0, 0), (0, columns - rows)))
     q, r = ops.qr(h)
     return matvec(ops.swapaxes(q, -1, -2), y), r
 
@@ -264,7 +264,7 @@ def small_interleaved_qr(y, h, num_streams, is_real):
         products = ops.sum(q * columns, axis=1)  # [N - i, B]
         columns = columns - q * products[:, None]
         row = ops.concatenate([norm[None], products], axis=0)
-        rows.append(ops.pad(row, ((i, 0), (0, 0))))
+        rows.append(pad(row, ((i, 0), (0, 0))))
     rows = ops.transpose(ops.stack(rows), (2, 0, 1))  # [B, N, N + 1]
     return rows[..., -1], rows[..., :-1]
 

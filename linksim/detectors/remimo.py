@@ -120,6 +120,10 @@ class REMIMODetector(Detector):
         self._pams = 1 if self.is_real else 2
         levels = len(self.levels)
         self._num_logits = self._pams * levels if self.factored else levels**self._pams
+        # Numbers of Python, as PyTorch cannot trace what makes an array
+        symbols = qam_points(self.num_bits_per_symbol)
+        self._symbol_parts = tuple(symbols.real.tolist()), tuple(symbols.imag.tolist())
+        self._symbol_powers = tuple((np.abs(symbols) ** 2).tolist())
         self.embedding = _Perceptron([4 * self.state_size, self.state_size], name="embedding")
         self.blocks = [
             _Block(self.state_size, self.num_heads, self._num_logits, name=f"block_{t}")
@@ -288,13 +292,9 @@ class REMIMODetector(Detector):
             power = ops.mean(powers, axis=1)
         else:
             pmf = ops.softmax(logits)
-            of_symbols = qam_points(self.num_bits_per_symbol)
-            parts = [
-                ops.sum(pmf * constant(part), axis=-1)
-                for part in (of_symbols.real, of_symbols.imag)
-            ]
+            parts = [ops.sum(pmf * constant(part), axis=-1) for part in self._symbol_parts]
             means = ops.concatenate(parts, axis=-1)
-            power = ops.sum(pmf * constant(np.abs(of_symbols) ** 2), axis=-1) / self._pams
+            power = ops.sum(pmf * constant(self._symbol_powers), axis=-1) / self._pams
         squares = ops.reshape(ops.square(means), (-1, self._pams, self.num_streams))
         variances = power - ops.mean(squares, axis=1)
         return means, ops.tile(variances, (1, self._pams))

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import concrete, constant
+from linksim.backend import concrete, constant, pad
 from linksim.constellation import nearest_pam
 from linksim.detectors.base import Detector
 from linksim.detectors.real import diagonal, matched_filter, matvec
@@ -85,6 +85,11 @@ class SDRDetector(_Relaxation):
         super().__init__(*args, **kwargs)
         check_int("num_sweeps", num_sweeps)
         self.num_sweeps = int(num_sweeps)
+        rows = self.num_dims + 1
+        columns = math.isqrt(2 * rows - 1) + 1  # ceil(sqrt(2 rows))
+        start = np.random.default_rng(0).normal(size=(rows, columns))
+        start = (start / np.linalg.norm(start, axis=-1, keepdims=True)).astype(np.float32)
+        self._start = tuple(map(tuple, start.tolist()))
 
     def factor(self, y, h):
         """The factor V, float32 [B, N + 1, r]; arguments are those of `solve`."""
@@ -93,13 +98,10 @@ class SDRDetector(_Relaxation):
         mean = ops.mean(diagonal(gram), axis=-1, keepdims=True) + 1e-37
         hty, gram = hty / mean, gram / mean[..., None]
         rows = self.num_dims + 1
-        columns = math.isqrt(2 * rows - 1) + 1  # ceil(sqrt(2 rows))
-        start = np.random.default_rng(0).normal(size=(rows, columns))
-        start = (start / np.linalg.norm(start, axis=-1, keepdims=True)).astype(np.float32)
         curvature = diagonal(gram) + 1e-30
         cross = gram * (1.0 - ops.eye(self.num_dims))
         cross = ops.concatenate([cross, -hty[:, None]], axis=1)  # [B, N + 1, N]
-        cross = ops.concatenate([cross, ops.pad(-hty, ((0, 0), (0, 1)))[..., None]], -1)
+        cross = ops.concatenate([cross, pad(-hty, ((0, 0), (0, 1)))[..., None]], -1)
         bound = float(len(self.levels) - 1)
         units = ops.eye(rows)[..., None]
 
@@ -113,7 +115,7 @@ class SDRDetector(_Relaxation):
                 v = v + units[i] * (-g * (length / norm) - v[:, i : i + 1])
             return v
 
-        v = ops.ones_like(cross[..., :1]) * constant(start)
+        v = ops.ones_like(cross[..., :1]) * constant(self._start)
         return ops.fori_loop(0, self.num_sweeps, sweep, v)
 
     def solve(self, y, h):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from linksim.backend import constant
+from linksim.backend import constant, pad
 from linksim.constellation import nearest_pam, pam_posterior
 from linksim.detectors.base import Detector
 from linksim.detectors.linear import LinearDetector
@@ -146,7 +146,7 @@ def _remove(inverse, best, per_stream):
     """
     streams = best.shape[-1]
     for part in range(per_stream):
-        unit = ops.pad(best, ((0, 0), (part * streams, (per_stream - 1 - part) * streams)))
+        unit = pad(best, ((0, 0), (part * streams, (per_stream - 1 - part) * streams)))
         column = matvec(inverse, unit)
         keep = 1.0 - unit
         # In a singular channel rounding could make the pivot so small that another error

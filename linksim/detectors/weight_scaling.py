@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from linksim.backend import Float32Layer
+from linksim.backend import Float32Layer, constant
 from linksim.errors import InvalidInput, check_choice, check_int, check_real
 
 PROFILES = ("uniform", "linear", "half-exponential")
@@ -84,6 +84,9 @@ class WeightScaling(Float32Layer):
             raise InvalidInput(f"learnable: got {learnable!r}, expected True or False")
         self.size, self.profile, self.fraction = int(size), profile, float(fraction)
         self.learnable = learnable
+        # Numbers of Python, as a graph cannot branch on an array, nor PyTorch read one there
+        self._scales = not bool(np.all(self.fixed == 1.0))
+        self._fixed = tuple(self.fixed.tolist())
         if learnable:
             steps = -np.sqrt(self.size) * np.diff(self.fixed.astype(np.float64), append=0.0)
             self.steps = self.add_weight(
@@ -98,13 +101,13 @@ class WeightScaling(Float32Layer):
     def coefficients(self):
         """The beta of the entries that are kept, float32 [kept]."""
         if not self.learnable:
-            return ops.convert_to_tensor(self.fixed)
+            return constant(self._fixed)
         return ops.flip(ops.cumsum(ops.flip(self.steps))) / self.size**0.5
 
     def call(self, x):
         """Cut and scale the entries of x."""
         x = x[..., : self.kept]
-        if not self.learnable and np.all(self.fixed == 1.0):
+        if not self.learnable and not self._scales:
             return x
         return x * self.coefficients()
 

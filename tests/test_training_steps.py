@@ -26,9 +26,10 @@ def test_variants_change_what_they_name_and_nothing_else():
                 assert value == changes.get(key, plain[key]), name
             else:
                 assert value == {**plain[key], **changes[key]}, name
-        assert made not in seen, f"{name} is another variant too"
-        seen.append(made)
-    assert seen[0] == recipe
+        variant = (made, name in training_steps.IN_BFLOAT16)
+        assert variant not in seen, f"{name} is another variant too"
+        seen.append(variant)
+    assert seen[0] == (recipe, False)
     with pytest.raises(InvalidInput, match="optimizer"):
         training_steps.variant_of(recipe, {"optimizer": {"nme": "muon"}})
 

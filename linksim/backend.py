@@ -102,10 +102,10 @@ def either(
 
 
 def pad(x: Tensor, widths: Iterable[tuple[int, int]]) -> Tensor:
-    """`ops.pad` with zeros, for which PyTorch makes a graph once.
+    """`ops.pad` with zeros, without what makes `torch.compile` compile again in every call.
 
-    That one makes a layer with a new name in every call, so that `torch.compile` finds its
-    graph outdated and compiles anew, each time.
+    On PyTorch `ops.pad` creates a layer with a new name each time it is called, and
+    `torch.compile` takes the new name for a change of the code.
 
     Args:
         x: a tensor.

@@ -53,6 +53,17 @@ def new_panels(count: int, width: float, height: float) -> tuple[Figure, list[Ax
     return figure, panels
 
 
+def set_title(figure: Figure, text: str, fontsize: float = 11) -> None:
+    """Give a figure a title, in as many lines as its width needs.
+
+    Args:
+        figure: the figure.
+        text: what Matplotlib draws; a user's text is made so by `literal`.
+        fontsize: in points.
+    """
+    figure.suptitle(text, fontsize=fontsize, wrap=True)
+
+
 def ordered_legend(axes: Axes, rising: bool = False) -> tuple[list[Any], list[str]]:
     """Handles and labels of a legend, from top to bottom as the eye meets the curves.
 

@@ -154,7 +154,7 @@ def random_vectors(num_rx, num_streams, bits, batch, no):
 
 
 def draw_vectors(num_rx, num_streams, bits, batch, no):
-    """The same as TensorFlow constants."""
+    """y, H and N0 of `random_vectors` as TensorFlow constants."""
     import tensorflow as tf
 
     return [tf.constant(a) for a in random_vectors(num_rx, num_streams, bits, batch, no)]

@@ -4,9 +4,9 @@
 Each requirement is an SNR at which 70 % of the largest throughput has to be reached. The
 script finds the SNR at which detectors reach it, with channels that are known and with two
 kinds of estimates, and writes the margins into results/conformance/: conformance.json has
-all numbers, README.md the tables. From below the requirement it goes down or up until what is
-sought lies between two points. Rows that are there already are kept, and a run that was killed
-goes on where it was.
+all numbers, README.md the tables. The search begins below the requirement and goes down or
+up until the SNR lies between two points. Rows that are there already are kept, and a run
+that was killed goes on where it was.
 """
 
 import argparse
@@ -379,10 +379,8 @@ def margin_text(row, detector):
     if reached["snr_db"] is None:
         points = [r["snr_db"] - required for r in row["records"] if r["detector"] == detector]
         most = most_of(row["channel"], row["info_bits"])
-        if (
-            min(lost for _, lost, *_ in curve_of(row["records"], detector, most))
-            > 1 - FRACTION
-        ):
+        curve = curve_of(row["records"], detector, most)
+        if min(lost for _, lost, *_ in curve) > 1 - FRACTION:
             return f"below {-max(points):+.1f} dB"
         return f"over {-min(points):+.1f} dB"
     margin = f"{required - reached['snr_db']:+.2f} dB"

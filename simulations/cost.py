@@ -162,7 +162,14 @@ def pareto(args, console):
 
 
 def _plot_pareto(data, scenario, path):
-    from linksim.figures import draw_front, empty_figure, label_points, literal, save_figure
+    from linksim.figures import (
+        draw_front,
+        empty_figure,
+        label_points,
+        literal,
+        save_figure,
+        set_title,
+    )
 
     figure = empty_figure(11, 4.6)
     labels = {"us": "Microseconds per vector", "flops": "Floating-point operations per vector"}
@@ -174,7 +181,7 @@ def _plot_pareto(data, scenario, path):
         axes.set_xlabel(label)
         axes.set_ylabel(f"BLER at {data['snr_db']:g} dB, 95 % interval")
     title = literal(scenario.title or scenario.name)
-    figure.suptitle(f"{title}; blue: no other beats it in both", fontsize=10)
+    set_title(figure, f"{title}; blue: no other beats it in both", fontsize=10)
     for axes, points in drawn:
         label_points(axes, points)
     save_figure(figure, path)

@@ -119,7 +119,7 @@ def plot(data, path):
     """Curves of all MCS, those with HARQ drawn through."""
     from matplotlib.lines import Line2D
 
-    from linksim.figures import literal, new_figure, save_figure
+    from linksim.figures import literal, new_figure, save_figure, set_title
     from linksim.link.scenario import scenario_from_dict
     from linksim.montecarlo.output import curve_style
     from linksim.snr import SNR_DEFINITIONS
@@ -146,7 +146,7 @@ def plot(data, path):
     axes.set_ylabel("Spectral efficiency (bit/s/Hz)")
     axes.set_ylim(bottom=0.0)
     axes.legend(handles=handles, fontsize=9, loc="upper left")
-    figure.suptitle(literal(f"{scenario.title}: {data['detector']}"), fontsize=11)
+    set_title(figure, literal(f"{scenario.title}: {data['detector']}"))
     save_figure(figure, path)
 
 

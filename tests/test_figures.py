@@ -5,7 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
-from linksim.figures import empty_figure, label_points, new_figure, ordered_legend, save_figure
+from linksim.figures import (
+    empty_figure,
+    label_points,
+    new_figure,
+    ordered_legend,
+    save_figure,
+    set_title,
+)
 from linksim.montecarlo.output import curve_style
 
 
@@ -89,3 +96,17 @@ def test_labels_of_points_are_inside_and_over_nothing_else(seed, tmp_path):
         assert not a.overlaps(b)
     for place in axes.transData.transform(np.stack([x, y], -1)):
         assert not any(box.contains(*place) for box in boxes.values())
+
+
+def test_a_long_title_is_inside_of_the_figure_and_above_the_axes():
+    text = "5G PUSCH, UMi, four users and an interferer, 16x4, " * 3
+    heights = []
+    for title in ("Short", text):
+        figure, axes = new_figure(8.0, 5.0)
+        set_title(figure, title)
+        figure.canvas.draw()
+        box = figure._suptitle.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        assert box.y0 >= axes.bbox.y1
+        heights.append(box.height)
+    assert heights[1] > 1.9 * heights[0]

@@ -186,7 +186,7 @@ class HyperMIMODetector(UnfoldedDetector):
 
     def _logits(self, made, y, r, no, num_dims):
         k, layers = self.num_streams, self.num_layers
-        # By slices: `ops.split` reads its ends from a tensor on PyTorch, which cuts a graph
+        # `ops.split` reads the ends from a tensor on PyTorch, which torch.compile cannot trace
         ends = list(itertools.accumulate(self._sizes, initial=0))
         theta, scales, psi = (made[:, a:b] for a, b in zip(ends, ends[1:]))
         theta = ops.reshape(theta, (-1, k, k, self.num_dims // k))

@@ -120,7 +120,7 @@ class REMIMODetector(Detector):
         self._pams = 1 if self.is_real else 2
         levels = len(self.levels)
         self._num_logits = self._pams * levels if self.factored else levels**self._pams
-        # Numbers of Python, as PyTorch cannot trace what makes an array
+        # Python numbers, because torch.compile cannot trace how NumPy makes an array
         symbols = qam_points(self.num_bits_per_symbol)
         self._symbol_parts = tuple(symbols.real.tolist()), tuple(symbols.imag.tolist())
         self._symbol_powers = tuple((np.abs(symbols) ** 2).tolist())

@@ -84,7 +84,7 @@ class WeightScaling(Float32Layer):
             raise InvalidInput(f"learnable: got {learnable!r}, expected True or False")
         self.size, self.profile, self.fraction = int(size), profile, float(fraction)
         self.learnable = learnable
-        # Numbers of Python, as a graph cannot branch on an array, nor PyTorch read one there
+        # Python numbers, because torch.compile can neither branch on a NumPy array nor read one
         self._scales = not bool(np.all(self.fixed == 1.0))
         self._fixed = tuple(self.fixed.tolist())
         if learnable:

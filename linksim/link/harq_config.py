@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from linksim.errors import InvalidInput, check_choice, check_int, check_list
 from linksim.tables import plain
@@ -36,14 +36,11 @@ class Harq:
         object.__setattr__(self, "redundancy_versions", tuple(self.redundancy_versions))
         for version in self.redundancy_versions:
             check_int("harq.redundancy_versions", version, 0, 3)
-        for key, default in (
-            ("combining", "ir"),
-            ("redundancy_versions", _VERSIONS),
-            ("quantized", "stored"),
-        ):
-            if getattr(self, key) != default and self.max_transmissions == 1:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if self.max_transmissions == 1 and value != field.default:
                 raise InvalidInput(
-                    f"harq.{key}: got {plain(getattr(self, key))!r} with max_transmissions = 1, "
+                    f"harq.{field.name}: got {plain(value)!r} with max_transmissions = 1, "
                     "with which no block is sent again; expected 2 to "
                     f"{_MOST_TRANSMISSIONS} of them, or no such key"
                 )

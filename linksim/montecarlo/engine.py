@@ -189,8 +189,8 @@ def run_points(
 def _chosen_points(next_point, points, records):
     """The points that a function chooses, one after the other.
 
-    It sees none that an earlier run began and this one has not come to, so that a run that was
-    killed goes the same way again.
+    The function sees the records of points that this run has finished, and none that the store
+    has from an earlier run. A run that was killed therefore takes the same way again.
     """
     done: set[float] = set()
     while True:

@@ -193,7 +193,7 @@ def loop_table(results: dict[str, Any]) -> Table:
 def plot_exit_chart(results: dict[str, Any], path: str | Path) -> None:
     """Write a PNG file: curves of the detectors, that of the decoder with its axes
     exchanged, and the loops as steps between them."""
-    from linksim.figures import literal, new_figure, save_figure
+    from linksim.figures import literal, new_figure, save_figure, set_title
 
     scenario = scenario_from_dict(results["scenario"])
     figure, axes = new_figure(7.6, 6.0)
@@ -229,7 +229,7 @@ def plot_exit_chart(results: dict[str, Any], path: str | Path) -> None:
     axes.set_ylabel("The detector tells the decoder (bits per coded bit)")
     definition = SNR_DEFINITIONS[scenario.snr.definition].label
     title = f"{literal(scenario.description)}\n{definition}: {results['snr_db']:g}"
-    figure.suptitle(title, fontsize=10)
+    set_title(figure, title, fontsize=10)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)

@@ -236,7 +236,7 @@ def _plot(results, label, points_of, scale, path, rising=False):
     """
     from matplotlib.ticker import MaxNLocator
 
-    from linksim.figures import literal, new_figure, ordered_legend, save_figure
+    from linksim.figures import literal, new_figure, ordered_legend, save_figure, set_title
 
     scenario, records = results["scenario"], results["records"]
     figure, axes = new_figure(8.0, 5.6)
@@ -261,7 +261,7 @@ def _plot(results, label, points_of, scale, path, rising=False):
     axes.set_xlabel(SNR_DEFINITIONS[scenario["snr"]["definition"]].label)
     axes.set_ylabel(label)
     # Centred on the whole figure: beside a long legend the axes are too narrow for it
-    figure.suptitle(literal(scenario_from_dict(scenario).description), fontsize=11)
+    set_title(figure, literal(scenario_from_dict(scenario).description))
     if axes.containers:  # there is a point above zero
         legend = ordered_legend(axes, rising)
         figure.legend(*legend, loc="outside right center", fontsize=9, frameon=False)

@@ -206,7 +206,7 @@ def simulate_sweep(name, scenarios, detectors, snr_db, args, console, *, label):
 
 
 def _plot_sweep(data, rate, title, path):
-    from linksim.figures import literal, new_figure, ordered_legend, save_figure
+    from linksim.figures import literal, new_figure, ordered_legend, save_figure, set_title
     from linksim.montecarlo.output import curve_style
 
     figure, axes = new_figure(7.5, 4.5)
@@ -223,7 +223,7 @@ def _plot_sweep(data, rate, title, path):
     axes.set_yscale("log")
     axes.set_xlabel(data["label"])
     axes.set_ylabel({"ser": "Symbol error rate", "bler": "Block error rate"}[rate])
-    figure.suptitle(literal(title), fontsize=11)
+    set_title(figure, literal(title))
     if axes.containers:
         legend = ordered_legend(axes)
         figure.legend(*legend, loc="outside right center", fontsize=9, frameon=False)

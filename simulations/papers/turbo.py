@@ -132,7 +132,7 @@ def _with(detector, passes):
 
 def _plot(results, panel, path):
     """One panel for each number of passes, with the reference in all of them."""
-    from linksim.figures import literal, new_panels, save_figure
+    from linksim.figures import literal, new_panels, save_figure, set_title
     from linksim.link.scenario import scenario_from_dict
     from linksim.montecarlo.output import curve_style, error_bars
     from linksim.snr import SNR_DEFINITIONS
@@ -157,7 +157,7 @@ def _plot(results, panel, path):
         axes.set_ylim(1e-3, 1.3)
         axes.set_xlabel(SNR_DEFINITIONS[scenario.snr.definition].label)
     panels[0].set_ylabel("Block error rate")
-    figure.suptitle(literal(scenario.description), fontsize=11)
+    set_title(figure, literal(scenario.description))
     handles = panels[-1].get_legend_handles_labels()
     figure.legend(*handles, loc="outside right center", fontsize=9, frameon=False)
     save_figure(figure, path)
@@ -165,7 +165,14 @@ def _plot(results, panel, path):
 
 def _plot_pareto(results, panel, path):
     """Error rates at one SNR against the time of detection and decoding."""
-    from linksim.figures import draw_front, label_points, literal, new_figure, save_figure
+    from linksim.figures import (
+        draw_front,
+        label_points,
+        literal,
+        new_figure,
+        save_figure,
+        set_title,
+    )
 
     scenario, snr_db = results["scenario"], panel.timed_at
     rows = [
@@ -178,7 +185,7 @@ def _plot_pareto(results, panel, path):
     axes.set_xlabel("Milliseconds of detection and decoding per block")
     axes.set_ylabel(f"BLER at {snr_db:g} dB, 95 % interval")
     title = f"{scenario['title']}; blue: no other beats it in both"
-    figure.suptitle(literal(title), fontsize=10)
+    set_title(figure, literal(title), fontsize=10)
     label_points(axes, points)
     save_figure(figure, path)
 

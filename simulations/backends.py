@@ -112,10 +112,10 @@ def compare(case, runners, pythons, args):
                     raise InvalidInput(
                         f"{case['detector']}: {REFERENCE} fails: {rows[REFERENCE]['error']}"
                     )
-            expected = np.load(folder / f"{REFERENCE}.npy")
+            expected = np.load(folder / f"{REFERENCE}.npy", allow_pickle=False)
             for runner in runners:
                 if "error" not in rows[runner]:
-                    llrs = np.load(folder / f"{runner}.npy")
+                    llrs = np.load(folder / f"{runner}.npy", allow_pickle=False)
                     rows[runner] |= agreement(llrs, expected)
             seconds = {p.runner: [] for p in processes if "error" not in rows[p.runner]}
             for _ in range(args.rounds):

@@ -49,18 +49,20 @@ def test_every_detector_has_a_case():
 def test_the_first_process_writes_what_the_others_read(tmp_path):
     case = case_of("mmnet-iid", batch=3)
     function, row = prepare(REFERENCE, case, tmp_path)
-    llrs = np.load(tmp_path / f"{REFERENCE}.npy")
+    llrs = np.load(tmp_path / f"{REFERENCE}.npy", allow_pickle=False)
     assert llrs.shape == (3, 4, 4) and np.isfinite(llrs).all()
     assert row["first_seconds"] > 0 and row["versions"]["tensorflow"]
-    assert len(np.load(tmp_path / "weights.npz").files) > 0
+    assert len(np.load(tmp_path / "weights.npz", allow_pickle=False).files) > 0
     np.testing.assert_array_equal(function(), llrs)
     assert time_calls(function, 0.0) > 0
     # Another runner takes these weights, not its own
-    with np.load(tmp_path / "weights.npz") as stored:
+    with np.load(tmp_path / "weights.npz", allow_pickle=False) as stored:
         changed = {key: 0.5 * stored[key] for key in stored.files}
     np.savez(tmp_path / "weights.npz", **changed)
     prepare("tf-xla", case, tmp_path)
-    assert agreement(np.load(tmp_path / "tf-xla.npy"), llrs)["largest"] > 1e-3
+    assert (
+        agreement(np.load(tmp_path / "tf-xla.npy", allow_pickle=False), llrs)["largest"] > 1e-3
+    )
 
 
 def test_a_process_that_ends_is_an_error_of_its_row(tmp_path):

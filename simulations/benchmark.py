@@ -7,12 +7,12 @@ agree. Where a function runs in graph mode and with XLA, each side takes the fas
 """
 
 import argparse
-import json
 import logging
 import os
 import platform
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -25,13 +25,15 @@ import numpy as np
 from rich.table import Table
 
 from linksim.cli.common import make_console, run_command
-from linksim.errors import InvalidInput, check_int
-from linksim.files import write_atomically
+from linksim.errors import check_int
+from linksim.files import load_json, save_json, write_atomically
+from linksim.provenance import git_commit
+from simulations.speed import sionna2
+from simulations.speed.page import page_text
+from simulations.speed.rows import HEADER, agreement_of, cells, row_of
+from simulations.speed.sionna2 import SIONNA_EP
+from simulations.speed.vectors import MODES, draw_vectors, faster
 
-# {how a function is compiled: `jit_compile`}
-MODES = {"graph": False, "XLA": True}
-# Our EP as Sionna's does it
-SIONNA_EP = {"num_iterations": 10, "damping": 0.9, "demapping_method": "maxlog"}
 # {row: (ours, options, rival, options, num_rx, num_streams, bits, batch, N0)}. A row whose
 # name ends in a mode compares both sides in that mode.
 DETECTORS = {
@@ -117,8 +119,7 @@ RUN_DETECTORS = {
     "ml": "sionna-ml",
     "oamp": "sionna-mmse-pic",
 }
-ROWS = (*DETECTORS, *RELAXATIONS, *DECODING, *RECEIVERS, RUN, DEFAULT_RUN)
-
+ROWS = (*DETECTORS, *RELAXATIONS, *DECODING, *RECEIVERS, *sionna2.ROWS, RUN, DEFAULT_RUN)
 
 # With --quick: one or two rows of a kind, as compiling in two modes takes seconds
 QUICK = ["ml-2x2-qam64-app", "ml-4x4-qam16-app", "mmse-64x16-qam16-xla"]
@@ -129,79 +130,25 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--only", choices=ROWS, action="append", help="a row; may be repeated")
-    add("--json", metavar="FILE", help="write the rows to this file")
+    add(
+        "--json",
+        metavar="FILE",
+        help="write the rows to this file, which a run that was killed goes on with",
+    )
     add("--markdown", metavar="FILE", help="write a table to this file")
     add(
         "--quick",
         action="store_true",
         help="small batches, three repeats, and a few detectors only",
     )
+    add(
+        "--sionna2",
+        metavar="PYTHON",
+        default=os.environ.get("LINKSIM_SIONNA2", ""),
+        help="an interpreter with Sionna 2.x, or the variable LINKSIM_SIONNA2",
+    )
     add("--repeats", type=int, default=9, metavar="N", help="calls of each side")
     return parser.parse_args(argv)
-
-
-def random_vectors(num_rx, num_streams, bits, batch, no):
-    """y, H and N0 of i.i.d. Rayleigh channels as NumPy arrays."""
-    from linksim.constellation import qam_points
-
-    rng = np.random.default_rng(0)
-    shape = (batch, num_rx, num_streams)
-    h = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) / np.sqrt(2)
-    x = qam_points(bits)[rng.integers(0, 2**bits, (batch, num_streams))]
-    noise = rng.normal(size=(batch, num_rx)) + 1j * rng.normal(size=(batch, num_rx))
-    y = np.einsum("bmk,bk->bm", h, x) + noise * np.sqrt(no / 2)
-    return y.astype(np.complex64), h.astype(np.complex64), np.full(batch, no, np.float32)
-
-
-def draw_vectors(num_rx, num_streams, bits, batch, no):
-    """y, H and N0 of `random_vectors` as TensorFlow constants."""
-    import tensorflow as tf
-
-    return [tf.constant(a) for a in random_vectors(num_rx, num_streams, bits, batch, no)]
-
-
-def faster(function, inputs, choice=MODES):
-    """The function in the mode of `choice` that takes less time, as (mode, function)."""
-    import tensorflow as tf
-
-    modes = {}
-    for mode in choice:
-        compiled = tf.function(
-            lambda *args: function(*args), autograph=False, jit_compile=MODES[mode]
-        )
-        try:
-            compiled(*inputs).numpy()
-            start = time.perf_counter()
-            compiled(*inputs).numpy()
-        except tf.errors.OpError:
-            continue  # does not compile
-        modes[mode] = (time.perf_counter() - start, compiled)
-    if not modes:
-        raise InvalidInput(f"{type(function).__name__}: compiles in no mode")
-    mode = min(modes, key=lambda m: modes[m][0])
-    return mode, modes[mode][1]
-
-
-def row_of(name, ours, rival, seconds, per, agreement):
-    """A row, from the seconds of the calls and the number of vectors in one call."""
-    mine = seconds["ours"] / per["ours"]
-    row = {
-        "row": name,
-        "ours": ours,
-        "ours_ms": 1e3 * float(np.median(mine)),
-        "rival": rival,
-        "agreement": agreement,
-    }
-    if "rival" in seconds:
-        theirs = seconds["rival"] / per["rival"]
-        low, middle, high = np.quantile(theirs / mine, [0.25, 0.5, 0.75])
-        row |= {
-            "rival_ms": 1e3 * float(np.median(theirs)),
-            "ratio": float(middle),
-            "ratio_low": float(low),
-            "ratio_high": float(high),
-        }
-    return row
 
 
 def detector_row(name, args):
@@ -214,7 +161,7 @@ def detector_row(name, args):
     inputs = draw_vectors(num_rx, k, m, batch, no)
     system = {"num_streams": k, "num_bits_per_symbol": m}
     ending = name.rpartition("-")[2]
-    choice = [mode for mode in MODES if mode.lower() == ending] or MODES
+    choice = {mode: x for mode, x in MODES.items() if mode.lower() == ending} or None
     functions, modes = {}, {}
     modes["ours"], functions["ours"] = faster(
         create_detector(ours, **system, **options), inputs, choice
@@ -225,11 +172,7 @@ def detector_row(name, args):
             create_detector(rival, **system, **rival_options), inputs, choice
         )
         a, b = (np.asarray(f(*inputs)) for f in functions.values())
-        if rival == SAME.get(ours, f"sionna-{ours}"):
-            close = np.mean(np.abs(a - b) <= 1e-3 * (1 + np.abs(b)))
-            agreement = f"{100 * close:.2f} % of LLRs within 1e-3 (1 + |LLR|)"
-        else:
-            agreement = f"{100 * np.mean((a > 0) == (b > 0)):.2f} % of bits decided alike"
+        agreement = agreement_of(a, b, same=rival == SAME.get(ours, f"sionna-{ours}"))
     calls = {side: lambda f=f: f(*inputs) for side, f in functions.items()}
     seconds = interleaved_seconds(calls, args.repeats)
     theirs = f"{rival} ({modes['rival']})" if rival else "none can hold it"
@@ -423,43 +366,6 @@ def timed_on():
     }
 
 
-def cells(row):
-    """The cells of a row as texts."""
-    if "ratio" in row:
-        ratio = f"{row['ratio']:.3g} [{row['ratio_low']:.3g}, {row['ratio_high']:.3g}]"
-        rival_ms = f"{row['rival_ms']:.4g}"
-    else:
-        ratio, rival_ms = "", ""
-    return [
-        row["row"],
-        row["ours"],
-        f"{row['ours_ms']:.4g}",
-        row["rival"],
-        rival_ms,
-        ratio,
-        row["agreement"],
-    ]
-
-
-HEADER = ["row", "ours", "ms", "rival", "ms", "times faster", "agreement"]
-
-
-def markdown(rows, facts):
-    lines = ["# Benchmark", ""]
-    lines.append(
-        "Made by `python simulations/benchmark.py --markdown results/benchmark/speed.md`."
-    )
-    lines += [
-        "Median milliseconds per vector, codeword or block; the last rows are whole simulations."
-    ]
-    lines += ["Both sides were called by turns; in brackets are the quartiles of the ratio."]
-    lines += ["", ", ".join(f"{k}: {v}" for k, v in facts.items() if v), ""]
-    lines.append("| " + " | ".join(HEADER) + " |")
-    lines.append("|---" * len(HEADER) + "|")
-    lines += ["| " + " | ".join(c.replace("|", "\\|") for c in cells(r)) + " |" for r in rows]
-    return "\n".join(lines) + "\n"
-
-
 def main(argv=None):
     args = parse_arguments(argv)
     return run_command("benchmark.py", lambda: _run(args, make_console()))
@@ -469,33 +375,61 @@ def _run(args, console):
     check_int("repeats", args.repeats)
     if args.quick:
         args.repeats = 3
-    names = args.only or (QUICK if args.quick else ROWS)
-    rows = []
-    for name in names:
-        make = detector_row
-        if name in RELAXATIONS:
-            make = relaxation_row
-        elif name in DECODING:
-            make = decoding_row
-        elif name in RECEIVERS:
-            make = receiver_row
-        elif name == DEFAULT_RUN:
-            make = default_run_row
-        elif name == RUN:
-            make = run_row
-        with console.status(name):
-            rows.append(make(name, args))
-    table = Table(*HEADER)
-    for row in rows:
-        table.add_row(*cells(row))
-    console.print(table)
+    names = list(args.only or (QUICK if args.quick else ROWS))
     facts = timed_on()
-    if args.json:
-        text = json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n"
-        write_atomically(Path(args.json), text)
-    if args.markdown:
-        write_atomically(Path(args.markdown), markdown(rows, facts))
+    made = {"version": made_by(), "quick": args.quick, "repeats": args.repeats}
+    rows = known_rows(args.json, {"machine": facts, "made": made})
+    for name in names:
+        if name not in rows:
+            with console.status(name):
+                rows[name] = row_maker(name)(name, args)
+            rows[name]["measured_at"] = datetime.now(timezone.utc).isoformat(
+                timespec="minutes"
+            )
+        # A run that is killed keeps the rows that it has
+        data = {"machine": facts, "made": made}
+        data["missing"] = [other for other in names if other not in rows]
+        data["rows"] = [rows[other] for other in names if other in rows]
+        if args.json:
+            save_json(Path(args.json), data)
+        if args.markdown:
+            write_atomically(Path(args.markdown), page_text(data))
+    table = Table(*HEADER)
+    for name in names:
+        table.add_row(*cells(rows[name]))
+    console.print(table)
     return 0
+
+
+def row_maker(name):
+    """The function that measures a row."""
+    makers = {
+        detector_row: DETECTORS,
+        relaxation_row: RELAXATIONS,
+        decoding_row: DECODING,
+        receiver_row: RECEIVERS,
+        sionna2.sionna2_row: sionna2.ROWS,
+        default_run_row: (DEFAULT_RUN,),
+        run_row: (RUN,),
+    }
+    return next(make for make, names in makers.items() if name in names)
+
+
+def made_by():
+    """The version whose rows these are, or None where its source is not that of a commit."""
+    commit = git_commit()
+    return None if commit is None or commit.endswith("-dirty") else commit
+
+
+def known_rows(path, expected):
+    """{row: what a run that did not come to its end has measured}; rows of another version or
+    machine, and those of a run that did, are measured again."""
+    if path is None or not Path(path).exists() or expected["made"]["version"] is None:
+        return {}
+    data = load_json(Path(path))
+    if not data.get("missing") or any(data.get(k) != v for k, v in expected.items()):
+        return {}
+    return {row["row"]: row for row in data["rows"]}
 
 
 if __name__ == "__main__":

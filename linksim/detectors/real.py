@@ -1,5 +1,6 @@
 """The real-valued system behind every detector, and its linear algebra."""
 
+import keras
 from keras import ops
 
 from linksim.backend import constant, either, is_traced_by_torch, pad
@@ -53,6 +54,10 @@ def whiten(y, h, s):
     Raises:
         The backend's error, or NaN, for an `s` that is not positive definite.
     """
+    shared = s.shape[0] == 1 and y.shape[0] != 1
+    no = _white_noise(s)
+    if no is not None:
+        return y, h, ops.broadcast_to(no, ops.shape(y)[:1]) if shared else no
     s = complex_to_real_matrix(s)
     dims = s.shape[-1]
     diagonal = ops.diagonal(s, axis1=-2, axis2=-1)
@@ -63,8 +68,6 @@ def whiten(y, h, s):
 
     def untouched():
         return y, h
-
-    shared = s.shape[0] == 1 and y.shape[0] != 1
 
     def whitened():
         factor = ops.cholesky(s / no[:, None, None])
@@ -80,6 +83,22 @@ def whiten(y, h, s):
 
     y, h = either(white, untouched, whitened)
     return y, h, ops.broadcast_to(no, ops.shape(y)[:1]) if shared else no
+
+
+def _white_noise(s):
+    """N0 [B] of covariances [B, M, M], if it is known without their real form that all are
+    white, else None.
+
+    The real form is four times as large, and PyTorch writes it and every step that follows to
+    memory. Compilers of the other backends do not.
+    """
+    if keras.backend.backend() != "torch" or is_traced_by_torch():
+        return None
+    real, imag = ops.real(s), ops.imag(s)
+    no = ops.mean(diagonal(real), axis=-1)
+    least = 1e-6 * ops.abs(no)[:, None, None]
+    rest = ops.abs(real - no[:, None, None] * ops.eye(s.shape[-1])) <= least
+    return no if ops.all(rest) and ops.all(ops.abs(imag) <= least) else None
 
 
 # Vectors within these bounds stay as they are: squares, sums over antennas and ratios

@@ -95,7 +95,7 @@ def prepare(runner: str, case: dict[str, Any], folder: Path) -> tuple[Callable, 
 
 def inputs_of(case: dict[str, Any]) -> tuple[np.ndarray, ...]:
     """y, h and N0 of i.i.d. Rayleigh channels."""
-    from simulations.benchmark import random_vectors
+    from simulations.speed.vectors import random_vectors
 
     sizes = case["num_rx"], case["num_streams"], case["num_bits_per_symbol"]
     return random_vectors(*sizes, case["batch"], case["no"])

@@ -26,7 +26,7 @@ from linksim.cli.common import (
     run_command,
     start_keras,
 )
-from linksim.errors import check_choice, check_int
+from linksim.errors import InvalidInput, check_choice, check_int
 from linksim.files import make_folder, write_atomically
 from linksim.names import parse_receiver, split_names
 from simulations.detection.tracks import load_tracks
@@ -105,24 +105,48 @@ def _run(args, console):
     make_folder(output)
     start_keras("tensorflow")
     load_user_code(args)
-    for track in chosen:
-        if args.pages:
+    if args.pages:
+        for track in chosen:
             compare_again(track, output)
-        else:
-            _measure(track, args, output, console)
+    else:
+        taking_part = _taking_part(chosen, args, console)
+        for track in chosen:
+            names, absent = taking_part[track.name]
+            if names:
+                _measure(track, names, absent, args, output, console)
     _write_pages(output, console)
     return 0
 
 
-def _measure(track, args, output, console):
-    from simulations.detection.receivers import receivers_of
-    from simulations.detection.results import run_track
+def _taking_part(tracks, args, console):
+    """{track: (names of receivers, {detector: why it does not take part})}.
+
+    Raises:
+        InvalidInput: of the receivers that were named, none can run on any of the tracks.
+    """
+    from simulations.detection.receivers import able_on, receivers_of
 
     if args.detectors is None:
-        names, absent = receivers_of(track)
-    else:
-        names = [parse_receiver(name).text for name in split_names(args.detectors)]
-        absent = {}
+        return {track.name: receivers_of(track) for track in tracks}
+    wanted = [parse_receiver(name).text for name in split_names(args.detectors)]
+    found = {track.name: able_on(track, wanted) for track in tracks}
+    refused = [
+        f"{track}: {name} cannot run: {why}"
+        for track, (_, unable) in found.items()
+        for name, why in unable.items()
+    ]
+    if not any(names for names, _ in found.values()):
+        also = ", nor on any other track" if len(tracks) > 1 else ""
+        raise InvalidInput(f"detectors: {refused[0]}{also}")
+    for line in refused:
+        console.print(line, markup=False, soft_wrap=True)
+    # What somebody names is no part of a track's list of all that could take part
+    return {track: (names, {}) for track, (names, _) in found.items()}
+
+
+def _measure(track, names, absent, args, output, console):
+    from simulations.detection.results import run_track
+
     console.print(f"{track.name}: {', '.join(names)}", markup=False, soft_wrap=True)
     todo = run_track(track, names, absent, output, RUNS / "counts", args.fresh)
     text = f"{len(todo)} of {len(names)} receivers were measured"

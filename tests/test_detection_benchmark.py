@@ -182,7 +182,7 @@ def measured(small, monkeypatch):
     """The same with curves that are made up; {name of a detector: dB it is behind}."""
     from simulations.detection import results
 
-    behind, calls = {"mmse": 0.6, "ml": 0.0, "mine": 0.6}, []
+    behind, calls = {"mmse": 0.6, "mmse/2": 0.3, "ml": 0.0, "mine": 0.6}, []
 
     def measure(track, names, folder):
         calls.append(list(names))
@@ -235,6 +235,30 @@ def test_a_detector_of_ones_own_joins_what_was_measured(measured, capsys):
 
     assert script.main(["--detectors", "mmse,mine", "--fresh"]) == 0
     assert calls[-1] == ["mmse", "mine"]
+
+
+def test_a_track_that_a_receiver_cannot_run_on_is_left_out(measured, monkeypatch, capsys):
+    script, folder, calls = measured
+    (track,) = script.load_tracks().values()
+    # Without a code there is no second pass
+    uncoded = dataclasses.replace(track, name="uncoded", changes={"code": {"type": "none"}})
+    uncoded = dataclasses.replace(uncoded, frozen=uncoded.digest())
+    both = {"uncoded": uncoded, "small": track}
+    monkeypatch.setattr(script, "load_tracks", lambda: both)
+    assert script.main(["--detectors", "mmse/2"]) == 0
+    assert calls == [["mmse/2"]] and not (folder / "uncoded.json").exists()
+    assert list(load_json(folder / "small.json")["receivers"]) == ["mmse/2"]
+    assert "uncoded: mmse/2 cannot run: " in capsys.readouterr().out
+
+    # Of two receivers, the one that can run does
+    assert script.main(["--detectors", "mmse/2,ml", "--track", "uncoded"]) == 0
+    assert calls[-1] == ["ml"]
+
+    for tracks_ in (["--track", "uncoded"], []):
+        monkeypatch.setattr(script, "load_tracks", lambda: {"uncoded": uncoded})
+        assert script.main(["--detectors", "mmse/2", *tracks_]) == 2
+        assert "detectors: uncoded: mmse/2 cannot run" in capsys.readouterr().err
+    assert len(calls) == 2
 
 
 def test_results_of_another_version_are_not_mixed_with_these(measured, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from linksim.errors import InvalidInput
@@ -72,6 +73,29 @@ def receivers_of(track: Track) -> tuple[list[str], dict[str, str]]:
     if scenario.code.type != "none":
         names += [with_passes(name, 2) for name in TWO_PASSES if name in names]
     return names, absent
+
+
+def able_on(track: Track, wanted: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Those of some receivers that can run on a track.
+
+    Args:
+        track: the `Track`.
+        wanted: names of receivers.
+
+    Returns:
+        Their names, and {name: why it cannot run} of the others.
+    """
+    scenario = track.make_scenario()
+    names: list[str] = []
+    unable: dict[str, str] = {}
+    for name in wanted:
+        try:
+            create_receiver(name, scenario)
+        except InvalidInput as error:
+            unable[name] = str(error)
+        else:
+            names.append(name)
+    return names, unable
 
 
 def _unfit(name: str, scenario: Scenario) -> str | None:

@@ -107,8 +107,8 @@ RECEIVERS = {
 DEFAULT_RUN = "run-default"
 RUN = "run-2x2-qam64"
 RUN_SCENARIO, RUN_POINTS = "rayleigh-2x2-qam64", (12, 13, 14, 15)
-# Blocks per point: at a BLER of 1e-2 the 95 % interval is then 0.6 to 1.5 times the BLER
-RUN_BLOCKS = 2000
+# Blocks per point: at a BLER of 1e-2 the 95 % interval is then 0.5 to 1.8 times the BLER
+RUN_BLOCKS = 1000
 # Blocks per batch; with 500, Sionna's ML would need more than 10 GB
 RUN_BATCH = {"ours": 500, "rival": 100}
 # Five detectors and their counterparts in Sionna

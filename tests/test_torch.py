@@ -25,6 +25,9 @@ WHOLE = ["mmse", "zf", "ep", "eqnet-l"]
 MENDED = ["vblast-zf", "wesnet-l", "nndet-l", "remimo", "sdr"]
 
 
+LOWER = torch.tril(torch.ones(4, 4), -1)
+
+
 class Module(torch.nn.Module):
     """A detector as a module whose arguments are tensors."""
 
@@ -90,6 +93,22 @@ def test_coloured_noise_compiles_too(rng):
             torch.testing.assert_close(
                 compiled(y, h, s), module(y, h, s), rtol=1e-4, atol=1e-4
             )
+
+
+def test_white_covariances_are_their_variances(rng):
+    module, (y, h, no), expected = module_and_inputs("mmse", rng)
+    eye = torch.eye(4, dtype=torch.complex64)
+    with torch.no_grad():
+        white = no[:, None, None] * eye
+        torch.testing.assert_close(module(y, h, white), expected)
+        torch.testing.assert_close(module(y, h, no[:1, None, None] * eye), expected)
+        # Neither other powers nor an imaginary part of one of the vectors is overlooked
+        for change in (0.05 * torch.diag(torch.tensor([1.0, -1, 1, -1])), 0.02j * LOWER):
+            coloured = white.clone()
+            coloured[-1] += change + change.conj().T if change.is_complex() else change
+            found = module(y, h, coloured)
+            assert not torch.allclose(found[-1], expected[-1], rtol=1e-3)
+            torch.testing.assert_close(found[:-1], expected[:-1], rtol=1e-4, atol=1e-4)
 
 
 def test_constants_are_made_once_and_can_be_trained_with():

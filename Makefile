@@ -11,7 +11,7 @@ TORCH_VENV ?= .venv-torch
 WORKERS ?= 2
 
 # What needs neither the simulator nor TensorFlow
-TORCH_TESTS = $(addprefix tests/test_, vectors.py torch.py sionna2.py start.py)
+TORCH_TESTS = $(addprefix tests/test_, vectors.py torch.py torch_onnx.py sionna2.py start.py)
 
 .PHONY: coded-ber test test-slow test-torch lint docs notebooks requirements clean
 

@@ -120,6 +120,26 @@ def pad(x: Tensor, widths: Iterable[tuple[int, int]]) -> Tensor:
     return torch.nn.functional.pad(x, [n for pair in reversed(widths) for n in pair])
 
 
+def take_along_axis(x: Tensor, indices: Tensor, axis: int) -> Tensor:
+    """`ops.take_along_axis`, which `torch.export` takes with any batch size, too.
+
+    Args:
+        x: a tensor.
+        indices: integers from 0 of the same rank; other axes than `axis` are broadcast.
+        axis: the axis that they count.
+    """
+    if keras.backend.backend() != "torch":
+        return ops.take_along_axis(x, indices, axis=axis)
+    import torch
+
+    x, indices = ops.convert_to_tensor(x), ops.convert_to_tensor(indices)
+    axis %= len(x.shape)
+    sizes = [b if a == 1 else a for a, b in zip(x.shape, indices.shape)]
+    own, theirs = list(sizes), list(sizes)
+    own[axis], theirs[axis] = x.shape[axis], indices.shape[axis]
+    return torch.gather(x.expand(own), axis, indices.to(torch.int64).expand(theirs))
+
+
 def num_weights(weights: Iterable[Any]) -> int:
     """How many numbers the weights of a layer hold."""
     return sum(math.prod(w.shape) for w in weights)

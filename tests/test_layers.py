@@ -20,7 +20,7 @@ LAYERS = (
     {"names", "registry"},
     {"channels", "complexity", "detectors", "quantization"},
     {"eqnet"},
-    {"factories", "figures", "models", "provenance", "workers"},
+    {"factories", "figures", "models", "provenance", "torch_onnx", "workers"},
     {
         "backend",
         "constellation",

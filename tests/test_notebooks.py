@@ -11,7 +11,8 @@ from tests.conftest import load_script
 
 FOLDER = Path(__file__).resolve().parents[1] / "simulations/notebooks"
 NAMES = [
-    *("1_swap_detectors", "2_harq_relay", "3_own_detector", "4_failing_block"),
+    *("1_swap_detectors", "1_swap_detectors_sionna2", "2_harq_relay", "3_own_detector"),
+    "4_failing_block",
     *("5_turbo_receiver", "6_pusch"),
 ]
 LARGEST = 300_000
@@ -134,11 +135,22 @@ def test_unknown_notebooks_are_refused(runner, capsys):
     assert "5_nothing" in capsys.readouterr().err
 
 
+def test_notebooks_for_another_sionna_are_refused(runner, capsys, monkeypatch):
+    for installed, name in (("1.2.2", "1_swap_detectors_sionna2"), ("2.2.0", "6_pusch")):
+        monkeypatch.setattr(runner.importlib.metadata, "version", lambda _, v=installed: v)
+        assert runner.main([name]) == 2
+        assert f"{name}: for another version of Sionna" in capsys.readouterr().err
+        others = [other for other in NAMES if runner.runs_here(other)]
+        assert name not in others and others
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_run_from_top_to_bottom(runner, name, tmp_path):
     pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
+    if not runner.runs_here(name):
+        pytest.skip("is for another version of Sionna")
     runner.execute(name, tmp_path)
     check(tmp_path / f"{name}.ipynb")
 

@@ -74,7 +74,7 @@ def test_is_compiled_once(name, rng):
     assert counters["stats"]["unique_graphs"] == 1
 
 
-@pytest.mark.parametrize("name", ["mmse", "ep"])
+@pytest.mark.parametrize("name", ["mmse", "zf", "ep", "pepnet", "eqnet-l"])
 def test_exports_with_any_batch_size(name, rng):
     module, inputs, expected = module_and_inputs(name, rng)
     batch = torch.export.Dim("batch", min=2)

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from linksim.backend import constant
+from linksim.backend import constant, take_along_axis
 from linksim.detectors.base import Detector
 from linksim.detectors.real import matvec
 from linksim.errors import check_int, check_real
@@ -64,13 +64,13 @@ class KBestDetector(Detector):
         levels = constant(self.levels)
         norms = ops.sum(ops.square(h), axis=-2)
         order = ops.argsort(-norms, axis=-1)  # [B, N]
-        h = ops.take_along_axis(h, order[:, None, :], axis=-1)
+        h = take_along_axis(h, order[:, None, :], axis=-1)
         q, r = ops.qr(h)
         scale = 1.0 / ops.sqrt(no)[:, None]
         y = matvec(ops.swapaxes(q, -1, -2), y) * scale
         r = r * scale[..., None]
         if prior is not None:
-            prior = ops.take_along_axis(prior, order[..., None], axis=1)
+            prior = take_along_axis(prior, order[..., None], axis=1)
 
         # `taken` are the levels that each path has chosen so far, newest first,
         # [B, P, depth], and `metrics` [B, P] what they cost
@@ -96,12 +96,12 @@ class KBestDetector(Detector):
             if taken is None:
                 taken = newest
             else:
-                past = ops.take_along_axis(taken, (chosen // size)[..., None], axis=1)
+                past = take_along_axis(taken, (chosen // size)[..., None], axis=1)
                 taken = ops.concatenate([newest, past], axis=-1)
 
         logits = self._list_to_logits(taken, metrics, prior)
         # Undo the sorting of the dimensions
-        return ops.take_along_axis(logits, ops.argsort(order)[..., None], axis=1)
+        return take_along_axis(logits, ops.argsort(order)[..., None], axis=1)
 
     def _list_to_logits(self, taken, metrics, prior):
         """PAM logits [B, N, L] from the levels of the paths, their metrics and the prior."""

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from linksim.backend import Tensor, constant
+from linksim.backend import Tensor, constant, take_along_axis
 from linksim.constellation import level_distance, nearest_pam
 from linksim.detectors.base import Detector
 from linksim.detectors.ep import EPState, accurate_variance, ep_states
@@ -81,18 +81,18 @@ def hypotheses(
         for i in range(size)
     ]
     return tuple(
-        ops.take_along_axis(batch_first(x), back, axis=1)
+        take_along_axis(batch_first(x), back, axis=1)
         for x in (ops.stack(best, axis=1), left_out)
     )
 
 
 def _sorted(values, order):
-    return ops.take_along_axis(values, order, axis=1)
+    return take_along_axis(values, order, axis=1)
 
 
 def _sorted_matrix(matrix, order):
-    rows = ops.take_along_axis(matrix, order[:, :, None], axis=1)
-    return ops.take_along_axis(rows, order[:, None, :], axis=2)
+    rows = take_along_axis(matrix, order[:, :, None], axis=1)
+    return take_along_axis(rows, order[:, None, :], axis=2)
 
 
 def _paths(

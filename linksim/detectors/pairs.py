@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from keras import ops
 
-from linksim.backend import Tensor, constant
+from linksim.backend import Tensor, constant, take_along_axis
 from linksim.detectors.ep import EPState
 from linksim.detectors.real import diagonal
 
@@ -119,7 +119,7 @@ class StrongestPairs:
 
     def coupling(self, matrix: Tensor) -> Tensor:
         """Entries [Q, B] of symmetric matrices [B, N, N] at the pairs."""
-        entries = ops.take_along_axis(matrix, self._index, axis=-1)
+        entries = take_along_axis(matrix, self._index, axis=-1)
         return batch_last(ops.reshape(entries, (-1, self.num_dims * self.num_partners)))
 
     def ends(self, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,7 +137,7 @@ class StrongestPairs:
         return ops.reshape(self._at_partners(values), shape)
 
     def _at_partners(self, values):
-        return batch_last(ops.take_along_axis(batch_first(values), self._flat, axis=-1))
+        return batch_last(take_along_axis(batch_first(values), self._flat, axis=-1))
 
 
 def choose_pairs(state: EPState, num_partners: int) -> AllPairs | StrongestPairs:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from linksim.backend import constant
+from linksim.backend import constant, take_along_axis
 from linksim.constellation import level_distance, nearest_pam
 from linksim.detectors.base import Detector, arranged_as
 from linksim.detectors.kbest import checked_llr_clip
@@ -83,10 +83,10 @@ class SphereDetector(Detector):
         """
         # The root, which is the last column of R, decides the strongest dimension
         order = ops.argsort(ops.sum(ops.square(h), axis=-2), axis=-1)
-        h = ops.take_along_axis(h, order[:, None, :], axis=-1)
+        h = take_along_axis(h, order[:, None, :], axis=-1)
         cost = None  # of each level, in the unit of the distance
         if prior is not None:
-            cost = ops.take_along_axis(-prior * no[:, None, None], order[..., None], axis=1)
+            cost = take_along_axis(-prior * no[:, None, None], order[..., None], axis=1)
         best = self._initial_minima(y, h, no, cost)
         q, r = ops.qr(h)
         z = matvec(ops.swapaxes(q, -1, -2), y)
@@ -98,7 +98,7 @@ class SphereDetector(Detector):
         best, visits = self._depth_first(z, r, no, cost, self._clip(best, no, cost))
         logits = -best / no[:, None, None]
         back = ops.argsort(order, axis=-1)
-        return ops.take_along_axis(logits, back[..., None], axis=1), visits
+        return take_along_axis(logits, back[..., None], axis=1), visits
 
     def _depth_first(self, z, r, no, cost, best):
         """Search all trees at once, one node of each per step.
@@ -197,9 +197,9 @@ class SphereDetector(Detector):
             distances = distances + ops.sum(cost * at[..., None], axis=1)
         sequence = ops.argsort(distances, axis=-1)
         last = len(self.levels) - 1
-        picked = ops.take_along_axis(sequence, ops.minimum(rank, last)[:, None], axis=-1)
+        picked = take_along_axis(sequence, ops.minimum(rank, last)[:, None], axis=-1)
         picked = ops.cast(picked, "int32")
-        distance = ops.take_along_axis(distances, picked, axis=-1)[:, 0]
+        distance = take_along_axis(distances, picked, axis=-1)[:, 0]
         return picked[:, 0], distance
 
     def _cuts(self, level, at, chosen, rank, picked, reached, best):
@@ -210,14 +210,14 @@ class SphereDetector(Detector):
         dim_index = ops.arange(self.num_dims, dtype="int32")
         above = dim_index[None] > level[:, None]
         below = dim_index[None] < level[:, None]
-        own = ops.take_along_axis(best, chosen[..., None], axis=-1)[..., 0]
+        own = take_along_axis(best, chosen[..., None], axis=-1)[..., 0]
         worst = ops.amax(best, axis=-1)  # [B, N]
         limit = ops.maximum(
             ops.amax(ops.where(above, own, -1.0), -1),
             ops.amax(ops.where(below, worst, -1.0), -1),
         )
         here = ops.sum(best * at[..., None], axis=1)  # [B, L]
-        mine = ops.take_along_axis(here, picked[:, None], axis=-1)[:, 0]
+        mine = take_along_axis(here, picked[:, None], axis=-1)[:, 0]
         exhausted = rank >= len(self.levels)
         leave = exhausted | (reached >= ops.maximum(limit, ops.amax(here, -1)))
         cut = reached >= ops.maximum(limit, mine)

@@ -1,21 +1,37 @@
 #!/usr/bin/env python3
 """Run notebooks from top to bottom and keep their outputs, without times and versions.
 
-It needs `pip install -e ".[notebooks]"`; `make notebooks` installs that and runs it.
+It needs `pip install -e ".[notebooks]"`; `make notebooks` installs that and runs it. Notebooks
+whose names end in `_sionna2` are for an environment with PyTorch and Sionna 2.x; each environment
+runs its own.
 """
 
 import argparse
+import importlib.metadata
 import os
 import sys
 import time
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
+# Of the notebooks on Sionna 2.x and PyTorch
+SIONNA_2 = "_sionna2"
 
 
 def notebook_names():
     """Names of the notebooks without their suffix, in reading order."""
     return sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+
+
+def runs_here(name):
+    """Whether a notebook is for the Sionna of this interpreter."""
+    for package in ("sionna", "sionna-no-rt"):
+        try:
+            major = int(importlib.metadata.version(package).partition(".")[0])
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return (major >= 2) == name.endswith(SIONNA_2)
+    return not name.endswith(SIONNA_2)
 
 
 def execute(name, folder=FOLDER):
@@ -47,7 +63,7 @@ def execute(name, folder=FOLDER):
         env={
             **os.environ,
             "TF_CPP_MIN_LOG_LEVEL": "3",
-            "KERAS_BACKEND": "tensorflow",
+            "KERAS_BACKEND": "torch" if name.endswith(SIONNA_2) else "tensorflow",
             "PYTHONPATH": os.pathsep.join(p for p in paths if p),
         },
     )
@@ -84,7 +100,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], epilog="Example: run.py 2_harq_relay"
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="notebooks; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="notebooks; default: all of this Sionna"
+    )
     parser.add_argument(
         "--output",
         default=FOLDER,
@@ -93,11 +111,20 @@ def main(argv=None):
     )
     args = parser.parse_args(argv)
     known = notebook_names()
-    names = [Path(name).stem for name in args.names] or known
+    names = [Path(name).stem for name in args.names]
+    names = names or [name for name in known if runs_here(name)]
     unknown = [name for name in names if name not in known]
     if unknown:
         print(
             f"run.py: no notebook {', '.join(unknown)}; there are: {', '.join(known)}",
+            file=sys.stderr,
+        )
+        return 2
+    elsewhere = [name for name in names if not runs_here(name)]
+    if elsewhere:
+        print(
+            f"run.py: {', '.join(elsewhere)}: for another version of Sionna than that of "
+            f"{sys.executable}; names that end in {SIONNA_2} need 2.x, others 1.2",
             file=sys.stderr,
         )
         return 2

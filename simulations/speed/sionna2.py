@@ -72,7 +72,7 @@ class TorchSide:
                 self._start()
         self.mode = min(seconds, key=lambda m: seconds[m])
         self._asked({"mode": self.mode})
-        self.result = np.load(folder / f"{spec['side']}.npy")
+        self.result = np.load(folder / f"{spec['side']}.npy", allow_pickle=False)
 
     def _start(self):
         environment = {"KERAS_BACKEND": "torch", "PYTHONPATH": str(ROOT)}

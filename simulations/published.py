@@ -32,10 +32,8 @@ BETTER = {"amp": 0.25}
 MOST = 3.7
 # With fewer errors than this a rate is not normally distributed
 FEW = 10
-# When a point of a code is done; SER are of as many channel uses
+# When a point of a code is done, unless a base has fewer blocks; SER are of as many channel uses
 BLOCK_ERRORS, MOST_BLOCKS, USES = 150, 30000, 40000
-# {Eb/N0 of the tutorial of iterative detection and decoding: batches of 32 grids}
-IDD_BATCHES = {-7.0: 6, -6.0: 12}
 
 
 def published_files():
@@ -45,12 +43,13 @@ def published_files():
 
 
 def scenario_of(data):
-    """The scenario of a file that has not a link of its own."""
+    """The scenario of a file."""
     scenario = load_scenario(data.get("base", BASE))
     if "base" in data:
         return scenario
     snr = {"definition": data.get("definition", "ebno"), "points": points_of(data)}
-    return scenario.replace(**data["scenario"], snr=snr, run={"batch_size": 500})
+    run = {"batch_size": 500, "max_blocks": MOST_BLOCKS}
+    return scenario.replace(**data["scenario"], snr=snr, run=run)
 
 
 def points_of(data):
@@ -76,21 +75,24 @@ def compare(data):
         deviations of their difference ours is above theirs; None where so few errors are
         expected that this would say nothing.
     """
-    found = _idd_rates(data) if data.get("link") == "idd" else _scenario_rates(data)
+    found = _scenario_rates(data)
     rows = []
     for receiver, points in receivers_of(data).items():
         for point in points:
             row = {"receiver": receiver, "snr_db": _snr(point)}
-            rows.append({**row, **_beside(found(receiver, point), point)})
+            beside = _beside(found(receiver, point), point, data.get("vectors"))
+            rows.append({**row, **beside})
     return rows
 
 
 def _scenario_rates(data):
     """A function of a receiver and a point: "rate", "ours", "low", "high", and for blocks
-    "errors" and "blocks"."""
+    "errors", "blocks" and "wide", see `widened`."""
+    from linksim.link.link import Link
     from linksim.montecarlo.engine import simulate
 
     scenario = scenario_of(data)
+    clustered = Link(scenario).blocks_per_slot > 1
 
     def rates(receiver, point):
         uncoded = "ser" in point
@@ -99,51 +101,44 @@ def _scenario_rates(data):
             [receiver],
             snr_db=_snr(point),
             target_block_errors=10**9 if uncoded else BLOCK_ERRORS,
-            max_blocks=USES if uncoded else MOST_BLOCKS,
+            max_blocks=USES if uncoded else min(MOST_BLOCKS, scenario.run.max_blocks),
         )["records"]
         rate = "ser" if uncoded else "bler"
         ours = {"rate": rate, "ours": record[rate]}
         ours |= {"low": record[f"{rate}_low"], "high": record[f"{rate}_high"]}
         if not uncoded:
             ours |= {"errors": record["block_errors"], "blocks": record["blocks"]}
+            ours["wide"] = widened(record) if clustered else 1.0
         return ours
 
     return rates
 
 
-def _idd_rates(data):
-    """The same on the tutorial's own link, whose codewords fail together: their numbers are
-    divided by how much that widens the variance."""
-    from linksim.montecarlo.statistics import binomial_interval
-    from simulations.idd_link import OURS, USERS, spread, tutorial_link
-
-    link = tutorial_link(*dict.fromkeys(detector for detector, _ in OURS.values()))
-    counts = {point: link.count(point, n, 32) for point, n in IDD_BATCHES.items()}
-
-    def rates(receiver, point):
-        wrong = counts[point["ebno_db"]][OURS[receiver]]
-        wide = spread(wrong)
-        errors, blocks = wrong.sum() / wide, USERS * len(wrong) / wide
-        low, high = binomial_interval(errors, blocks)
-        ours = {"rate": "bler", "ours": float(errors / blocks), "low": low, "high": high}
-        return {**ours, "errors": float(errors), "blocks": float(blocks), "wide": wide}
-
-    return rates
+def widened(record):
+    """By how much the variance of a BLER is larger than with independent codewords, as its
+    interval has it: those of a slot share a channel, and fail together."""
+    rate, width = record["bler"], record["bler_high"] - record["bler_low"]
+    independent = rate * (1 - rate) / record["blocks"]
+    return max(1.0, (width / 3.92) ** 2 / independent) if independent else 1.0
 
 
-def _beside(ours, point):
-    """What is published beside ours, and how far they are apart."""
+def _beside(ours, point, vectors):
+    """What is published beside ours, and how far they are apart; a SER is published of so
+    many vectors."""
     if "ser" in point:
-        # They do not say of how many: as many as ours are taken, so that it is as uncertain
-        deviation = math.sqrt(2) * (ours["high"] - ours["low"]) / 3.92
+        # Where they do not say of how many: as many as ours, so that it is as uncertain
+        share = USES / (vectors or USES)
+        deviation = math.sqrt(1 + share) * (ours["high"] - ours["low"]) / 3.92
         return {
             **ours,
             "theirs": point["ser"],
             "deviations": (ours["ours"] - point["ser"]) / deviation,
         }
-    counts, wide = (ours.pop("errors"), ours.pop("blocks")), ours.pop("wide", 1.0)
-    theirs = point["block_errors"] / point["blocks"]
+    wide = ours.pop("wide")
+    # Codewords that fail together are fewer, for ours and for theirs
+    counts = ours.pop("errors") / wide, ours.pop("blocks") / wide
     published = point["block_errors"] / wide, point["blocks"] / wide
+    theirs = point["block_errors"] / point["blocks"]
     few = theirs * counts[1] < FEW and counts[0] < FEW
     apart = None if few else deviations(*counts, *published)
     return {**ours, "theirs": theirs, "deviations": apart}
@@ -178,6 +173,10 @@ minus the published one, in standard deviations of this difference; both rates c
 It is missing where too few errors are expected. Some sources do not say how many vectors their SER
 is from; the page then assumes as many as ours.
 
+MMNet [Khani20] and the two OAMP-Nets [He18, He20] are missing as their authors measured them: their
+papers have figures without numbers, and the code that they published prints none. The OAMP-Net below
+is the one that [Pratik21] trained.
+
 `simulations/conformance.py` has the requirements of TS 38.104.
 """
 
@@ -201,6 +200,12 @@ def page_text(results):
                 "few errors" if r["deviations"] is None else f"{r['deviations']:+.1f}",
             ]
             lines.append("| " + " | ".join(cells) + " |")
+        for other, points in found.get("others", {}).items():
+            rates = ", ".join(f"{p['ser']:.3g} at {_snr(p):g} dB" for p in points)
+            lines += [
+                "",
+                f"Published beside them, and not simulated here: `{other}`, {rates}.",
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -226,6 +231,8 @@ def _run(args, console):
                 rows = compare(data)
             known[name] = {"file": digest, "source": data["source"]}
             known[name] |= {"setting": data["setting"], "rows": rows}
+            if "others" in data:
+                known[name]["others"] = data["others"]
             known = {key: known[key] for key in files if key in known}
             save_json(path, known)
             apart = [row for row in rows if not holds(row)]

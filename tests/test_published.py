@@ -9,8 +9,9 @@ import re
 import pytest
 
 from linksim.link.link import Link
+from linksim.montecarlo.statistics import binomial_interval
 from simulations import published
-from simulations.published import MOST, compare, deviations, holds
+from simulations.published import MOST, compare, deviations, holds, widened
 
 FILES = published.published_files()
 ROOT = published.ROOT
@@ -21,8 +22,7 @@ RESULTS = ROOT / "results" / "published"
 def test_the_scenario_of_a_file_exists(name):
     data = FILES[name]
     assert data["source"] and data["setting"]
-    if data.get("link") != "idd":
-        link = Link(published.scenario_of(data))
+    link = Link(published.scenario_of(data))
     sizes = re.fullmatch(r"(?:aff3ct|sionna)-(?:wifi|5g)-(\d+)-(\d+)", name)
     if sizes:
         n, k = map(int, sizes.groups())
@@ -46,13 +46,40 @@ def test_few_errors_say_little(monkeypatch):
     point = {"ebno_db": 1.0, "block_errors": 13, "blocks": 32768}
 
     def row(errors, low):
-        counts = {**ours, "low": low, "errors": errors, "blocks": 1500}
+        counts = {**ours, "low": low, "errors": errors, "blocks": 1500, "wide": 1.0}
         monkeypatch.setattr(published, "_scenario_rates", lambda data: lambda *_: counts)
         return published.compare({"receivers": {"ml": [point]}})[0]
 
     assert row(0, 0.0)["deviations"] is None and holds(row(0, 0.0))
     assert not holds(row(9, 0.003))
     assert row(30, 0.014)["deviations"] > MOST
+
+
+def test_codewords_that_fail_together_count_less(monkeypatch):
+    low, high = binomial_interval(50, 250)  # of the 1000 blocks every fourth counts
+    record = {"bler": 0.2, "blocks": 1000, "bler_low": low, "bler_high": high}
+    assert widened(record) == pytest.approx(4.0, rel=0.1)
+    assert widened({**record, "blocks": 10}) == 1.0 == widened({**record, "bler": 0.0})
+    point = {"ebno_db": 1.0, "block_errors": 3000, "blocks": 10000}
+    ours = {"rate": "bler", "ours": 0.2, "low": low, "high": high}
+    ours |= {"errors": 200, "blocks": 1000}
+    apart = []
+    for wide in (1.0, 4.0):
+        counts = {**ours, "wide": wide}
+        monkeypatch.setattr(
+            published, "_scenario_rates", lambda data, found=counts: lambda *_: dict(found)
+        )
+        apart.append(compare({"receivers": {"ml": [point]}})[0]["deviations"])
+    assert apart[0] == pytest.approx(2 * apart[1]) and apart[1] < -MOST / 2
+
+
+def test_a_ser_of_many_vectors_is_more_certain(monkeypatch):
+    ours = {"rate": "ser", "ours": 0.11, "low": 0.1, "high": 0.12}
+    monkeypatch.setattr(published, "_scenario_rates", lambda data: lambda *_: dict(ours))
+    data = {"receivers": {"ml": [{"snr_db": 1.0, "ser": 0.1}]}}
+    (row,) = compare(data)
+    (known,) = compare({**data, "vectors": 100 * published.USES})
+    assert known["deviations"] == pytest.approx(row["deviations"] * (2 / 1.01) ** 0.5)
 
 
 def test_deviations():

@@ -10,9 +10,11 @@ from linksim.channels.base import Channel, create_channel
 from linksim.cli import coded_ber
 from linksim.data import scenario_folder
 from linksim.errors import InvalidInput
+from linksim.link.calibration import Calibration
 from linksim.link.draw import add_noise
 from linksim.link.estimation import LMMSEEstimator
 from linksim.link.link import Link
+from linksim.link.noise_levels import between_levels, noise_levels
 from linksim.link.ofdm import create_ofdm_front
 from linksim.link.pusch import create_pusch_front
 from linksim.link.scenario import load_scenario
@@ -246,6 +248,33 @@ def test_the_calibration_is_that_of_the_scenario_alone():
         front = front_of("pusch", {"type": "ls"}, Paths(500.0))
         told.append(errors_of(front, 0.1, blocks)[1])
     np.testing.assert_array_equal(*told)
+
+
+@pytest.mark.parametrize("csi, passes", [({"type": "ls"}, 2), (LMMSE, 3)])
+def test_the_channel_is_drawn_no_more_often_than_needed(csi, passes, monkeypatch):
+    """For the power and the bias, or the covariances and then the bias; and for its shapes."""
+    count, draws = [], Calibration.__iter__
+    monkeypatch.setattr(Calibration, "__iter__", lambda self: count.append(1) or draws(self))
+    front = front_of("ofdm", {**csi, "error": "covariance"}, Paths(300.0))
+    for no in (0.3, 0.003):
+        received_by(front, no, 2)
+    assert len(count) == passes
+    power = np.mean([np.mean(np.abs(h) ** 2) for h, _ in front.calibration()])
+    assert front.estimator.power == pytest.approx(power, rel=1e-5)
+
+
+def test_what_is_measured_at_levels_is_interpolated_in_db():
+    levels, rng = noise_levels(2.0, -20.0, 5.0, 5.0), np.random.default_rng(1)
+    np.testing.assert_allclose(10 * np.log10(levels / 2), np.arange(-20, 6, 5), atol=1e-5)
+    real, phases = rng.normal(size=(2, len(levels), 3))
+    values = (real + 1j * phases).astype(np.complex64)
+    for no_db in (-40.0, -20.0, -13.0, -0.1, 4.9, 5.0, 30.0):
+        no = tf.constant(2 * 10 ** (no_db / 10), tf.float32)
+        at = [np.interp(no_db, np.arange(-20, 6, 5), x) for x in values.T]
+        np.testing.assert_allclose(between_levels(no, levels, values), at, atol=2e-6)
+        np.testing.assert_allclose(
+            between_levels(no, levels, values.real), np.real(at), atol=2e-6
+        )
 
 
 def test_results_of_estimated_channels_are_those_of_new_draws():

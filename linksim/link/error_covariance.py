@@ -11,8 +11,10 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-# dB of N0 over the channel's power at which the bias is measured
-_LEVELS_DB = np.arange(-50.0, 21.0, 10.0)
+from linksim.link.noise_levels import between_levels, noise_levels
+
+# First and last N0 over the channel's power at which the bias is measured, and the step in dB
+_LEVELS_DB = -50.0, 20.0, 10.0
 
 
 class ErrorCovariance:
@@ -44,11 +46,7 @@ class ErrorCovariance:
         """
         with tf.init_scope():
             levels, shapes = self._shapes
-        # Between the levels shapes are interpolated linearly in dB
-        place = tf.math.log(tf.maximum(no, levels[0]) / levels[0]) / np.log(10.0)
-        place = tf.minimum(place, len(levels) - 1.0)
-        share = tf.maximum(1.0 - tf.abs(place - np.arange(len(levels), dtype=np.float32)), 0.0)
-        shape = tf.einsum("l,lkmn->kmn", tf.cast(share, tf.complex64), shapes)
+        shape = between_levels(no, levels, shapes)
         bias = tf.cast(self._take(self._estimator.bias_at(no)), tf.complex64)
         errors = tf.einsum("uk,kmn->umn", bias, shape)
         if s.dtype == tf.float32:
@@ -65,12 +63,9 @@ class ErrorCovariance:
     def _shapes(self):
         """Levels of N0, float32 [L], and the bias' covariance at each, of the trace M,
         complex64 [L, K, M, M]."""
-        power, count = 0.0, 0
+        levels = noise_levels(self._estimator.power, *_LEVELS_DB)
         estimate = tf.function(self._estimator.estimate, autograph=False)
-        totals = [0.0] * len(_LEVELS_DB)
-        for h, _ in self._calibration:
-            power, count = power + tf.reduce_mean(tf.square(tf.abs(h))), count + 1
-        levels = (float(power) / count * 10 ** (_LEVELS_DB / 10)).astype(np.float32)
+        totals = [0.0] * len(levels)
         for h, y in self._calibration:
             for i, no in enumerate(levels):
                 error = estimate(y, tf.constant(no)) - h

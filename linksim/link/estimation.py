@@ -17,6 +17,8 @@ import numpy as np
 import tensorflow as tf
 from scipy.linalg import toeplitz
 
+from linksim.link.noise_levels import between_levels, noise_levels
+
 # Elements of grids that are worked on at once
 _CHUNK = 2**24
 
@@ -54,7 +56,7 @@ class LSEstimator:
             no: variance of the noise that the estimate assumes, float32 [].
         """
         with tf.init_scope():
-            return self.bias
+            return self._measured[1]
 
     def gain_at(self, no):
         """Variance of the error for each unit of N0 without bias, float32 [T, F, K]."""
@@ -82,16 +84,22 @@ class LSEstimator:
         h_hat = tf.reshape(h_hat, (*shape[:1], shape[2], -1, *shape[5:]))
         return tf.transpose(h_hat, [0, 3, 4, 1, 2])
 
+    @property
+    def power(self):
+        """Mean energy E|h_ij|^2 of the channel."""
+        return self._measured[0]
+
     @functools.cached_property
-    def bias(self):
-        """Mean energy of the error without noise, float32 [T, F, K]."""
-        total, count = 0.0, 0
+    def _measured(self):
+        """`power`, and the energy of `bias_at`, from one pass over the calibration."""
+        power, bias, count = 0.0, 0.0, 0
         estimate = tf.function(lambda y: self.estimate(y, 0.0), autograph=False)
         for h, y in self._calibration:
-            total = total + _mean_energy(estimate(y) - h)
+            power += float(tf.reduce_mean(tf.square(tf.abs(h))))
+            bias = bias + _mean_energy(estimate(y) - h)
             count += 1
         self._calibration.forget()
-        return total / count
+        return power / count, bias / count
 
     @functools.cached_property
     def noise_gain(self):
@@ -141,8 +149,8 @@ class LMMSEEstimator:
             complex128.
     """
 
-    # N0 over the channel's power at which the bias is measured, and dB between them
-    _LOW_DB, _HIGH_DB, _STEP_DB = -50.0, 20.0, 2.5
+    # First and last N0 over the channel's power at which the bias is measured, and the step
+    _LEVELS_DB = -50.0, 20.0, 2.5
 
     def __init__(self, calibration, groups=(1, 1), spatial=False, correlations=None):
         self._calibration = calibration
@@ -168,18 +176,16 @@ class LMMSEEstimator:
         """Estimate channels, as `LSEstimator` does."""
         return self.estimate(y, no), self.bias_at(no) + no * self.gain_at(no)
 
+    @property
+    def power(self):
+        """See `LSEstimator.power`."""
+        return self._filter["power"]
+
     def bias_at(self, no):
         """See `LSEstimator.bias_at`."""
         with tf.init_scope():
-            levels, bias = self._bias
-        # Between the levels of N0 the logarithm of the bias is linear in dB
-        top = len(levels) - 1
-        position = tf.math.log(tf.maximum(no, levels[0]) / levels[0])
-        position = tf.minimum(position / np.log(levels[1] / levels[0]), top * 1.0)
-        below = tf.minimum(tf.cast(position, tf.int32), top - 1)
-        share = position - tf.cast(below, tf.float32)
-        near = tf.gather(bias, [below, below + 1])
-        return tf.exp((1.0 - share) * near[0] + share * near[1])
+            levels, log_bias = self._bias
+        return tf.exp(between_levels(no, levels, log_bias))
 
     def estimate(self, y, no):
         """Estimate channels without their error, which takes draws of the channel."""
@@ -340,22 +346,19 @@ class LMMSEEstimator:
     def _bias(self):
         """Levels of N0, float32 [L], and the logarithm of the mean energy of the error
         without noise at each, float32 [L, T, F, K]."""
-        power = self._filter["power"]
-        steps = int(round((self._HIGH_DB - self._LOW_DB) / self._STEP_DB)) + 1
-        levels = power * 10 ** (np.linspace(self._LOW_DB, self._HIGH_DB, steps) / 10)
-        levels = levels.astype(np.float32)
+        levels = noise_levels(self.power, *self._LEVELS_DB)
         error = tf.function(
             lambda z, h, no: _mean_energy(self._estimate(z, no) - h), autograph=False
         )
         rotated = tf.function(self._rotated, autograph=False)
-        totals, count = [0.0] * steps, 0
+        totals, count = [0.0] * len(levels), 0
         for h, y in self._calibration:
             z = rotated(y)
             totals = [t + error(z, h, tf.constant(no)) for t, no in zip(totals, levels)]
             count += 1
         self._calibration.forget()
         # An estimate cannot be exact: of a channel that never changes its bias may be 0
-        bias = tf.maximum(tf.stack(totals) / count, 1e-12 * power)
+        bias = tf.maximum(tf.stack(totals) / count, 1e-12 * self.power)
         return levels, tf.math.log(bias)
 
 

@@ -12,6 +12,7 @@ pytest.importorskip("onnxscript")
 
 import linksim
 from linksim.torch_onnx import INPUTS, argsort, export_onnx, inverse
+from simulations.by_backend.agreement import LIMIT, differences
 from tests.conftest import draw_system
 
 EXPORTED = ["mmse", "zf", "ep", "pepnet", "eqnet-l"]
@@ -34,9 +35,7 @@ def test_llrs_of_the_file_are_the_detectors(name, rng, tmp_path):
         (llrs,) = session.run(None, {n: np.array(x) for n, x in zip(INPUTS, parts)})
         expected = detector(y, h, no).numpy(force=True)
         assert np.ptp(expected) > 0
-        np.testing.assert_allclose(
-            llrs, expected, rtol=2e-3, atol=2e-4 * np.ptp(expected) + 1e-4
-        )
+        assert differences(llrs, expected).max() <= LIMIT
 
 
 def test_what_onnx_lacks_is_named(tmp_path):

@@ -13,7 +13,7 @@ from sionna.phy.channel import (
 from sionna.phy.channel.tr38901 import UMa
 
 from linksim.channels import create_channel
-from linksim.channels.arrays import antenna_array
+from linksim.channels.arrays import uplink_arrays
 from linksim.channels.random import stream_keys
 from linksim.errors import InvalidInput
 from linksim.link.link import Link
@@ -33,9 +33,9 @@ def test_it_is_sionnas_own():
     options = {"num_users": 2, "speed": 30.0, "indoor_probability": 0.5}
     channel = create_channel("uma", 4, 4, rx_polarization="dual", **options)
     h = channel.sample_grid(KEY, 3, 4, 5, 0.07)
-    sides = ("tx", "single", "omni", 1, (0.5, 0.5)), ("rx", "dual", "38.901", 1, (0.5, 0.5))
-    ut, bs = (antenna_array(n, 3.5e9, *side) for n, side in zip((2, 4), sides))
-    cell = UMa(3.5e9, "low", ut, bs, "uplink", False, False)
+    rx, tx = ("dual", "38.901", 1, 0.5, 0.5), ("single", "omni", 1, 0.5, 0.5)
+    arrays = uplink_arrays(3.5e9, 4, 2, rx, tx)
+    cell = UMa(3.5e9, "low", **arrays, enable_pathloss=False, enable_shadow_fading=False)
     before = config.tf_rng.state.numpy()
     config.tf_rng.reset_from_key_counter(int(KEY[1]), [0, int(KEY[0])])
     speeds = {"min_ut_velocity": 30.0, "max_ut_velocity": 30.0}

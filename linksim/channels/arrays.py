@@ -8,20 +8,30 @@ POLARIZATIONS = ("single", "dual")
 PATTERNS = ("38.901", "omni")
 
 
-def antenna_array(num_antennas, carrier, side, polarization, pattern, rows, spacings):
-    """Sionna's array of a uniform rectangle of elements, or of cross-polarized pairs.
+def uplink_arrays(carrier, num_rx, num_tx, rx, tx):
+    """The arrays of an uplink, as keyword arguments of Sionna's channel models.
+
+    Each is a uniform rectangle of elements, or of cross-polarized pairs.
 
     Args:
-        num_antennas: antennas of the array.
         carrier: carrier frequency in Hz.
-        side: "rx" or "tx", with which the keys of the array begin.
-        polarization, pattern: one of `POLARIZATIONS`, of `PATTERNS`.
-        rows: rows of elements; the columns follow.
-        spacings: distance of rows and of columns in wavelengths.
+        num_rx: antennas of the receiver.
+        num_tx: antennas of a user.
+        rx, tx: what the keys that begin with "rx" and "tx" have: polarization, one of
+            `POLARIZATIONS`; pattern, one of `PATTERNS`; rows of elements, from which the
+            columns follow; distance of rows and of columns in wavelengths.
 
     Raises:
         InvalidInput: a value out of range, or antennas that do not fill the rows.
     """
+    return {
+        "ut_array": _array("tx", num_tx, carrier, *tx),
+        "bs_array": _array("rx", num_rx, carrier, *rx),
+        "direction": "uplink",
+    }
+
+
+def _array(side, num_antennas, carrier, polarization, pattern, rows, *spacings):
     check_choice(f"channel.{side}_polarization", polarization, POLARIZATIONS)
     check_choice(f"channel.{side}_pattern", pattern, PATTERNS)
     check_int(f"channel.{side}_rows", rows)

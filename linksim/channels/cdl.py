@@ -7,7 +7,7 @@ import tensorflow as tf
 from sionna.phy import SPEED_OF_LIGHT, config
 from sionna.phy.channel.tr38901 import CDL
 
-from linksim.channels.arrays import antenna_array
+from linksim.channels.arrays import uplink_arrays
 from linksim.channels.impulse import ImpulseResponseChannel
 from linksim.channels.profile import End, profile_of
 from linksim.errors import InvalidInput, check_choice, check_real
@@ -98,18 +98,14 @@ class CDLChannel(ImpulseResponseChannel):
         carrier = carrier_frequency_ghz * 1e9
         self.delay_spread_ns = delay_spread_ns
         self._max_doppler = speed * carrier / SPEED_OF_LIGHT
-        rx_spacings = rx_row_spacing, rx_column_spacing
-        tx_spacings = tx_row_spacing, tx_column_spacing
-        rx = "rx", rx_polarization, rx_pattern, rx_rows, rx_spacings
-        tx = "tx", tx_polarization, tx_pattern, tx_rows, tx_spacings
+        antennas = num_rx, num_streams // num_users
+        rx = rx_polarization, rx_pattern, rx_rows, rx_row_spacing, rx_column_spacing
+        tx = tx_polarization, tx_pattern, tx_rows, tx_row_spacing, tx_column_spacing
         self._ends = [
             (rx_pattern, rx_polarization, _orientation("rx", rx_orientation_deg)),
             (tx_pattern, tx_polarization, _orientation("tx", tx_orientation_deg)),
         ]
-        arrays = {
-            "ut_array": antenna_array(num_streams // num_users, carrier, *tx),
-            "bs_array": antenna_array(num_rx, carrier, *rx),
-        }
+        arrays = uplink_arrays(carrier, *antennas, rx, tx)
         self._bearings = _bearings(user_bearings_deg, num_users)
         self._cdls = {
             bearing: CDL(
@@ -117,7 +113,6 @@ class CDLChannel(ImpulseResponseChannel):
                 delay_spread_ns * 1e-9,
                 carrier,
                 **arrays,
-                direction="uplink",
                 bs_orientation=tf.constant(self._seen_from(bearing), config.tf_rdtype),
                 ut_orientation=tf.constant(self._ends[1][2], config.tf_rdtype),
                 min_speed=float(speed),

@@ -8,7 +8,7 @@ from sionna.phy import PI
 from sionna.phy.channel import gen_single_sector_topology
 from sionna.phy.channel.tr38901 import UMa, UMi
 
-from linksim.channels.arrays import antenna_array
+from linksim.channels.arrays import uplink_arrays
 from linksim.channels.impulse import SionnaChannel
 from linksim.errors import InvalidInput, check_choice, check_real
 
@@ -110,16 +110,13 @@ class UrbanChannel(SionnaChannel):
             )
         self._speed = float(speed)
         carrier = carrier_frequency_ghz * 1e9
-        rx_spacings = rx_row_spacing, rx_column_spacing
-        tx_spacings = tx_row_spacing, tx_column_spacing
-        rx = "rx", rx_polarization, rx_pattern, rx_rows, rx_spacings
-        tx = "tx", tx_polarization, tx_pattern, tx_rows, tx_spacings
+        antennas = num_rx, num_streams // num_users
+        rx = rx_polarization, rx_pattern, rx_rows, rx_row_spacing, rx_column_spacing
+        tx = tx_polarization, tx_pattern, tx_rows, tx_row_spacing, tx_column_spacing
         self._keywords = {
             "carrier_frequency": carrier,
             "o2i_model": o2i_model,
-            "ut_array": antenna_array(num_streams // num_users, carrier, *tx),
-            "bs_array": antenna_array(num_rx, carrier, *rx),
-            "direction": "uplink",
+            **uplink_arrays(carrier, *antennas, rx, tx),
             "enable_pathloss": pathloss,
             "enable_shadow_fading": pathloss,
         }

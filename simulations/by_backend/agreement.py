@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-#: LLRs that are this close are equal but for rounding; tests/test_vectors.py has the same
+#: LLRs that are this close are equal but for rounding
 LIMIT = 2e-3
 
 

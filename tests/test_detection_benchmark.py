@@ -13,6 +13,7 @@ import linksim.registry
 from linksim.errors import InvalidInput
 from linksim.files import load_json
 from simulations.detection import ranking, tracks
+from simulations.detection.choices import choices_of
 from simulations.detection.pages import page_text
 from simulations.detection.results import load_results
 from simulations.detection.web import web_page
@@ -338,6 +339,28 @@ def test_the_committed_pages_are_those_of_the_results():
         assert data["track"]["frozen"] == known[name].frozen
 
 
+def test_the_fastest_of_the_best_is_named():
+    data = sample("a")
+    for name, snr_db, ratio, passes in (
+        *(("mmse", 5.0, 1.0, 1), ("b/2", 1.0, 4.0, 2), ("c/2", 1.08, 3.0, 2)),
+        *(("d/2", 1.2, 2.5, 2), ("e", 2.0, 9.0, 1), ("f/2", 3.0, 2.0, 2), ("g", None, 0.5, 1)),
+    ):
+        (row,) = sample(name)["receivers"].values()
+        row["at"]["0.1"]["snr_db"] = snr_db
+        row |= {"block_ratio": ratio, "passes": passes, "ms_per_block": 0.25, "us": 2.0}
+        data["receivers"][name] = row
+    data["receivers"]["a"]["block_ratio"] = None
+    assert list(choices_of(data).values()) == ["c/2", "e", "f/2"]
+    text = page_text({"t": data})
+    # The answer is on the first screen
+    assert text.index("`c/2`, 1.08 dB, 3 x | `e`, 2.00 dB, 9 x | `f/2`, 3.00 dB, 2 x |") < 3000
+    assert "| 5.00 dB, 0.25 ms |" in text
+    assert "<b>c/2</b> (1.08 dB, 3 x)" in web_page({"t": data})
+    del data["receivers"]["f/2"], data["receivers"]["mmse"]
+    assert list(choices_of(data).values()) == ["c/2", "e", None]
+    assert "`e`, 2.00 dB, 9 x | none | none |" in page_text({"t": data})
+
+
 def test_names_are_data():
     """A receiver whose name is markup can end neither a cell nor a script."""
     evil = "</script><img src=x onerror=alert(1)>|`"
@@ -387,6 +410,7 @@ def sample(name, family="submitted"):
         "trained": "",
         **dict.fromkeys(("information", "factor", "us_ratio", "flops", "kb")),
         "block_ratio": 1.5,
+        "passes": 1,
     }
     track = {
         **dict.fromkeys(("title", "description", "definition", "bound", "bound_is"), "x"),

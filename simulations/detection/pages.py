@@ -4,22 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+from linksim.registry import describe_detector, list_detectors
+
 from .cells import COLUMNS, best_of, rows_of
+from .choices import NEAR_DB, WANTED, choices_of, needs
 from .receivers import NOWHERE
 from .tracks import TARGETS
 
-INTRO = f"""
+INTRO = """
 # Benchmark of MIMO detection
 
 Detectors on frozen tracks, each a link under a name and a version.
 `python simulations/benchmark_detection.py` makes everything here, and adds
 [a detector of yours](../../simulations/README.md#the-benchmark-of-detection) to it;
 [index.html](index.html) has the same tables to sort and to filter, with a picture for each track.
+"""
+CHOICE = f"""
+Each cell has a receiver, the SNR that it needs for a block error rate (BLER) of {TARGETS[0]:g}, and how
+many times as long as with `mmse` a block takes, decoding included. The last column has that time in
+milliseconds, on the CPU that measured it. A receiver `NAME/2` makes two passes: the decoder tells the
+detector what it has found, and the detector tries again. Where a decoder cannot do that, "in one pass" is
+the column to read. Of receivers within {NEAR_DB:g} dB the fastest is named.
+"""
+MEANINGS = f"""
+## What the tables have
 
 - **rank**: receivers of one rank are not told apart. A new rank begins where the paired intervals
   say of every receiver so far that it is ahead of every one that follows, at a BLER of
   {TARGETS[0]:g}. A receiver of fewer blocks has the best rank of those that it is not told apart
-  from. `NAME/2` makes two passes of detector and decoder.
+  from.
 - **SNR** and **gap**: the SNR at a BLER, by the track's definition, and how many dB more than the
   bound a receiver needs. Intervals are 95 %; those of gaps are paired, on common draws. `> 18`
   means that the BLER was not reached up to there. A point without errors counts as half of one.
@@ -44,7 +57,8 @@ def page_text(results: dict[str, dict[str, Any]]) -> str:
     lines = [INTRO.strip(), ""]
     if not results:
         return "\n".join([*lines, "No track was run yet."]) + "\n"
-    lines += ["## Which receiver to take", ""]
+    lines += _choice(results)
+    lines += ["", *MEANINGS.strip().splitlines(), "", "## Least SNR for the time", ""]
     lines += ["The receivers of each track that no other one beats in both SNR and time of a"]
     lines += ["block, by time; in brackets the gap to the bound in dB, and the time.", ""]
     lines += ["| track | bound | receivers |", "|---|---|---|"]
@@ -65,6 +79,36 @@ def page_text(results: dict[str, dict[str, Any]]) -> str:
         for name, why in NOWHERE.items()
     ]
     return "\n".join(lines) + "\n"
+
+
+def _choice(results):
+    """Which receiver to take on each track, and what its detector is."""
+    lines = ["## Which receiver to take", "", *CHOICE.strip().splitlines(), ""]
+    lines += [
+        "| link | " + " | ".join(WANTED) + " | `mmse` |",
+        "|---" * (len(WANTED) + 2) + "|",
+    ]
+    named = {}
+    for name, data in results.items():
+        rows, cells = data["receivers"], []
+        for receiver in choices_of(data).values():
+            if receiver is not None:
+                named.setdefault(receiver.split("/")[0], rows[receiver])
+                receiver = f"`{_plain(receiver)}`, {needs(rows[receiver])}"
+            cells.append(receiver or "none")
+        mmse = rows.get("mmse")
+        cells.append(
+            f"{needs(mmse, False)}, {mmse['ms_per_block']:.3g} ms" if mmse else "none"
+        )
+        link = f"[{data['track']['title']}](#{name})"
+        lines.append(f"| {' | '.join([link, *cells])} |")
+    known = list_detectors()
+    lines.append("")
+    for detector, row in named.items():
+        if detector in known:
+            learned = f"; learned, {row['kb']:.0f} kB of weights" if row["kb"] else ""
+            lines.append(f"- `{detector}`: {describe_detector(detector)}{learned}")
+    return lines
 
 
 def _overview(results):

@@ -9,6 +9,7 @@ import linksim
 from linksim.report.page import template_environment
 
 from .cells import COLUMNS, best_of, rows_of
+from .choices import choices_of, needs
 from .receivers import FAMILIES, SUBMITTED
 from .tracks import TARGETS
 
@@ -71,5 +72,10 @@ def _track(data):
         "rows": rows,
         "families": {name: data["receivers"][name]["family"] for name in rows},
         "best": best_of(data),
+        "choices": [
+            (wanted.replace("`", ""), name, needs(data["receivers"][name]))
+            for wanted, name in choices_of(data).items()
+            if name is not None
+        ],
         "points": points,
     }

@@ -22,6 +22,7 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
 from linksim.cli.common import make_console, run_command
 from linksim.files import json_hash, load_json, make_folder, save_json, write_atomically
 from linksim.link.scenario import load_scenario
+from simulations.markdown import table
 
 FOLDER = ROOT / "tests" / "published"
 # The scenario that a file changes, unless it names another as "base"
@@ -181,6 +182,9 @@ is the one that [Pratik21] trained.
 """
 
 
+HEADER = ("receiver", "SNR", "rate", "published", "ours", "95 % interval", "deviations")
+
+
 def page_text(results):
     """The text of README.md.
 
@@ -190,16 +194,7 @@ def page_text(results):
     lines = [INTRO.strip()]
     for name, found in results.items():
         lines += ["", f"## {name}", "", f"{found['source']}. {found['setting']}.", ""]
-        lines += ["| receiver | SNR | rate | published | ours | 95 % interval | deviations |"]
-        lines += ["|---|---|---|---|---|---|---|"]
-        for r in found["rows"]:
-            cells = [
-                *(f"`{r['receiver']}`", f"{r['snr_db']:g} dB", r["rate"].upper()),
-                *(f"{r['theirs']:.3g}", f"{r['ours']:.3g}"),
-                f"[{r['low']:.3g}, {r['high']:.3g}]",
-                "few errors" if r["deviations"] is None else f"{r['deviations']:+.1f}",
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
+        lines += table(HEADER, map(_cells, found["rows"]))
         for other, points in found.get("others", {}).items():
             rates = ", ".join(f"{p['ser']:.3g} at {_snr(p):g} dB" for p in points)
             lines += [
@@ -207,6 +202,16 @@ def page_text(results):
                 f"Published beside them, and not simulated here: `{other}`, {rates}.",
             ]
     return "\n".join(lines) + "\n"
+
+
+def _cells(r):
+    """A row of the table below `HEADER`."""
+    return [
+        *(f"`{r['receiver']}`", f"{r['snr_db']:g} dB", r["rate"].upper()),
+        *(f"{r['theirs']:.3g}", f"{r['ours']:.3g}"),
+        f"[{r['low']:.3g}, {r['high']:.3g}]",
+        "few errors" if r["deviations"] is None else f"{r['deviations']:+.1f}",
+    ]
 
 
 def main(argv=None):

@@ -34,6 +34,7 @@ from linksim.montecarlo.schedule import Job, Schedule, StopRule
 from linksim.montecarlo.statistics import Counts
 from linksim.montecarlo.store import BatchResult, CountStore
 from linksim.workers import InPlace, Pool, num_cores
+from simulations.markdown import table
 
 PARTS = ("workers", "driver", "virtual")
 SCENARIO, SNR_DB, DETECTORS = "rayleigh-2x2-qam64", 13.0, ("mmse", "ep", "ml", "kbest")
@@ -373,12 +374,6 @@ def markdown(data):
             ),
         ]
     return "\n".join(lines) + "\n"
-
-
-def table(header, rows):
-    """Lines of a Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    return lines + ["| " + " | ".join(str(c) for c in row) + " |" for row in rows]
 
 
 def main(argv=None):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from simulations.markdown import table
+
 from .agreement import LIMIT
 from .cases import LEFT_OUT
 from .worker import REFERENCE
@@ -64,10 +66,9 @@ def system_text(case):
     return f"{case['num_rx']}x{case['num_streams']} {kind}, {case['batch']}"
 
 
-def table(title, header, rows):
+def section(title, header, rows):
     """A section with a table."""
-    lines = [f"## {title}", "", "| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+    return [f"## {title}", "", *table(header, rows)]
 
 
 def cell(row, key, text):
@@ -90,7 +91,7 @@ def agreement_table(entries):
         weights = f"`{entry['case']['weights']}`" if entry["case"]["weights"] else ""
         rows.append([f"`{name}`", system_text(entry["case"]), weights, *found])
     header = ["detector", "system, vectors a call", "weights", *TITLES.values()]
-    return table("Difference", header, rows)
+    return section("Difference", header, rows)
 
 
 def time_table(entries):
@@ -102,7 +103,7 @@ def time_table(entries):
         found = [cell(entry["runners"].get(r), "ratio", text) for r in TITLES]
         us = cell(entry["runners"].get(REFERENCE), "us", lambda row: f"{row['us']:.3g}")
         rows.append([f"`{name}`", us, *found])
-    return table(
+    return section(
         "Time", ["detector", "TensorFlow, graph: us a vector", *TITLES.values()], rows
     )
 
@@ -117,7 +118,7 @@ def compile_table(entries):
         found = [cell(runners.get(r), "first_seconds", seconds) for r in (REFERENCE, *TITLES)]
         rows.append([f"`{name}`", graphs_text(runners), *found])
     titles = [f"{title}: s" for title in ("TensorFlow, graph", *TITLES.values())]
-    return table(
+    return section(
         "First call, and graphs of torch.compile", ["detector", "graphs", *titles], rows
     )
 

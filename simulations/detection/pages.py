@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from linksim.registry import describe_detector, list_detectors
+from simulations.markdown import table
 
 from .cells import COLUMNS, best_of, rows_of
 from .choices import NEAR_DB, WANTED, choices_of, needs
@@ -84,11 +85,7 @@ def page_text(results: dict[str, dict[str, Any]]) -> str:
 def _choice(results):
     """Which receiver to take on each track, and what its detector is."""
     lines = ["## Which receiver to take", "", *CHOICE.strip().splitlines(), ""]
-    lines += [
-        "| link | " + " | ".join(WANTED) + " | `mmse` |",
-        "|---" * (len(WANTED) + 2) + "|",
-    ]
-    named = {}
+    named, chosen = {}, []
     for name, data in results.items():
         rows, cells = data["receivers"], []
         for receiver in choices_of(data).values():
@@ -101,7 +98,8 @@ def _choice(results):
             f"{needs(mmse, False)}, {mmse['ms_per_block']:.3g} ms" if mmse else "none"
         )
         link = f"[{data['track']['title']}](#{name})"
-        lines.append(f"| {' | '.join([link, *cells])} |")
+        chosen.append([link, *cells])
+    lines += table(["link", *WANTED, "`mmse`"], chosen)
     known = list_detectors()
     lines.append("")
     for detector, row in named.items():
@@ -118,8 +116,7 @@ def _overview(results):
     lines = ["## Ranks", ""]
     lines += ["`-` is for a receiver that does not take part, `x` for one that does not reach"]
     lines += [f"a BLER of {TARGETS[0]:g}.", ""]
-    lines += ["| receiver | " + " | ".join(f"[{name}](#{name})" for name in results) + " |"]
-    lines += ["|---" * (len(results) + 1) + "|"]
+    rows = []
     for receiver in receivers:
         cells = []
         for name in results:
@@ -127,8 +124,8 @@ def _overview(results):
             cells.append(
                 "-" if row is None else "x" if row["rank"].value is None else row["rank"].text
             )
-        lines.append(f"| `{_plain(receiver)}` | {' | '.join(cells)} |")
-    return lines
+        rows.append([f"`{_plain(receiver)}`", *cells])
+    return lines + table(["receiver", *(f"[{name}](#{name})" for name in results)], rows)
 
 
 def _track(name, data):
@@ -155,13 +152,12 @@ def _track(name, data):
     few = [f"`{d}`" for d in track["few"] if d in data["receivers"]]
     if few:
         lines += [f"{', '.join(few)}: up to {track['few_blocks']} blocks, as they are costly."]
-    lines += ["", "| receiver | " + " | ".join(COLUMNS.values()) + " |"]
-    lines += ["|---" * (len(COLUMNS) + 1) + "|"]
-    for receiver, row in rows_of(data).items():
-        cells = [f"{row[c].text} {row[c].detail}".strip() for c in COLUMNS]
-        lines.append(
-            f"| `{_plain(receiver)}` | " + " | ".join(_plain(c) for c in cells) + " |"
-        )
+    cells = (
+        [f"`{_plain(receiver)}`"]
+        + [_plain(f"{row[c].text} {row[c].detail}".strip()) for c in COLUMNS]
+        for receiver, row in rows_of(data).items()
+    )
+    lines += ["", *table(["receiver", *COLUMNS.values()], cells)]
     lines += ["", f"Made by linksim {_made(data)}."]
     if track["absent"]:
         lines += ["", "<details><summary>Not on this track</summary>", ""]

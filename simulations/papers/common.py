@@ -18,6 +18,7 @@ from linksim import files
 from linksim.cli.common import make_console, run_command
 from linksim.errors import InvalidInput, ResultFileError
 from linksim.models import list_models
+from simulations.markdown import table
 
 TARGET_SER = 1e-3
 # With a code of rate 1/2, QPSK decodes at SNRs where some papers' networks were not trained
@@ -234,12 +235,13 @@ def sweep_table(data, rate):
     """A sweep as lines of a Markdown table: a row per detector, a column per value."""
     values = list(dict.fromkeys(r["value"] for r in data["records"]))
     by_key = {(r["detector"], r["value"]): r for r in data["records"]}
-    lines = [f"| {data['label']} | " + " | ".join(f"{v:g}" for v in values) + " |"]
-    lines.append("|---" * (len(values) + 1) + "|")
-    for name in dict.fromkeys(r["detector"] for r in data["records"]):
-        cells = [rate_text(by_key.get((name, v)), rate) for v in values]
-        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    return lines
+    return table(
+        [data["label"], *(f"{v:g}" for v in values)],
+        (
+            [f"`{name}`", *(rate_text(by_key.get((name, v)), rate) for v in values)]
+            for name in dict.fromkeys(r["detector"] for r in data["records"])
+        ),
+    )
 
 
 def rate_text(record, rate):

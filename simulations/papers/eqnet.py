@@ -10,7 +10,6 @@ and named on the console.
 import csv
 import io
 import sys
-from pathlib import Path
 
 import numpy as np
 from common import (
@@ -20,14 +19,16 @@ from common import (
     load_results,
     run_paper,
     simulate_figure,
+    simulate_sweep,
     write_claims,
 )
 from pages import full_verdicts
 
 from linksim.data import model_folder
-from linksim.files import make_folder, save_json, write_atomically
+from linksim.files import save_json, write_atomically
 from linksim.link.scenario import load_scenario
 from linksim.models import list_models
+from simulations.markdown import table
 
 RAYLEIGH_2X2, RAYLEIGH_4X4 = "rayleigh-2x2-qam64", "rayleigh-4x4-qam16"
 CDL = "cdl-a-2x2-qam64"
@@ -167,48 +168,17 @@ def figure3(name, args, console):
 
 def figure10(name, args, console):
     """Simulate the BLER at 14.35 dB against the CSI error (Fig. 10)."""
-    from linksim.figures import new_figure, ordered_legend, save_figure
-    from linksim.montecarlo.engine import simulate
-    from linksim.montecarlo.output import curve_style
-
     base = load_scenario(RAYLEIGH_2X2)
-    detectors = available(FIG10, base, console)
-    records = []
-    for error_db in CSI_ERRORS_DB:
-        scenario = base.replace(
+    scenarios = {
+        error_db: base.replace(
             name=f"{RAYLEIGH_2X2}+csi{error_db}db",
             csi={"type": "noisy", "error_snr_db": float(error_db)},
         )
-        results = simulate(
-            scenario,
-            detectors,
-            snr_db=[FIG10_SNR_DB],
-            target_block_errors=args.target_block_errors,
-            max_blocks=args.max_blocks,
-            seed=args.seed,
-            store_path=Path("results/runs/papers/eqnet")
-            / f"fig10-{error_db}db-{args.seed}.jsonl",
-            fresh=args.fresh,
-        )
-        records += [{"csi_error_snr_db": error_db, **r} for r in results["records"]]
-    folder = args.output / "fig10"
-    make_folder(folder)
-    data = {"provenance": results["provenance"], "records": records}
-    save_json(folder / "results.json", data)
-    figure, axes = new_figure(7.0, 4.5)
-    for index, name in enumerate(detectors):
-        rows = [r for r in records if r["detector"] == name and r["bler"] > 0]
-        bler = np.array([r["bler"] for r in rows])
-        low = bler - [r["bler_low"] for r in rows]
-        high = [r["bler_high"] for r in rows] - bler
-        x = [r["csi_error_snr_db"] for r in rows]
-        axes.errorbar(x, bler, yerr=[low, high], capsize=2, label=name, **curve_style(index))
-    axes.invert_xaxis()
-    axes.set_yscale("log")
-    axes.set_xlabel(r"CSI accuracy, $E\|H\|^2/E\|W\|^2$ (dB)")
-    axes.set_ylabel(f"Block error rate at SNR = {FIG10_SNR_DB} dB")
-    axes.legend(*ordered_legend(axes), frameon=False)
-    save_figure(figure, folder / "bler.png")
+        for error_db in CSI_ERRORS_DB
+    }
+    simulate_sweep(
+        name, scenarios, FIG10, FIG10_SNR_DB, args, console, label="CSI accuracy (dB)"
+    )
 
 
 def latency(name, args, console, repeats=30):
@@ -219,7 +189,7 @@ def latency(name, args, console, repeats=30):
     from linksim.link.receiver import create_receiver
 
     tables = {}
-    for table, (scenario_name, detectors) in TABLES.items():
+    for number, (scenario_name, detectors) in TABLES.items():
         scenario = load_scenario(scenario_name)
         system = scenario.system
         functions = {}
@@ -237,7 +207,7 @@ def latency(name, args, console, repeats=30):
             ]
             for name, times in measure_latency(functions, inputs, repeats).items():
                 rows.setdefault(name, {})[str(batch)] = times
-        tables[table] = {"scenario": scenario_name, "rows": rows}
+        tables[number] = {"scenario": scenario_name, "rows": rows}
     save_json(args.output / "latency.json", tables)
     write_atomically(args.output / "tables.md", latency_text(tables))
 
@@ -249,18 +219,18 @@ def latency_text(tables):
         "Median milliseconds of a call in graph mode on CPU; the detectors were called"
     )
     lines.append("by turns. In brackets: the ratio to the first row, EQ-Net-L.")
-    for number, table in enumerate(tables.values(), 1):
-        rows = table["rows"]
+    for number, timed in enumerate(tables.values(), 1):
+        rows = timed["rows"]
         first = next(iter(rows))
-        lines += ["", f"## Table {'I' * number}: {table['scenario']}", ""]
-        lines.append("| detector | " + " | ".join(f"B={b}" for b in LATENCY_BATCHES) + " |")
-        lines.append("|---" * (1 + len(LATENCY_BATCHES)) + "|")
+        lines += ["", f"## Table {'I' * number}: {timed['scenario']}", ""]
+        times = []
         for name, cells in rows.items():
-            texts = []
+            texts = [f"`{name}`"]
             for batch in map(str, LATENCY_BATCHES):
                 value = cells[batch]["median_ms"]
                 texts.append(f"{value:.2f} ({value / rows[first][batch]['median_ms']:.2f})")
-            lines.append(f"| `{name}` | " + " | ".join(texts) + " |")
+            times.append(texts)
+        lines += table(["detector", *(f"B={b}" for b in LATENCY_BATCHES)], times)
     return "\n".join(lines) + "\n"
 
 
@@ -363,7 +333,7 @@ def claims_text(folder):
         lines.append("|---|---|---|---|")
         for r in results["records"]:
             lines.append(
-                f"| {r['csi_error_snr_db']} dB | `{r['detector']}` | {r['bler']:.2e} | "
+                f"| {r['value']} dB | `{r['detector']}` | {r['bler']:.2e} | "
                 f"{r['bler_low']:.1e} to {r['bler_high']:.1e} |"
             )
     return "\n".join(lines) + "\n"

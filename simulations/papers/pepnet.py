@@ -32,6 +32,7 @@ from soft_output import simulate_rates, some_vectors
 
 from linksim.files import save_json, write_atomically
 from linksim.link.scenario import load_scenario
+from simulations.markdown import table
 
 EP10 = "ep(damping=0.9, num_iterations=10)"
 EP4 = "ep(damping=0.5, num_iterations=4)"
@@ -349,9 +350,9 @@ def _uncoded_table(folder, link, reference):
         return []
     lines = ["", f"### {results['scenario']['title']}", ""]
     points = sorted({r["snr_db"] for r in results["records"]})
-    heads = " | ".join(f"SER at {p:g} dB" for p in points)
-    lines += [f"| detector | gap to `{reference}` at SER {TARGET_SER:g} | {heads} |"]
-    lines += ["|---" * (2 + len(points)) + "|"]
+    header = ["detector", f"gap to `{reference}` at SER {TARGET_SER:g}"]
+    header += [f"SER at {p:g} dB" for p in points]
+    rows = []
     by_key = {(r["detector"], r["snr_db"]): r for r in results["records"]}
     for name in dict.fromkeys(r["detector"] for r in results["records"]):
         gap = symbol_error_gap(results, name, reference, TARGET_SER)
@@ -359,8 +360,8 @@ def _uncoded_table(folder, link, reference):
             f"{by_key[name, p]['ser']:.2e}" if (name, p) in by_key else "-" for p in points
         ]
         cell = "reference" if name == reference else gap_text(gap)
-        lines.append(f"| `{name}` | {cell} | {' | '.join(cells)} |")
-    return lines
+        rows.append([f"`{name}`", cell, *cells])
+    return lines + table(header, rows)
 
 
 def _soft_table(data):
@@ -372,8 +373,7 @@ def _soft_table(data):
     ]
     lines += ["LLRs, which is 1 where they are calibrated.", ""]
     names = list(dict.fromkeys(r["detector"] for rows in data.values() for r in rows))
-    lines += ["| link | " + " | ".join(f"`{n}`" for n in names) + " |"]
-    lines += ["|---" * (len(names) + 1) + "|"]
+    found = []
     for link, rows in data.items():
         for snr_db in dict.fromkeys(r["snr_db"] for r in rows):
             by_name = {r["detector"]: r for r in rows if r["snr_db"] == snr_db}
@@ -383,7 +383,8 @@ def _soft_table(data):
                 else "-"
                 for n in names
             ]
-            lines.append(f"| {link}, {snr_db:g} dB | {' | '.join(cells)} |")
+            found.append([f"{link}, {snr_db:g} dB", *cells])
+    lines += table(["link", *(f"`{n}`" for n in names)], found)
     return [*lines, "", "![Calibration](calibration.png)"]
 
 
@@ -393,12 +394,12 @@ def _times_table(data):
     links = data["links"]
     lines = ["", f"## Time of {data['batch']} vectors", ""]
     lines += ["Medians in milliseconds, all detectors in turn in one process.", ""]
-    lines += ["| detector | " + " | ".join(links) + " |", "|---" * (len(links) + 1) + "|"]
+    times = []
     names = list(dict.fromkeys(name for rows in links.values() for name in rows))
     for name in names:
         cells = [f"{r[name]['median_ms']:.1f}" if name in r else "-" for r in links.values()]
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    return lines
+        times.append([f"`{name}`", *cells])
+    return lines + table(["detector", *links], times)
 
 
 def _sweep_table(data):

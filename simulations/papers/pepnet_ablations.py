@@ -21,6 +21,7 @@ from linksim.training.loop import Trainer
 from linksim.training.losses import bit_cross_entropy
 from linksim.training.recipe import load_recipe
 from linksim.training.tasks import AnySizeDetectorTask
+from simulations.markdown import table
 
 RECIPE, STEPS = "pepnet/any-size", 500
 PATHS = (
@@ -207,21 +208,19 @@ def ablations_tables(data):
         "Numbers are bits of mutual information per coded bit and, in brackets, the best factor of",
         "the LLRs.",
         "",
-        "| variant | "
-        + " | ".join(f"{link}, {snr:g} dB" for link, snr in links.items())
-        + " |",
-        "|---" * (len(links) + 1) + "|",
     ]
-    for variant, row in data["variants"].items():
-        cells = [f"{row[link]['rate']:.4f} ({row[link]['factor']:.2f})" for link in links]
-        lines.append(f"| {variant} | {' | '.join(cells)} |")
+    lines += table(
+        ["variant", *(f"{link}, {snr:g} dB" for link, snr in links.items())],
+        (
+            [variant, *(f"{row[x]['rate']:.4f} ({row[x]['factor']:.2f})" for x in links)]
+            for variant, row in data["variants"].items()
+        ),
+    )
     lines += ["", *READING.strip().splitlines()]
     lines += [
         "",
         "The information on validation batches of the training mixture grew with its budget:",
         "",
-        "| steps | " + " | ".join(str(r["step"]) for r in data["budget"]) + " |",
-        "|---" * (len(data["budget"]) + 1) + "|",
-        "| bits | " + " | ".join(f"{r['rate']:.4f}" for r in data["budget"]) + " |",
     ]
-    return lines
+    steps, rates = zip(*((r["step"], f"{r['rate']:.4f}") for r in data["budget"]))
+    return lines + table(["steps", *steps], [["bits", *rates]])

@@ -38,6 +38,7 @@ from linksim.detectors.amp import AMPDetector
 from linksim.files import save_json
 from linksim.link.scenario import load_scenario
 from linksim.registry import register_detector
+from simulations.markdown import table
 
 # The waterfalls fall by two decades in a decibel: 1e-2 would need ten times the blocks
 TARGET_BLER = 0.1
@@ -534,10 +535,9 @@ def _gap_tables(folder, figure):
     lines = []
     for title in (f"SER {TARGET_SER:g}", f"BLER {TARGET_BLER:g}"):
         lines += ["", f"## {figure}, {title}", ""]
-        lines.append(f"| dB to `{reference}` | " + " | ".join(panels) + " |")
-        lines.append("|---" * (1 + len(found)) + "|")
+        rows = []
         for name in names:
-            cells = []
+            cells = [f"`{name}`"]
             for results in found.values():
                 gap = next((g for g in results["gaps"] if g["detector"] == name), None)
                 if gap is None:
@@ -546,7 +546,8 @@ def _gap_tables(folder, figure):
                 if title.startswith("SER"):
                     gap = symbol_error_gap(results, name, gap["reference"], TARGET_SER)
                 cells.append(gap_text(gap).replace(" dB", ""))
-            lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+            rows.append(cells)
+        lines += table([f"dB to `{reference}`", *panels], rows)
     incomplete = [p for p, r in found.items() if not r["provenance"]["complete"]]
     if incomplete:
         lines += [

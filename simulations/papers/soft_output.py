@@ -11,6 +11,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import entr
 
+from simulations.markdown import table
+
 RATES = {
     "rate": "as they are",
     "rate_factor": "best factor",
@@ -149,11 +151,9 @@ def some_vectors(scenario, snr_db, seed, num_bits):
 
 def rates_table(rows):
     """What `simulate_rates` returns, as lines of a Markdown table."""
-    lines = ["| detector | SNR | " + " | ".join(RATES.values()) + " | factor |"]
-    lines.append("|---" * (len(RATES) + 3) + "|")
+    cells = []
     for row in rows:
-        rates = " | ".join(f"{row[key]:.3f}" for key in RATES)
-        lines.append(
-            f"| `{row['detector']}` | {row['snr_db']:g} dB | {rates} | {row['factor']:.2f} |"
-        )
-    return lines
+        rates = (f"{row[key]:.3f}" for key in RATES)
+        place = f"`{row['detector']}`", f"{row['snr_db']:g} dB"
+        cells.append([*place, *rates, f"{row['factor']:.2f}"])
+    return table(["detector", "SNR", *RATES.values(), "factor"], cells)

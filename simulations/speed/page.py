@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from simulations.markdown import table
+
 from .rows import HEADER, cells
 
 COMMAND = (
@@ -62,6 +64,5 @@ def page_text(data: Mapping[str, Any]) -> str:
         lines[-1] += f" Measured from {min(times)} to {max(times)}."
     if data["missing"]:
         lines += ["", f"The run did not get to {', '.join(data['missing'])}."]
-    lines += ["", "| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
-    lines += ["| " + " | ".join(c.replace("|", "\\|") for c in cells(r)) + " |" for r in rows]
+    lines += ["", *table(HEADER, ([c.replace("|", "\\|") for c in cells(r)] for r in rows))]
     return "\n".join([*lines, "", NOTES.strip()]) + "\n"

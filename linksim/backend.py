@@ -210,6 +210,26 @@ def host_call(
     return jax.pure_callback(call, jax.ShapeDtypeStruct(shape, np.complex64), argument)
 
 
+def wait_for(result: Any) -> None:
+    """Wait until a GPU has computed what a function returned before it was done.
+
+    Args:
+        result: a tensor, or a tuple or list of them. What is in the host's memory is there
+            already.
+    """
+    for tensor in result if isinstance(result, (tuple, list)) else (result,):
+        if hasattr(tensor, "block_until_ready"):  # JAX
+            tensor.block_until_ready()
+        elif getattr(tensor, "is_cuda", False):  # PyTorch
+            import torch
+
+            torch.cuda.synchronize(tensor.device)
+        elif "GPU" in str(getattr(tensor, "device", "")):  # TensorFlow
+            import tensorflow as tf
+
+            tf.test.experimental.sync_devices()
+
+
 def require_tensorflow(what: str) -> None:
     """Raise `InvalidInput` if Keras runs on another backend than TensorFlow.
 

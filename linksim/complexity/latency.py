@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from linksim.backend import compiled
+from linksim.backend import compiled, wait_for
 from linksim.errors import InvalidInput, check_int
 
 
@@ -32,7 +32,7 @@ def interleaved_seconds(
 
     Every repeat calls all functions once, in turn, so that a busy machine slows all of
     them. The first call of each may compile and is not counted. A call ends when its
-    result is in the host's memory.
+    result is computed; a GPU keeps it.
 
     Args:
         functions: {name: function without arguments}; each returns an array, a tensor,
@@ -49,12 +49,12 @@ def interleaved_seconds(
     if not functions:
         raise InvalidInput("functions: empty, expected at least one")
     for function in functions.values():
-        _finish(function())
+        wait_for(function())
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
             start = time.perf_counter()
-            _finish(function())
+            wait_for(function())
             seconds[name].append(time.perf_counter() - start)
     return {name: np.array(values) for name, values in seconds.items()}
 
@@ -79,8 +79,3 @@ def measure_latency(
         name: {key: 1e3 * float(np.quantile(values, q)) for key, q in quantiles.items()}
         for name, values in interleaved_seconds(calls, repeats).items()
     }
-
-
-def _finish(result):
-    for tensor in result if isinstance(result, (tuple, list)) else (result,):
-        np.asarray(tensor)

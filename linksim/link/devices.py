@@ -8,3 +8,20 @@ import tensorflow as tf
 def find_devices() -> list[str]:
     """Names of the CPUs and GPUs that TensorFlow sees; the first call initialises them."""
     return [device.name for device in tf.config.list_physical_devices()]
+
+
+def gpus_in_float32() -> list[str]:
+    """Names of the GPUs, which compute in float32 from here on.
+
+    By default TensorFlow lets GPUs since NVIDIA's Ampere round the factors of float32 and
+    complex64 products to the ten bits of TensorFloat-32. A simulator cannot have that: the
+    noise of y = Hx + n would be that of the rounding from about 60 dB on, and a Gram matrix
+    would lose what tells weak streams apart. Nothing changes on a CPU.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    return [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in gpus
+    ]

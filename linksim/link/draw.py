@@ -70,8 +70,10 @@ def draw(keys, sender, front, no, num_blocks, first_block=0):
 
 def symbols_of_bits(bits):
     """Symbol indices int32 [...] of label bits [..., m], most significant bit first."""
-    weights = (2 ** np.arange(bits.shape[-1] - 1, -1, -1)).astype(np.int32)
-    return ops.sum(ops.cast(bits, "int32") * weights, axis=-1)
+    # Exact in float32. TensorFlow has int32 products and sums on the host alone, where a GPU
+    # would have to send the bits
+    weights = (2 ** np.arange(bits.shape[-1] - 1, -1, -1)).astype(np.float32)
+    return ops.cast(ops.sum(ops.cast(bits, "float32") * weights, axis=-1), "int32")
 
 
 def add_noise(key, y, no):

@@ -47,5 +47,5 @@ class TimedCalls:
             self._warm.add(key)
         start = time.perf_counter()
         result = function(*args)
-        tf.nest.flatten(result)[0].numpy()  # waits for a GPU
+        wait_for(tf.nest.flatten(result))
         return result, time.perf_counter() - start

@@ -7,9 +7,11 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from linksim.backend import wait_for
 from linksim.complexity.graphs import specs_of
 from linksim.complexity.memory import peak_memory
 from linksim.errors import InvalidInput, check_choice
+from linksim.link.devices import gpus_in_float32
 from linksim.link.link import Link
 from linksim.link.receiver import create_receiver
 from linksim.link.retransmission import HarqFunctions, transmit_until_decoded
@@ -36,7 +38,7 @@ class LinkSimulator:
         self.scenario = scenario
         self.link = Link(scenario)
         self.xla = xla
-        self.gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
+        self.gpus = gpus_in_float32()
         self.receivers = {}  # {name: Receiver}
         self._detect = {}  # {detection: compiled function}
         # {receiver of one pass: ...}
@@ -130,7 +132,7 @@ class LinkSimulator:
             tf.constant(transmission, tf.int32),
         )
         for name in ("y", "h_hat"):
-            if not np.all(np.isfinite(getattr(result, name).numpy())):
+            if not _all_finite(getattr(result, name)).numpy():
                 raise InvalidInput(
                     f"{self.scenario.name}: {name} contains NaN or inf at {snr_db} dB; "
                     "check the channel's parameters"
@@ -177,7 +179,7 @@ class LinkSimulator:
             self._cold_detections.discard(key)
         start = time.perf_counter()
         llrs, symbols = self._detect[key](batch.y, batch.h_hat, batch.no)
-        symbols.numpy()  # waits for a GPU
+        wait_for(llrs)
         return llrs, symbols, time.perf_counter() - start
 
     def errors(self, name, batch, detections=None):
@@ -286,3 +288,10 @@ class LinkSimulator:
     def _count_batch(self, bits, symbols, llrs, decided):
         finite = tf.logical_not(tf.reduce_any(tf.math.is_nan(llrs)))
         return *self.link.count_errors(bits, symbols, llrs, decided), finite
+
+
+@tf.function(autograph=False, reduce_retracing=True)
+def _all_finite(x):
+    """Whether complex numbers are neither infinite nor NaN; they stay on a GPU."""
+    parts = tf.stack([tf.math.real(x), tf.math.imag(x)])
+    return tf.reduce_all(tf.math.is_finite(parts))

@@ -10,8 +10,6 @@ inputs and weights to FOLDER, which all others read.
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import sys
 import time
@@ -37,20 +35,18 @@ REFERENCE = "tf-graph"
 
 def main(runner: str) -> None:
     """Answer requests until the input ends."""
-    # Libraries print to the standard output, too
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    timed = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            if "prepare" in request:
-                timed, answer = prepare(runner, request["prepare"], Path(request["folder"]))
-            else:
-                answer = {"seconds": time_calls(timed, request["time"])}
-        except Exception as error:  # of any type; what a backend cannot do is a result
-            answer = {"error": f"{type(error).__name__}: {error}"[:2000]}
-        print(json.dumps(answer), file=answers, flush=True)
+    from simulations.speed.process import answer_requests
+
+    timed: list[Callable] = []
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if "prepare" in request:
+            function, found = prepare(runner, request["prepare"], Path(request["folder"]))
+            timed[:] = [function]
+            return found
+        return {"seconds": time_calls(timed[0], request["time"])}
+
+    answer_requests(answer)
 
 
 def prepare(runner: str, case: dict[str, Any], folder: Path) -> tuple[Callable, dict]:
@@ -63,25 +59,17 @@ def prepare(runner: str, case: dict[str, Any], folder: Path) -> tuple[Callable, 
     import keras
     from keras import ops
 
-    from linksim.registry import create_detector
-
     backend, mode = RUNNERS[runner]
     if keras.backend.backend() != backend:
         raise RuntimeError(f"Keras runs on {keras.backend.backend()}, expected {backend}")
-    system = {key: case[key] for key in ("num_streams", "num_bits_per_symbol")}
-    detector = create_detector(case["detector"], **system, pretrained=case["weights"] or False)
     arrays = inputs_of(case)
-    detector(*(x[:2] for x in arrays))  # creates the weights
-    file = folder / "weights.npz"
-    if runner == REFERENCE:
-        values = [np.asarray(ops.convert_to_numpy(w)) for w in detector.weights]
-        np.savez(file, **{f"w{i}": value for i, value in enumerate(values)})
-    else:
-        with np.load(file, allow_pickle=False) as values:
-            for i, weight in enumerate(detector.weights):
-                weight.assign(values[f"w{i}"])
+    detector = build(case, arrays, folder / "weights.npz", writes=runner == REFERENCE)
     inputs = [ops.convert_to_tensor(x) for x in arrays]
-    function, describe = compile_as(mode, detector)
+    called, describe = compile_as(mode, detector)
+
+    def function(*args):
+        return np.asarray(ops.convert_to_numpy(called(*args)))
+
     start = time.perf_counter()
     llrs = function(*inputs)
     seconds = time.perf_counter() - start
@@ -93,6 +81,32 @@ def prepare(runner: str, case: dict[str, Any], folder: Path) -> tuple[Callable, 
     }
 
 
+def build(case: dict[str, Any], arrays: tuple[np.ndarray, ...], file: Path, writes: bool):
+    """The detector of a case, with the weights that all sides have.
+
+    Args:
+        case: of `simulations.by_backend.cases`.
+        arrays: its inputs, as many vectors as there are.
+        file: of the weights.
+        writes: whether this side writes the file, and does not read it.
+    """
+    from keras import ops
+
+    from linksim.registry import create_detector
+
+    system = {key: case[key] for key in ("num_streams", "num_bits_per_symbol")}
+    detector = create_detector(case["detector"], **system, pretrained=case["weights"] or False)
+    detector(*(x[:2] for x in arrays))  # creates the weights
+    if writes:
+        values = [np.asarray(ops.convert_to_numpy(w)) for w in detector.weights]
+        np.savez(file, **{f"w{i}": value for i, value in enumerate(values)})
+    else:
+        with np.load(file, allow_pickle=False) as stored:
+            for i, weight in enumerate(detector.weights):
+                weight.assign(stored[f"w{i}"])
+    return detector
+
+
 def inputs_of(case: dict[str, Any]) -> tuple[np.ndarray, ...]:
     """y, h and N0 of i.i.d. Rayleigh channels."""
     from simulations.speed.vectors import random_vectors
@@ -101,20 +115,19 @@ def inputs_of(case: dict[str, Any]) -> tuple[np.ndarray, ...]:
     return random_vectors(*sizes, case["batch"], case["no"])
 
 
-def compile_as(mode: str, detector: Any) -> tuple[Callable[..., np.ndarray], Callable]:
-    """The detector as a function of tensors to an array, and what describes its compilation."""
+def compile_as(mode: str, detector: Any) -> tuple[Callable[..., Any], Callable]:
+    """The detector as a function of tensors, and what describes its compilation."""
     if mode in ("graph", "xla"):
         import tensorflow as tf
 
         graph = tf.function(
             lambda *args: detector(*args), autograph=False, jit_compile=mode == "xla"
         )
-        return lambda *args: graph(*args).numpy(), dict
+        return graph, dict
     if mode == "jit":
         from linksim.backend import compiled
 
-        jitted = compiled(lambda *args: detector(*args), detector.variables)
-        return lambda *args: np.asarray(jitted(*args)), dict
+        return compiled(lambda *args: detector(*args), detector.variables), dict
     import torch
     from torch._dynamo.utils import counters
 
@@ -125,7 +138,7 @@ def compile_as(mode: str, detector: Any) -> tuple[Callable[..., np.ndarray], Cal
 
     def function(*args):
         with torch.no_grad():
-            return called(*args).numpy(force=True)
+            return called(*args)
 
     def describe():
         if mode == "eager":

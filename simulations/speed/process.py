@@ -8,10 +8,28 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+
+def answer_requests(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Answer what another process asks, one JSON object a line, until the input ends.
+
+    Args:
+        answer: from a request to its answer. What it raises is an answer, too: "error".
+    """
+    # Libraries print to the standard output, too
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        try:
+            found = answer(json.loads(line))
+        except Exception as error:  # of any type; what a backend cannot do is a result
+            found = {"error": f"{type(error).__name__}: {error}"[:2000]}
+        print(json.dumps(found), file=answers, flush=True)
 
 
 class AskedProcess:

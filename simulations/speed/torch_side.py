@@ -10,8 +10,6 @@ what it returns to FOLDER/<side>.npy, and is what `{"time": mode}` then takes th
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -23,23 +21,19 @@ import numpy as np
 
 def main() -> None:
     """Answer requests until the input ends."""
-    # Libraries print to the standard output, too
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    side = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            if "load" in request:
-                side = Side(request["load"], Path(request["folder"]))
-                answer: dict[str, Any] = {"versions": versions()}
-            elif "mode" in request:
-                answer = side.prepare(request["mode"])
-            else:
-                answer = {"seconds": side.seconds(request["time"])}
-        except Exception as error:  # of any type: what does not compile is no mistake of ours
-            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
-        print(json.dumps(answer), file=answers, flush=True)
+    from simulations.speed.process import answer_requests
+
+    sides: list[Side] = []
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if "load" in request:
+            sides[:] = [Side(request["load"], Path(request["folder"]))]
+            return {"versions": versions()}
+        if "mode" in request:
+            return sides[0].prepare(request["mode"])
+        return {"seconds": sides[0].seconds(request["time"])}
+
+    answer_requests(answer)
 
 
 class Side:

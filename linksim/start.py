@@ -12,14 +12,16 @@ from pathlib import Path
 OTHERS = ("torch", "jax")
 
 
-def check_backend() -> None:
-    """Raise `ImportError` if Keras would start with TensorFlow, and there is none.
+def backend_of_keras() -> str:
+    """The backend that Keras starts with: KERAS_BACKEND, that of keras.json, or TensorFlow."""
+    return os.environ.get("KERAS_BACKEND") or _configured() or "tensorflow"
 
-    Keras takes its backend from KERAS_BACKEND, or from keras.json, or else TensorFlow.
-    """
+
+def check_backend() -> None:
+    """Raise `ImportError` if Keras would start with TensorFlow, and there is none."""
     if "keras" in sys.modules:
         return
-    chosen = os.environ.get("KERAS_BACKEND") or _configured() or "tensorflow"
+    chosen = backend_of_keras()
     if chosen != "tensorflow" or importlib.util.find_spec("tensorflow"):
         return
     installed = [name for name in OTHERS if importlib.util.find_spec(name)]

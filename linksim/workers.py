@@ -34,8 +34,11 @@ _ENVIRONMENT = (
     "TF_XLA_FLAGS",
     "XLA_FLAGS",
 )
-# Several processes share a GPU: none may take all of its memory
-_GROW = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+#: Variables of processes that share a GPU: none takes all of its memory when it starts
+SHARED_GPU = {
+    "TF_FORCE_GPU_ALLOWSHARED_GPUTH": "true",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+}
 # The smallest store that Ray accepts: results are small and never go there
 _OBJECT_STORE = 75 * 2**20
 
@@ -375,7 +378,7 @@ class Pool:
 
     def _start(self, deaths):
         kept = {k: os.environ[k] for k in _ENVIRONMENT if k in os.environ}
-        actor = self._actor_class.remote({**_GROW, **kept}, self._threads)
+        actor = self._actor_class.remote({**SHARED_GPU, **kept}, self._threads)
         process = _Process(actor, deaths)
         self._processes.append(process)
         self._watch(process, None, actor.start.remote(self._software, self._make))
@@ -487,7 +490,7 @@ def _this_linksim():
 
 def share_gpus() -> None:
     """Leave memory on the GPUs to workers; call it before anything is computed."""
-    for name, value in _GROW.items():
+    for name, value in SHARED_GPU.items():
         os.environ.setdefault(name, value)
 
 

@@ -4,6 +4,8 @@
 Every row calls both sides by turns. It gives the median times per vector (or per
 simulation), their ratio with its quartiles over the repeats, and how well the results
 agree. Where a function runs in graph mode and with XLA, each side takes the faster one.
+
+With --gpu it compares a GPU with the CPU, and with Sionna on the same GPU.
 """
 
 import argparse
@@ -25,10 +27,15 @@ import numpy as np
 from rich.table import Table
 
 from linksim.cli.common import make_console, run_command
-from linksim.errors import check_int
-from linksim.files import load_json, save_json, write_atomically
+from linksim.errors import InvalidInput, check_choice, check_int
+from linksim.files import load_json, make_folder, save_json, write_atomically
 from linksim.provenance import git_commit
+from linksim.start import backend_of_keras
 from simulations.speed import sionna2
+from simulations.speed.gpu import QUICK as GPU_QUICK
+from simulations.speed.gpu import ROWS as GPU_ROWS
+from simulations.speed.gpu import GpuBenchmark
+from simulations.speed.gpu_page import gpu_page_text
 from simulations.speed.page import page_text
 from simulations.speed.rows import HEADER, agreement_of, cells, row_of
 from simulations.speed.sionna2 import SIONNA_EP
@@ -120,6 +127,12 @@ RUN_DETECTORS = {
     "oamp": "sionna-mmse-pic",
 }
 ROWS = (*DETECTORS, *RELAXATIONS, *DECODING, *RECEIVERS, *sionna2.ROWS, RUN, DEFAULT_RUN)
+# Those that a GPU is measured on, too: what has a rival, and the default run
+ON_GPU = (*(name for name, row in DETECTORS.items() if row[2]), *DECODING, *RECEIVERS)
+ON_GPU += (RUN, DEFAULT_RUN)
+
+# A trial on the CPU must never lie there
+GPU_OUTPUT, TRIAL_OUTPUT = Path("results/benchmark/gpu"), Path("results/runs/gpu-trial")
 
 # With --quick: one or two rows of a kind, as compiling in two modes takes seconds
 QUICK = ["ml-2x2-qam64-app", "ml-4x4-qam16-app", "mmse-64x16-qam16-xla"]
@@ -129,7 +142,21 @@ QUICK += ["ep-64x16-qam16-xla", "kbest-4x4-qam16"]
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--only", choices=ROWS, action="append", help="a row; may be repeated")
+    rows = (*ROWS, *GPU_ROWS)
+    add("--only", choices=rows, metavar="ROW", action="append", help="may be repeated")
+    add("--list", action="store_true", help="list the rows, and end")
+    add(
+        "--gpu",
+        action="store_true",
+        help="measure a GPU; without --json and --markdown the files go to --output",
+    )
+    add(
+        "--device",
+        choices=("gpu", "cpu"),
+        default="gpu",
+        help="with --gpu: what takes its place; cpu is a trial of the code, small with --quick",
+    )
+    add("--output", type=Path, metavar="DIR", help=f"with --gpu; by default {GPU_OUTPUT}")
     add(
         "--json",
         metavar="FILE",
@@ -148,6 +175,8 @@ def parse_arguments(argv):
         help="an interpreter with Sionna 2.x, or the variable LINKSIM_SIONNA2",
     )
     add("--repeats", type=int, default=9, metavar="N", help="calls of each side")
+    # What batches are multiplied with; a GPU gets larger ones
+    parser.set_defaults(scale=1)
     return parser.parse_args(argv)
 
 
@@ -156,8 +185,7 @@ def detector_row(name, args):
     from linksim.registry import create_detector
 
     ours, options, rival, rival_options, num_rx, k, m, batch, no = DETECTORS[name]
-    if args.quick:
-        batch = max(4, batch // 10)
+    batch = max(4, batch // 10) if args.quick else batch * args.scale
     inputs = draw_vectors(num_rx, k, m, batch, no)
     system = {"num_streams": k, "num_bits_per_symbol": m}
     ending = name.rpartition("-")[2]
@@ -347,6 +375,13 @@ def timed_on():
     import sionna
     import tensorflow as tf
 
+    gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
+    versions = {"tensorflow": tf.__version__, "sionna": sionna.__version__}
+    return {**processor(), "gpus": gpus, **versions}
+
+
+def processor():
+    """The CPU, its cores, and the version of Python."""
     from linksim.workers import num_cores
 
     cpu = platform.processor() or platform.machine()
@@ -355,15 +390,8 @@ def timed_on():
         cpu = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
-    return {
-        "cpu": cpu,
-        "cores": num_cores(),  # `taskset` limits them
-        "gpus": gpus,
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "sionna": sionna.__version__,
-    }
+    # `taskset` limits the cores
+    return {"cpu": cpu, "cores": num_cores(), "python": platform.python_version()}
 
 
 def main(argv=None):
@@ -373,16 +401,28 @@ def main(argv=None):
 
 def _run(args, console):
     check_int("repeats", args.repeats)
+    if args.list:
+        console.print("\n".join((*GPU_ROWS, *ON_GPU) if args.gpu else ROWS), markup=False)
+        return 0
     if args.quick:
         args.repeats = 3
-    names = list(args.only or (QUICK if args.quick else ROWS))
-    facts = timed_on()
+    if args.gpu:
+        rows, quick, facts, measure, page = _on_gpu(args)
+    else:
+        rows, quick, facts, page = ROWS, QUICK, timed_on(), page_text
+
+        def measure(name):
+            return row_maker(name)(name, args)
+
+    names = list(args.only or (quick if args.quick else rows))
+    for name in names:
+        check_choice("only", name, rows)
     made = {"version": made_by(), "quick": args.quick, "repeats": args.repeats}
     rows = known_rows(args.json, {"machine": facts, "made": made})
     for name in names:
         if name not in rows:
             with console.status(name):
-                rows[name] = row_maker(name)(name, args)
+                rows[name] = measure(name)
             rows[name]["measured_at"] = datetime.now(timezone.utc).isoformat(
                 timespec="minutes"
             )
@@ -393,12 +433,36 @@ def _run(args, console):
         if args.json:
             save_json(Path(args.json), data)
         if args.markdown:
-            write_atomically(Path(args.markdown), page_text(data))
+            write_atomically(Path(args.markdown), page(data))
     table = Table(*HEADER)
     for name in names:
         table.add_row(*cells(rows[name]))
     console.print(table)
     return 0
+
+
+def _on_gpu(args):
+    """What `_run` needs of the benchmark on a GPU; the files are named by the device."""
+    backend = backend_of_keras()
+    benchmark = GpuBenchmark(backend, args.device, ON_GPU)
+    trial = args.device == "cpu"
+    folder = args.output or (TRIAL_OUTPUT if trial else GPU_OUTPUT)
+    if trial and folder.resolve() == GPU_OUTPUT.resolve():
+        raise InvalidInput(
+            f"output: {folder} is for results of GPUs, expected another folder for a trial"
+        )
+    make_folder(folder)
+    args.json = args.json or str(folder / f"{benchmark.file_name}.json")
+    args.markdown = args.markdown or str(folder / f"{benchmark.file_name}.md")
+    facts = {**benchmark.facts, **processor(), "left_out": benchmark.left_out}
+    quick = [name for name in GPU_QUICK if name in benchmark.rows]
+    return (
+        benchmark.rows,
+        quick,
+        facts,
+        lambda name: benchmark.measure(name, args),
+        gpu_page_text,
+    )
 
 
 def row_maker(name):

@@ -4,7 +4,6 @@ import functools
 import math
 import time
 
-import numpy as np
 import tensorflow as tf
 
 from linksim.backend import wait_for

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .process import AskedProcess
 from .rows import absent_row, agreement_of, row_of
+from .side import Side, by_turns
 from .vectors import draw_vectors, faster, random_vectors
 
 #: Options of our EP that make it Sionna's
@@ -46,7 +46,7 @@ ROWS = (*DETECTORS, DECODER, *TORCH)
 LIMITS = {"eager": 120.0, "compiled": 90.0}
 
 
-class TorchSide:
+class TorchSide(Side):
     """A side on PyTorch, in the faster of its modes.
 
     Args:
@@ -59,40 +59,9 @@ class TorchSide:
     """
 
     def __init__(self, python: str, spec: dict[str, Any], folder: Path) -> None:
-        self._python, self._spec, self._folder = python, spec, folder
-        self._start()
-        seconds = {}
-        for mode in LIMITS:
-            answer = self._process.ask({"mode": mode}, LIMITS[mode])
-            if "error" not in answer:
-                seconds[mode] = answer["seconds"]
-            elif mode == "eager":
-                raise RuntimeError(answer["error"])
-            elif self._process.has_ended:  # while it compiled
-                self._start()
-        self.mode = min(seconds, key=lambda m: seconds[m])
-        self._asked({"mode": self.mode})
-        self.result = np.load(folder / f"{spec['side']}.npy", allow_pickle=False)
-
-    def _start(self):
         environment = {"KERAS_BACKEND": "torch", "PYTHONPATH": str(ROOT)}
-        self._process = AskedProcess([self._python, str(SIDE)], environment)
-        request = {"load": self._spec, "folder": str(self._folder)}
-        self.versions = self._asked(request)["versions"]
-
-    def _asked(self, request):
-        answer = self._process.ask(request, LIMITS["eager"])
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer
-
-    def seconds(self) -> float:
-        """Seconds of one call."""
-        return self._asked({"time": self.mode})["seconds"]
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.close()
+        super().__init__([python, str(SIDE)], environment, spec, folder, LIMITS)
+        self.versions = self.loaded["versions"]
 
 
 def sionna2_row(name: str, args: Any) -> dict[str, Any]:
@@ -192,15 +161,6 @@ def _decoding(name, args, folder):
     agreement = f"{100 * same:.1f} % of codewords equal, at BLER {bler:.3f}"
     labels = f"stops at parity (TensorFlow, {mode})", _label("20 iterations", other)
     return row_of(name, *labels, seconds, dict.fromkeys(seconds, words), agreement)
-
-
-def by_turns(sides: dict[str, Any], repeats: int) -> dict[str, np.ndarray]:
-    """{side: seconds of each call}, of functions that return the seconds of a call."""
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(repeats):
-        for side, call in sides.items():
-            seconds[side].append(call())
-    return {side: np.array(values) for side, values in seconds.items()}
 
 
 def _timed(function):

@@ -5,6 +5,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from linksim.backend import wait_for
+
 # Open blocks are detected in parts of a batch divided by this, so that one compiled graph
 # serves any number of them
 _PARTS = 8

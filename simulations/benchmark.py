@@ -31,6 +31,7 @@ from linksim.errors import InvalidInput, check_choice, check_int
 from linksim.files import load_json, make_folder, save_json, write_atomically
 from linksim.provenance import git_commit
 from linksim.start import backend_of_keras
+from linksim.workers import share_gpus
 from simulations.speed import sionna2
 from simulations.speed.gpu import QUICK as GPU_QUICK
 from simulations.speed.gpu import ROWS as GPU_ROWS
@@ -443,6 +444,7 @@ def _run(args, console):
 
 def _on_gpu(args):
     """What `_run` needs of the benchmark on a GPU; the files are named by the device."""
+    share_gpus()  # this process only needs what Keras brings along
     backend = backend_of_keras()
     benchmark = GpuBenchmark(backend, args.device, ON_GPU)
     trial = args.device == "cpu"

@@ -52,6 +52,7 @@ class FakeRay(types.ModuleType):
         ).split():
             setattr(self.exceptions, name, type(name, (Exception,), {}))
         self.calls, self.killed, self.options = [], [], {}
+        self.made = []  # what each actor was made of
         self._nodes, self._up = nodes, False
 
     def is_initialized(self):
@@ -70,13 +71,14 @@ class FakeRay(types.ModuleType):
         self.asked = options
 
         class Actor:
-            def __init__(actor):
+            def __init__(actor, *args):
+                self.made.append(args)
                 for method in ("start", "do"):
                     setattr(actor, method, types.SimpleNamespace())
                     call = getattr(actor, method)
                     call.remote = lambda *args, m=method: self._call(actor, m, args)
 
-        return lambda kind: types.SimpleNamespace(remote=lambda *args: Actor())
+        return lambda kind: types.SimpleNamespace(remote=Actor)
 
     def _call(self, actor, method, args):
         self.calls.append(Reference(actor, method, args))
@@ -271,6 +273,21 @@ def test_shares_of_a_machine_and_of_clusters():
     for nodes, workers in (([(2, 0)], 3), ([(2, 1), (64, 0)], 3)):
         with pytest.raises(InvalidInput, match="workers: got 3"):
             worker_share(nodes, workers)
+
+
+def test_workers_take_memory_of_a_gpu_as_they_need_it(ray, monkeypatch):
+    for name in linksim.workers.SHARED_GPU:
+        monkeypatch.delenv(name, raising=False)
+    Pool(make, 2).submit("a")
+    assert len(ray.made) == 2
+    for environment, _ in ray.made:
+        assert environment["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+        assert environment["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+    # So does the process that starts them, which leaves a choice of the user as it is
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    linksim.workers.share_gpus()
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "true"
 
 
 def test_other_software_is_refused():

@@ -36,7 +36,7 @@ _ENVIRONMENT = (
 )
 #: Variables of processes that share a GPU: none takes all of its memory when it starts
 SHARED_GPU = {
-    "TF_FORCE_GPU_ALLOWSHARED_GPUTH": "true",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
 # The smallest store that Ray accepts: results are small and never go there

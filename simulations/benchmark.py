@@ -24,6 +24,7 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from linksim.cli.common import make_console, run_command
@@ -437,7 +438,7 @@ def _run(args, console):
             write_atomically(Path(args.markdown), page(data))
     table = Table(*HEADER)
     for name in names:
-        table.add_row(*cells(rows[name]))
+        table.add_row(*map(escape, cells(rows[name])))
     console.print(table)
     return 0
 

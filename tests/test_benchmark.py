@@ -188,6 +188,15 @@ def test_times_are_of_one_vector():
     assert row["ratio"] == pytest.approx(150) and row["ratio_high"] == pytest.approx(300)
 
 
+def test_what_a_row_says_is_not_read_as_markup(benchmark, measured, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "ROWS", ("a",))
+    told = rows.absent_row("a", "none", 'pip install "[ray]"')
+    monkeypatch.setattr(benchmark, "row_maker", lambda name: lambda *args: told)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert benchmark.main([]) == 0
+    assert 'pip install "[ray]"' in capsys.readouterr().out
+
+
 def test_bad_arguments(benchmark, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(["--only", "nothing"])

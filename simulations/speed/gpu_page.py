@@ -7,7 +7,7 @@ from typing import Any
 
 from ..by_backend.agreement import LIMIT
 from .gpu import DRAW_LIMIT, MOST_BEYOND, MOST_FLIPPED, SCALE
-from .rows import HEADER, cells
+from .page import made_on, row_table
 
 INTRO = """
 # Benchmark on {device}
@@ -61,18 +61,11 @@ def gpu_page_text(data: Mapping[str, Any]) -> str:
     left_out, trial = facts.pop("left_out"), facts.pop("trial", False)
     origin = (TRIAL if trial else ORIGIN).strip()
     lines = [INTRO.strip().format(device=facts["device"], origin=origin), ""]
-    lines += [", ".join(f"{key}: {value}" for key, value in facts.items() if value) + "."]
-    lines[-1] += f" Version {data['made']['version'] or 'of no commit'}."
-    times = [row["measured_at"] for row in rows]
-    if times:
-        lines[-1] += f" Measured from {min(times)} to {max(times)}."
+    facts["version"] = data["made"]["version"] or "of no commit"
+    lines += made_on(facts, data)
     if left_out:
         lines += ["", f"Left out: {left_out}."]
-    if data["missing"]:
-        lines += ["", f"The run did not get to {', '.join(data['missing'])}."]
-    lines += ["", verdict(rows)]
-    lines += ["", "| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
-    lines += ["| " + " | ".join(c.replace("|", "\\|") for c in cells(r)) + " |" for r in rows]
+    lines += ["", verdict(rows), "", *row_table(rows)]
     return "\n".join([*lines, "", NOTES.strip()]) + "\n"
 
 

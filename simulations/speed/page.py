@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from simulations.markdown import table
@@ -56,13 +56,27 @@ def page_text(data: Mapping[str, Any]) -> str:
         data: what the script writes to a JSON file: "machine", "rows", and "missing", the
             names of rows that the run did not reach.
     """
-    lines = [INTRO.strip(), ""]
-    lines += [", ".join(f"{k}: {v}" for k, v in data["machine"].items() if v) + "."]
-    rows = data["rows"]
-    times = [row["measured_at"] for row in rows]
-    if times:
-        lines[-1] += f" Measured from {min(times)} to {max(times)}."
-    if data["missing"]:
-        lines += ["", f"The run did not get to {', '.join(data['missing'])}."]
-    lines += ["", *table(HEADER, ([c.replace("|", "\\|") for c in cells(r)] for r in rows))]
+    lines = [INTRO.strip(), "", *made_on(data["machine"], data)]
+    lines += ["", *row_table(data["rows"])]
     return "\n".join([*lines, "", NOTES.strip()]) + "\n"
+
+
+def made_on(facts: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+    """Lines that say on what, and when, rows were measured, and what the run did not reach.
+
+    Args:
+        facts: {what: value} of the machine; empty values are left out.
+        data: with "rows" and "missing", as for `page_text`.
+    """
+    line = ", ".join(f"{key}: {value}" for key, value in facts.items() if value) + "."
+    times = [row["measured_at"] for row in data["rows"]]
+    if times:
+        line += f" Measured from {min(times)} to {max(times)}."
+    if not data["missing"]:
+        return [line]
+    return [line, "", f"The run did not get to {', '.join(data['missing'])}."]
+
+
+def row_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The lines of the table of rows."""
+    return table(HEADER, ([c.replace("|", "\\|") for c in cells(r)] for r in rows))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from keras import ops
 from linksim.backend import Tensor
 from linksim.errors import InvalidInput, check_int
 from linksim.files import as_path, write_atomically
+from linksim.replaced import replaced_operations
 
 #: The inputs of an exported detector, in their order
 INPUTS = ("y_real", "y_imag", "h_real", "h_imag", "no")
@@ -71,7 +70,7 @@ def export_onnx(detector: Any, num_rx: int, path: str | os.PathLike[str]) -> Non
     parts = (y.real, y.imag, h.real, h.imag, no)
     example = tuple(torch.from_numpy(np.array(part, np.float32)) for part in parts)
     batch = torch.export.Dim("batch", min=2)  # of 1 PyTorch makes a graph of its own
-    with torch.no_grad(), _portable_operations():
+    with torch.no_grad(), replaced_operations(_PORTABLE):
         detector(y, h.astype(np.complex64), no)  # creates the weights
         try:
             program = torch.export.export(
@@ -112,22 +111,6 @@ def reason_of(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if "No ONNX function found" in line]
     return (named or lines or [type(error).__name__])[0]
-
-
-@contextlib.contextmanager
-def _portable_operations() -> Iterator[None]:
-    """Inside, layers that are traced use the operations of this module.
-
-    They call them as `keras.ops.inv` and so on, whose attributes are replaced meanwhile.
-    """
-    before = {name: getattr(ops, name) for name in _PORTABLE}
-    try:
-        for name, function in _PORTABLE.items():
-            setattr(ops, name, function)
-        yield
-    finally:
-        for name, function in before.items():
-            setattr(ops, name, function)
 
 
 def argsort(x: Tensor, axis: int = -1) -> Tensor:

@@ -2,7 +2,8 @@
 """Hold the link against published error rates: tests/published/*.json.
 
 Every file has the source, the setting, the scenario of ours that has it, and the numbers as
-they were published. The script simulates these points and writes results/published/:
+they were published: of receivers of ours, and of "others" for comparison; "vectors" are the channel
+uses behind a symbol error rate. The script simulates these points and writes results/published/:
 results.json, and README.md with ours beside theirs. Files that are there already are not
 simulated again.
 """

@@ -31,6 +31,7 @@ LAYERS = (
         "lazy",
         "locks",
         "notices",
+        "replaced",
         "snr",
         "start",
         "tables",

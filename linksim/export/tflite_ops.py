@@ -6,30 +6,18 @@ them from TensorFlow ("TensorFlow Select"), but not on a microcontroller, nor in
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from linksim.errors import InvalidInput
+from linksim.replaced import replaced_operations
 
 
-@contextlib.contextmanager
-def portable_operations() -> Iterator[None]:
-    """Inside, layers that are traced use the operations of this module.
-
-    They call them as `keras.ops.inv` and so on, whose attributes are replaced meanwhile.
-    """
-    before = {name: getattr(ops, name) for name in _PORTABLE}
-    try:
-        for name, function in _PORTABLE.items():
-            setattr(ops, name, function)
-        yield
-    finally:
-        for name, function in before.items():
-            setattr(ops, name, function)
+def portable_operations() -> AbstractContextManager[None]:
+    """Inside, layers that are traced use the operations of this module."""
+    return replaced_operations(_PORTABLE)
 
 
 def inverse(x: tf.Tensor) -> tf.Tensor:

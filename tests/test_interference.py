@@ -23,7 +23,7 @@ from linksim.link.pusch import create_pusch_front
 from linksim.link.scenario import load_scenario, scenario_from_dict
 from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.replay import replay_block
-from linksim.registry import create_detector
+from linksim.registry import create_detector, list_detectors
 from linksim.training.source import VectorSource
 from tests.small_runs import SMALL
 
@@ -318,25 +318,56 @@ def test_receivers_of_every_kind_take_the_covariance():
     assert block["no"].shape == (*block["y"].shape, 4) and block["no"].dtype == np.complex64
 
 
-@pytest.mark.parametrize("name", ["ml", "kbest", "ep", "eqnet-l"])
+SIONNAS = [name for name in list_detectors() if name.startswith("sionna-")]
+
+
+@pytest.mark.parametrize("name", ["ml", "kbest", "ep", "eqnet-l", "mf", *SIONNAS])
 def test_covariances_that_are_none_are_refused(name):
+    """By detectors that whiten, by one that does not, and by Sionna's."""
     detector = create_detector(name, num_streams=2, num_bits_per_symbol=2)
     y, h = np.ones((5, 2), np.complex64), np.ones((5, 2, 2), np.complex64)
-    sionnas = create_detector("sionna-lmmse", num_streams=2, num_bits_per_symbol=2)
     for s, message in (
         ([[1, 0.5], [0, 1]], "s is not Hermitian"),
         ([[1, 0.5j], [0.5j, 1]], "s is not Hermitian"),
         ([[1 + 1j, 0], [0, 1]], "s is not Hermitian"),
         ([[1, 2], [2, 1]], "s is not positive definite"),
+        ([[1, 1], [1, 1]], "s is not positive definite"),
         ([[1, np.nan], [np.nan, 1]], "s contains NaN"),
     ):
         for lead in ((), (5,)):
             given = np.broadcast_to(np.array(s, np.complex64), (*lead, 2, 2))
             with pytest.raises(InvalidInput, match=message):
-                detector(y, h, given)
-            if "Hermitian" in message:
-                with pytest.raises(InvalidInput, match=message):
-                    sionnas(y, h, tf.constant(given))
+                detector(y, h, tf.constant(given))
+
+
+@pytest.mark.parametrize("name", ["mmse", *SIONNAS])
+def test_calls_of_what_does_not_fit_together_are_refused(name):
+    detector = create_detector(name, num_streams=2, num_bits_per_symbol=2)
+    y, h = np.ones((5, 3), np.complex64), np.eye(3, 2, dtype=np.complex64)
+    one = np.ones(1, np.float32)
+    for call, message in (
+        ((y, h, np.eye(2, dtype=np.complex64)), "s has shape .2, 2. .* expected .5, 3, 3."),
+        ((y, h, np.ones((4, 3, 3), np.complex64)), "s has shape .4, 3, 3."),
+        ((y, h, np.eye(3, dtype=np.float32)), "s has shape .3, 3. and dtype float32"),
+        ((y, h, np.ones(3, np.float32)), "s has shape .3,. .* expected .5,. for N0"),
+        ((y, h, np.int32(1)), "s has dtype int32"),
+        ((y, h, 0.0), "N0 is 0.0, expected > 0"),
+        ((y, h, np.float32(np.nan)), "s contains NaN"),
+        ((y, h, "1"), "s: got a str, expected a tensor"),
+        ((y, h, None), "s: got None"),
+        ((y, None, one), "h: got None"),
+        (([1.0], h, one), "y: got a list"),
+        ((y, h[:2], one), "h has shape .2, 2., expected .*3, 2. beside y .5, 3."),
+        ((y, h[:, :0], one), "h has shape .3, 0., expected"),
+        ((y, np.ones((4, 3, 2), np.complex64), one), "dimensions of h cannot be broadcast"),
+        ((y, np.full((3, 2), np.inf, np.complex64), one), "h contains NaN or inf"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            detector(*call)
+    # One channel and one covariance for all vectors are the same as many
+    white = np.eye(3, dtype=np.complex64)
+    many = [np.tile(x, (5, 1, 1)) for x in (h, white)]
+    np.testing.assert_allclose(detector(y, h, white), detector(y, *many), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,19 @@ from linksim.constellation import (
     symbol_logits_to_pam_logits,
 )
 from linksim.detectors.capabilities import ACCEPT_PRIOR, Capabilities
+from linksim.detectors.inputs import (
+    broadcastable,
+    cast_hint,
+    check_finite,
+    check_hermitian,
+    check_noise_variance,
+    check_system,
+    check_tensors,
+    compatible,
+    leading,
+    not_positive_definite,
+    trailing,
+)
 from linksim.detectors.real import (
     complex_to_real_channel,
     into_range,
@@ -127,6 +140,11 @@ class Detector(Capabilities, Float32Layer):
         self.supports_masking = False
 
     @property
+    def _who(self):
+        """Its name in messages."""
+        return type(self).__name__
+
+    @property
     def has_layers(self):
         """Whether `all_logits` gives more than `detect`, which a subclass declares by
         overriding it."""
@@ -219,7 +237,7 @@ class Detector(Capabilities, Float32Layer):
         if ops.is_tensor(out) or isinstance(out, np.ndarray):
             found = keras.backend.standardize_dtype(out.dtype)
             got = f"{found} {tuple(out.shape)}"
-            fits = _compatible(out.shape, (y.shape[0], *shape))
+            fits = compatible(out.shape, (y.shape[0], *shape))
             if fits and found != dtype and "float" in found and "float" in dtype:
                 return ops.cast(out, dtype)
             if fits and found == dtype:
@@ -243,8 +261,10 @@ class Detector(Capabilities, Float32Layer):
         # Keras refuses Python numbers as positional arguments
         if isinstance(s, (int, float)) and not isinstance(s, bool):
             s = ops.convert_to_tensor(s, dtype="float32")
+        check_tensors(self._who, y=y, h=h, s=s)
         if prior is None:
             return super().__call__(y, h, s, **kwargs)
+        check_tensors(self._who, prior=prior)
         return super().__call__(y, h, s, prior, **kwargs)
 
     def call(self, y: Tensor, h: Tensor, s: Tensor, prior: Tensor | None = None) -> Tensor:
@@ -342,7 +362,7 @@ class Detector(Capabilities, Float32Layer):
         num_rx, own = y.shape[-1], 2 if covariance else 0
         h = _flattened(h, y, 2)
         if _is_shared(s, y, own):  # so that it is whitened once
-            s = ops.reshape(s, (1, *_trailing(s, own)))
+            s = ops.reshape(s, (1, *trailing(s, own)))
         else:
             s = _flattened(s, y, own)
         y = ops.reshape(y, (-1, num_rx))
@@ -368,7 +388,7 @@ class Detector(Capabilities, Float32Layer):
         if value is not None and np.any(np.isnan(value)):
             raise InvalidInput(f"{type(self).__name__}: prior contains NaN")
         absent = self.num_streams - ops.shape(prior)[-2]
-        prior = ops.reshape(_flattened(prior, y, 2), (-1, *_trailing(prior, 2)))
+        prior = ops.reshape(_flattened(prior, y, 2), (-1, *trailing(prior, 2)))
         if _is_empty(tuple(y.shape[:-1])):
             prior = with_zeros(prior)
         if prior.shape[-2] != self.num_streams:
@@ -395,15 +415,15 @@ class Detector(Capabilities, Float32Layer):
         dtype = keras.backend.standardize_dtype(prior.dtype)
         if dtype != "float32":
             raise InvalidInput(
-                f"{who}: prior has dtype {dtype}, expected float32{_cast(dtype)}"
+                f"{who}: prior has dtype {dtype}, expected float32{cast_hint(dtype)}"
             )
         sizes = self.num_bits_per_symbol, 2**self.num_bits_per_symbol
         streams = h.shape[-1] if self.any_num_streams else self.num_streams
         lead = tuple(y.shape[:-1])
         if (
             prior.shape[-1:] not in [(size,) for size in sizes]
-            or not _compatible(prior.shape[-2:-1], (streams,))
-            or not _broadcastable(_leading(prior, 2), lead)
+            or not compatible(prior.shape[-2:-1], (streams,))
+            or not broadcastable(leading(prior, 2), lead)
         ):
             shape = ", ".join(str(size) for size in (*lead, streams))
             raise InvalidInput(
@@ -414,8 +434,8 @@ class Detector(Capabilities, Float32Layer):
 
     def _whitened(self, y, h, s):
         """`whiten`, which refuses a singular covariance in an eager call."""
-        self._check_finite(("y", y), ("h", h), ("s", s))
-        check_hermitian(type(self).__name__, s)
+        check_finite(self._who, y=y, h=h, s=s)
+        check_hermitian(self._who, s)
         try:
             y, h, no = whiten(y, h, s)
         except Exception as error:  # its type depends on the backend
@@ -427,10 +447,7 @@ class Detector(Capabilities, Float32Layer):
             if finite[0] is None or all(np.all(np.isfinite(x)) for x in finite):
                 return y, h, no
             reason = None
-        raise InvalidInput(
-            f"{type(self).__name__}: s is not positive definite, expected noise "
-            "covariances that are"
-        ) from reason
+        raise not_positive_definite(self._who) from reason
 
     def _with_absent_streams(self, h):
         """Append zero columns to h [B, M, K] up to `num_streams`."""
@@ -443,73 +460,12 @@ class Detector(Capabilities, Float32Layer):
 
     def _check(self, y, h, s):
         """Check dtypes and static shapes; return whether `s` is a covariance."""
-        who = f"{type(self).__name__}"
-        check_floatx(who)
-        for name, x in (("y", y), ("h", h)):
-            dtype = keras.backend.standardize_dtype(x.dtype)
-            if dtype != "complex64":
-                raise InvalidInput(
-                    f"{who}: {name} has dtype {dtype}, expected complex64{_cast(dtype)}"
-                )
-        if len(y.shape) < 1 or len(h.shape) < 2:
-            raise InvalidInput(
-                f"{who}: y has shape {tuple(y.shape)} and h {tuple(h.shape)}, "
-                "expected [..., M] and [..., M, K]"
-            )
-        streams = h.shape[-1]
-        fits = streams == self.num_streams
-        if self.any_num_streams:
-            fits = streams is None or 1 <= streams <= self.num_streams
-        if y.shape[-1] is None or h.shape[-2] != y.shape[-1] or not fits:
-            most = " or fewer" if self.any_num_streams else ""
-            raise InvalidInput(
-                f"{who}: h has shape {tuple(h.shape)}, expected [..., "
-                f"{y.shape[-1]}, {self.num_streams}{most}] beside y {tuple(y.shape)} "
-                f"(num_streams={self.num_streams})"
-            )
-        dtype = keras.backend.standardize_dtype(s.dtype)
-        covariance = dtype == "complex64"
-        if not covariance and dtype != "float32":
-            raise InvalidInput(
-                f"{who}: s has dtype {dtype}, expected complex64 (noise covariance) "
-                f"or float32 (noise variance N0){_cast(dtype)}"
-            )
-        lead, own = tuple(y.shape[:-1]), 2 if covariance else 0
-        square = (y.shape[-1],) * own
-        if not (
-            _broadcastable(_leading(s, own), lead) and _compatible(_trailing(s, own), square)
-        ):
-            raise InvalidInput(
-                f"{who}: s has shape {tuple(s.shape)} and dtype {dtype}, expected "
-                f"{lead + square} for {'a covariance' if covariance else 'N0'} beside "
-                f"y {tuple(y.shape)}, or what broadcasts to that"
-            )
-        if not _broadcastable(_leading(h, 2), lead):
-            raise InvalidInput(
-                f"{who}: y has shape {tuple(y.shape)} and h {tuple(h.shape)}: the leading "
-                f"dimensions of h cannot be broadcast to {lead}"
-            )
-        check_column_rank(self, y.shape[-1], who)
-        if self.built_for_num_rx not in (None, y.shape[-1]):
-            raise InvalidInput(
-                f"y: {y.shape[-1]} receive antennas; these weights are for "
-                f"{self.built_for_num_rx}"
-            )
-        return covariance
+        check_floatx(self._who)
+        return check_system(self._who, self, y, h, s)
 
     def _check_values(self, y, h, no):
-        self._check_finite(("y", y), ("h", h), ("s", no))
-        value = concrete(no)
-        if value is not None and np.any(value <= 0):
-            raise InvalidInput(
-                f"{type(self).__name__}: noise variance N0 is {value.min()}, expected > 0"
-            )
-
-    def _check_finite(self, *named):
-        for name, x in named:
-            value = concrete(x)
-            if value is not None and not np.all(np.isfinite(value)):
-                raise InvalidInput(f"{type(self).__name__}: {name} contains NaN or inf")
+        check_finite(self._who, y=y, h=h, s=no)
+        check_noise_variance(self._who, no)
 
     # --- Keras --------------------------------------------------------------
 
@@ -537,43 +493,6 @@ class Detector(Capabilities, Float32Layer):
             "hard_out": self.hard_out,
             "demapping_method": self.demapping_method,
         }
-
-
-def check_hermitian(who, s):
-    """Refuse, in an eager call, covariances of which only one triangle would count."""
-    value = concrete(s)
-    if value is None or not value.size:
-        return
-    transpose = np.conj(np.swapaxes(value, -1, -2))
-    if np.array_equal(value, transpose):  # as most are; looking closer takes longer
-        return
-    size = np.max(np.abs(value), axis=(-2, -1), keepdims=True)
-    difference = np.abs(value - transpose)
-    if np.any(difference > 1e-3 * size):
-        raise InvalidInput(
-            f"{who}: s is not Hermitian, expected noise covariances, which are equal to "
-            "their conjugate transpose"
-        )
-
-
-def check_column_rank(detector, num_rx, who):
-    """Raise `InvalidInput` if a detector needs more receive antennas than `num_rx`."""
-    rows = 2 * num_rx if detector.num_bits_per_symbol == 1 else num_rx
-    if detector.needs_full_column_rank and rows < detector.num_streams:
-        raise InvalidInput(
-            f"{who}: {num_rx} receive antennas for {detector.num_streams} streams; "
-            "this detector needs at least as many antennas as streams"
-        )
-
-
-def _cast(dtype):
-    """What to do about an input in double precision."""
-    if dtype not in ("complex128", "float64"):
-        return ""
-    return (
-        "; cast it, or if Sionna has made it, leave sionna.phy.config.precision and its "
-        "blocks' precision= at 'single'"
-    )
 
 
 def _given(y, h, no, prior):
@@ -605,36 +524,14 @@ def _is_empty(lead):
 
 def _is_shared(s, y, own):
     """Whether all vectors of y [..., M] are known to have the same s [..., *own]."""
-    lead = _leading(s, own)
+    lead = leading(s, own)
     return all(size == 1 for size in lead) and lead != tuple(y.shape[:-1])
 
 
 def _flattened(x, y, own):
     """`x` with the leading dimensions of y [..., M], all in one, before its last `own`."""
     lead, trailing = tuple(y.shape[:-1]), tuple(ops.shape(x)[len(x.shape) - own :])
-    if _leading(x, own) != lead or None in lead:
+    if leading(x, own) != lead or None in lead:
         # Nothing is copied where an unknown size turns out to be equal
         x = ops.broadcast_to(x, (*ops.shape(y)[:-1], *trailing))
     return ops.reshape(x, (-1, *trailing))
-
-
-def _leading(x, own):
-    return tuple(x.shape[: len(x.shape) - own])
-
-
-def _trailing(x, own):
-    return tuple(x.shape[len(x.shape) - own :])
-
-
-def _broadcastable(shape, lead):
-    """Whether `shape` can be broadcast to `lead`, as far as sizes are known."""
-    pairs = zip(reversed(shape), reversed(lead))
-    return len(shape) <= len(lead) and all(
-        a is None or b is None or a in (1, b) for a, b in pairs
-    )
-
-
-def _compatible(shape, expected):
-    if len(shape) != len(expected):
-        return False
-    return all(a is None or b is None or a == b for a, b in zip(shape, expected))

@@ -9,6 +9,7 @@ from keras import ops
 
 from linksim.constellation import mean_square, pam_moments, pam_posterior
 from linksim.detectors.base import Detector
+from linksim.detectors.inputs import check_covariance, check_finite
 from linksim.detectors.real import (
     complex_to_real_matrix,
     diagonal,
@@ -61,7 +62,8 @@ class MatchedFilterDetector(LinearDetector):
     def _whitened(self, y, h, s):
         if self.whiten:
             return super()._whitened(y, h, s)
-        self._check_finite(("y", y), ("h", h), ("s", s))
+        check_finite(self._who, y=y, h=h)
+        check_covariance(self._who, s)
         s = complex_to_real_matrix(s)
         no = ops.mean(diagonal(s), axis=-1)
         colour, eye = s / no[:, None, None], ops.eye(s.shape[-1])

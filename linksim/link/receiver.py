@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from linksim.detectors.base import Detector, check_column_rank
+from linksim.detectors.base import Detector
+from linksim.detectors.inputs import check_column_rank
 from linksim.errors import InvalidInput
 from linksim.link.scenario import Loop, Scenario
 from linksim.models import find_model

@@ -17,8 +17,16 @@ from sionna.phy.mimo import (
 )
 
 from linksim.constellation import llrs_to_symbol_logits, logits_to_llrs, pam_num_bits
-from linksim.detectors.base import MOST_PRIOR, OUTPUTS, check_hermitian
+from linksim.detectors.base import MOST_PRIOR, OUTPUTS
 from linksim.detectors.capabilities import ACCEPT_PRIOR, Capabilities
+from linksim.detectors.inputs import (
+    check_covariance,
+    check_finite,
+    check_noise_variance,
+    check_system,
+    check_tensors,
+    leading,
+)
 from linksim.errors import InvalidInput, check_choice, check_int
 
 
@@ -49,7 +57,9 @@ class SionnaDetector(Capabilities, Block):
 
     Raises:
         InvalidInput: (a `ValueError`) a prior for a detector that has no use for one, or of
-            the wrong shape or dtype; in an eager call also covariances that are not Hermitian.
+            the wrong shape or dtype; `y`, `h` and `s` that do not fit together; in an eager
+            call also NaN or inf in them, N0 <= 0, and a covariance that is not Hermitian or
+            not positive definite.
     """
 
     xla_on_cpu = True
@@ -75,12 +85,7 @@ class SionnaDetector(Capabilities, Block):
         }
 
     def call(self, y, h, s, prior=None):
-        if not s.dtype.is_complex:
-            num_rx = y.shape[-1]
-            s = tf.cast(tf.broadcast_to(s, tf.shape(y)[:-1]), tf.complex64)
-            s = s[..., None, None] * tf.eye(num_rx, dtype=tf.complex64)
-        else:
-            check_hermitian(self.detector.__class__.__name__, s)
+        y, h, s = self._checked(y, h, s)
         if prior is not None:
             prior = self._as_sionnas(y, prior)
             out = self.detector(y, h, s, prior)
@@ -92,6 +97,25 @@ class SionnaDetector(Capabilities, Block):
             shape = tf.concat([tf.shape(h)[:-2], [self.num_streams, size]], 0)
             return self.detector(y, h, s, tf.zeros(shape, tf.float32))
         return self.detector(y, h, s)
+
+    def _checked(self, y, h, s):
+        """The arguments as Sionna's block takes them, if they are what they should be."""
+        who = self.detector.__class__.__name__
+        if isinstance(s, (int, float)) and not isinstance(s, bool):
+            s = tf.constant(s, tf.float32)
+        check_tensors(who, y=y, h=h, s=s)
+        y, h, s = map(tf.convert_to_tensor, (y, h, s))
+        covariance = check_system(who, self, y, h, s)
+        check_finite(who, y=y, h=h, s=s)
+        lead, num_rx = tf.shape(y)[:-1], y.shape[-1]
+        if covariance:
+            check_covariance(who, s)
+            s = _broadcast(s, y, 2)
+        else:
+            check_noise_variance(who, s)
+            s = tf.cast(tf.broadcast_to(s, lead), tf.complex64)
+            s = s[..., None, None] * tf.eye(num_rx, dtype=tf.complex64)
+        return y, _broadcast(h, y, 2), s
 
     def _as_sionnas(self, y, prior):
         """The prior of a call in the form that the block takes, that of its output."""
@@ -136,6 +160,13 @@ class SionnaDetector(Capabilities, Block):
         llrs = self(y, h, s, prior)
         weights = 2 ** tf.range(self.num_bits_per_symbol - 1, -1, -1)
         return llrs, tf.reduce_sum(tf.cast(llrs > 0, tf.int32) * weights, axis=-1)
+
+
+def _broadcast(x, y, own):
+    """`x` with the leading dimensions of y [..., M] before its last `own`."""
+    if leading(x, own) == tuple(y.shape[:-1]):
+        return x
+    return tf.broadcast_to(x, tf.concat([tf.shape(y)[:-1], tf.shape(x)[-own:]], 0))
 
 
 def _settings(block):

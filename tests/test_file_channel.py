@@ -128,6 +128,8 @@ def test_slots_of_a_grid(rng, tmp_path):
     data["system"] |= {"num_rx": M, "num_streams": K}
     data["ofdm"] |= {"num_symbols": 3, "num_subcarriers": 4, "pilot_symbols": [1]}
     data["code"] = {"type": "none"}
+    data["name"] = "mine"
+    (tmp_path / "theirs").mkdir()
     h = channels(rng, N, 3, 4)
     path, _ = write(tmp_path, h, "npy")
     link = Link(with_channel(data, path=str(path)))
@@ -138,11 +140,15 @@ def test_slots_of_a_grid(rng, tmp_path):
         ({"num_symbols": 4}, "expected \\[N, T, F, M, K\\] with the T = 4"),
         ({"num_subcarriers": 6}, "F = 6"),
     ):
-        other = Link(with_channel({**data, "ofdm": data["ofdm"] | change}, path=str(path)))
-        with pytest.raises(InvalidInput, match=message):
-            other.draw(other.keys(0, 20.0, 0), other.no(20.0), 0, 2)
+        # Nothing is drawn: descriptions of a scenario refuse it, too
+        with pytest.raises(InvalidInput, match=f"scenario mine: channel.path: .*{message}"):
+            Link(with_channel({**data, "ofdm": data["ofdm"] | change}, path=str(path)))
+    other, _ = write(tmp_path / "theirs", channels(rng, N, 3, 6), "npy")
+    theirs = {"interference": {"num_streams": K, "channel": {"path": str(other)}}}
+    with pytest.raises(InvalidInput, match="mine: interference: channel.path: .*F = 4"):
+        Link(with_channel({**data, **theirs}, path=str(path)))
     with pytest.raises(InvalidInput, match="has OFDM slots, of shape \\[7, 3, 4, 4, 2\\]"):
-        simulate(with_channel(FLAT, path=str(path)))
+        Link(with_channel(FLAT, path=str(path)))
 
 
 def test_training_draws_other_entries_in_every_batch(rng, tmp_path):
@@ -177,6 +183,31 @@ def test_fixed_channels_of_a_file(rng, tmp_path):
     path.rename(tmp_path / "other.npy")
     moved = scenario.replace(channel={"options": {"path": str(tmp_path / "other.npy")}})
     assert moved.fingerprint() == before
+
+
+def test_slots_are_those_of_the_pusch_table(rng, tmp_path):
+    data = load_scenario("pusch-cdl-c-4x2-mcs14").to_dict()
+    data |= {"pusch": {"num_prbs": 1}, "csi": {"type": "lmmse"}}
+    for shape, message in (
+        ((14, 24), "T = 14 symbols and F = 12 subcarriers of a slot"),
+        ((13, 12), "T = 14 symbols and F = 12"),
+        ((), "has the shape \\[7, 4, 2\\], expected \\[N, T, F, M, K\\]"),
+    ):
+        path, _ = write(tmp_path, channels(rng, N, *shape), "npy")
+        with pytest.raises(InvalidInput, match=message):
+            Link(with_channel(data, path=str(path), num_users=2))
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_stream_that_is_silent_is_estimated_as_such(rng, tmp_path):
+    data = load_scenario("pusch-cdl-c-4x2-mcs14").to_dict()
+    data |= {"pusch": {"num_prbs": 1}, "csi": {"type": "lmmse", "spatial": True}}
+    h = np.broadcast_to(channels(rng, N, 1, 1), (N, 14, 12, M, K)) * np.float32([1, 0])
+    path, _ = write(tmp_path, h, "npy")
+    link = Link(with_channel(data, path=str(path), num_users=2))
+    y = np.einsum("btfmk,ktf->btfm", h, link.front.pilots)
+    found = link.front.estimator.estimate(y, 1e-3).numpy()
+    np.testing.assert_allclose(found, h, atol=0.05)
 
 
 def bad_files(folder, rng):
@@ -216,6 +247,16 @@ def bad_files(folder, rng):
     with h5py.File(folder / "without.h5", "w") as file:
         file["h"] = h5py.Empty(good.dtype)
     yield {"path": str(folder / "without.h5")}, "without.h5: is empty, of shape \\[\\]"
+    huge = good.astype(complex) * 1e200
+    yield saved("huge", huge), "huge.npy: has a mean energy of inf"
+    with h5py.File(folder / "summed.h5", "w") as file:
+        file.create_dataset("h", data=good, fletcher32=True)
+    np.savez(folder / "summed.npz", h=good)
+    for kind in ("npz", "h5"):
+        content = bytearray((folder / f"summed.{kind}").read_bytes())
+        content[content.index(good[2].tobytes())] ^= 255
+        (folder / f"summed.{kind}").write_bytes(content)
+        yield {"path": str(folder / f"summed.{kind}")}, f"summed.{kind}: cannot be read"
     for kind in ("npy", "npz", "h5"):
         (folder / f"junk.{kind}").write_bytes(b"junk")
         yield {"path": str(folder / f"junk.{kind}")}, f"junk.{kind}: cannot be read"
@@ -228,9 +269,11 @@ def bad_files(folder, rng):
     fine = saved("fine", good)
     yield {**fine, "order_seed": -1}, "channel.order_seed: got -1"
     yield {**fine, "power": -1.0}, "channel.power: got -1.0"
+    yield {**fine, "power": 1e-60}, "channel.power: got 1e-60"
     yield {**fine, "num_users": 3}, "channel.num_users: got 3"
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_what_is_wrong_is_named(rng, tmp_path):
     count = 0
     for keys, message in bad_files(tmp_path, rng):

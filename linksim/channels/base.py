@@ -184,6 +184,12 @@ class Channel:
         """
         raise NotImplementedError(f"{type(self).__name__} has no OFDM grid")
 
+    def check_block(self, num_uses: int) -> None:
+        """Raise `InvalidInput` unless `sample` can draw blocks of so many channel uses."""
+
+    def check_slot(self, num_symbols: int, num_subcarriers: int) -> None:
+        """Raise `InvalidInput` unless `sample_grid` can draw slots of this size."""
+
     def correlations(
         self, num_symbols: int, num_subcarriers: int, cyclic_prefix_ratio: float
     ) -> tuple[Any, Any]:

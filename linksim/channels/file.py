@@ -1,5 +1,6 @@
 """Channels that were measured or ray-traced, from a file."""
 
+import contextlib
 import functools
 import math
 import zipfile
@@ -9,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from linksim.backend import host_call
-from linksim.channels.base import Channel, check_grid
+from linksim.channels.base import Channel, check_grid, check_power
 from linksim.errors import InvalidInput, check_int, check_real
 from linksim.files import as_path, stamp
 
@@ -76,6 +77,8 @@ class FileChannel(Channel):
             raise InvalidInput(f"channel.key: got {key!r}, expected the name of an array")
         check_int("channel.order_seed", order_seed, minimum=0)
         check_real("channel.power", power, low=0, high=1e9)
+        if power:
+            check_power(power)
         check_grid(num_streams, subcarrier_spacing_khz, num_users)
         self.path = as_path("channel.path", path).absolute()
         self._array, measured = _opened(self.path, key, stamp("channel.path", self.path))
@@ -105,21 +108,35 @@ class FileChannel(Channel):
             "again in blocks beyond them",
         ]
 
-    def sample(self, key, num_blocks, num_uses, first_block=0):
+    def check_block(self, num_uses):
         shape = tuple(self._array.shape)
         if len(shape) == 5:
             raise InvalidInput(
                 f"channel.path: {self.path}: has OFDM slots, of shape {list(shape)}, expected "
-                "channel uses; a scenario with an [ofdm] table takes slots, training does not"
+                "channel uses; scenarios with an [ofdm] or [pusch] table take slots, training "
+                "does not"
             )
-        if len(shape) == 3:
-            h = self._entries(num_blocks, first_block)[:, None]
-            return ops.broadcast_to(h, (num_blocks, num_uses, *shape[1:]))
-        if num_uses > shape[1]:
+        if len(shape) == 4 and num_uses > shape[1]:
             raise InvalidInput(
                 f"channel.path: {self.path}: has {shape[1]} channel uses for a block, expected "
                 f"the {num_uses} that a block of the scenario has"
             )
+
+    def check_slot(self, num_symbols, num_subcarriers):
+        shape = tuple(self._array.shape)
+        if len(shape) != 5 or shape[1:3] != (num_symbols, num_subcarriers):
+            raise InvalidInput(
+                f"channel.path: {self.path}: has the shape {list(shape)}, expected "
+                f"[N, T, F, M, K] with the T = {num_symbols} symbols and F = "
+                f"{num_subcarriers} subcarriers of a slot of the scenario"
+            )
+
+    def sample(self, key, num_blocks, num_uses, first_block=0):
+        self.check_block(num_uses)
+        shape = tuple(self._array.shape)
+        if len(shape) == 3:
+            h = self._entries(num_blocks, first_block)[:, None]
+            return ops.broadcast_to(h, (num_blocks, num_uses, *shape[1:]))
         return self._entries(num_blocks, first_block, num_uses)
 
     def sample_grid(
@@ -131,13 +148,7 @@ class FileChannel(Channel):
         cyclic_prefix_ratio=0.0,
         first_block=0,
     ):
-        shape = tuple(self._array.shape)
-        if len(shape) != 5 or shape[1:3] != (num_symbols, num_subcarriers):
-            raise InvalidInput(
-                f"channel.path: {self.path}: has the shape {list(shape)}, expected "
-                f"[N, T, F, M, K] with the T = {num_symbols} symbols and F = "
-                f"{num_subcarriers} subcarriers of the [ofdm] table"
-            )
+        self.check_slot(num_symbols, num_subcarriers)
         return self._entries(num_blocks, first_block)
 
     def _entries(self, num_blocks, first_block, most=None):
@@ -167,18 +178,26 @@ def _opened(path, key, _):
     kinds = {".npy": _npy, ".npz": _npz, ".h5": _hdf5, ".hdf5": _hdf5}
     if path.suffix not in kinds:
         raise InvalidInput(f"channel.path: got {path}, expected one of *{', *'.join(kinds)}")
-    try:
+    with _readable(path):
         array = kinds[path.suffix](path, key)
-    except InvalidInput:
-        raise
-    except Exception as error:  # NumPy, zipfile and h5py raise a dozen kinds
-        raise InvalidInput(f"channel.path: {path}: cannot be read ({error})") from None
     if array.dtype.kind != "c" or array.dtype.itemsize > 16:
         raise InvalidInput(
             f"channel.path: {path}: has the type {array.dtype}, expected complex64 or "
             "complex128"
         )
-    return array, _measure(path, array)
+    with _readable(path):  # what is damaged inside of a file is found here
+        return array, _measure(path, array)
+
+
+@contextlib.contextmanager
+def _readable(path):
+    """Name the file in what NumPy, zipfile and h5py raise, which are a dozen kinds."""
+    try:
+        yield
+    except (InvalidInput, MemoryError):
+        raise
+    except Exception as error:
+        raise InvalidInput(f"channel.path: {path}: cannot be read ({error})") from None
 
 
 def _measure(path, array):
@@ -198,7 +217,8 @@ def _measure(path, array):
                 f"channel.path: {path}: entry {first + int(np.argmin(finite))}, counted from "
                 "0, has NaN or inf"
             )
-        energy += float(np.sum(part.real**2 + part.imag**2))
+        with np.errstate(over="ignore"):  # is refused below
+            energy += float(np.sum(part.real**2 + part.imag**2))
         is_real = is_real and not part.imag.any()
     power = energy / math.prod(array.shape)
     if not 1e-30 < power < 1e30:
@@ -220,7 +240,12 @@ def _npz(path, key):
         names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
         name = _chosen(path, names, key)
         member = archive.getinfo(f"{name}.npy")
-    if member.compress_type == zipfile.ZIP_STORED:
+        on_disk = member.compress_type == zipfile.ZIP_STORED
+        if on_disk:  # nobody else compares the checksum
+            with archive.open(member) as content:
+                while content.read(_CHUNK_BYTES):
+                    pass
+    if on_disk:
         return _stored(path, member.header_offset)
     with np.load(path, allow_pickle=False) as file:
         return file[name]

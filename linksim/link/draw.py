@@ -124,6 +124,17 @@ class Front:
     def __init__(self, channel):
         self.channel = channel
 
+    def check(self, num_uses):
+        """Refuse what the channel, or that of interference, cannot draw.
+
+        Args:
+            num_uses: channel uses of a block.
+
+        Raises:
+            InvalidInput: the channel has no blocks or slots of this size.
+        """
+        self.channel.check_block(num_uses)
+
     def transmit(self, x, keys, no, first_block=0):
         """Send a batch.
 
@@ -182,6 +193,9 @@ class NoisyCSI(Front):
         self.streams_per_transmitter = front.streams_per_transmitter
         self.front = front
         self._variance = front.channel.power * 10 ** (-error_snr_db / 10)
+
+    def check(self, num_uses):
+        self.front.check(num_uses)
 
     def transmit(self, x, keys, no, first_block=0):
         received = self.front.transmit(x, keys, no, first_block)

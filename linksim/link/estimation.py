@@ -325,7 +325,10 @@ class LMMSEEstimator:
             space += np.einsum("btfmk,btfnk->kmn", h, h.conj()) / np.prod(h.shape[:3])
             count += 1
         power = frequency[0].real / count
-        space *= num_rx / np.trace(space, axis1=1, axis2=2).real[:, None, None]
+        trace = np.trace(space, axis1=1, axis2=2).real[:, None, None]
+        # A stream that is never received, as a file may have it, has no correlation
+        space = np.where(trace > 0, space, np.eye(num_rx))
+        space *= num_rx / np.where(trace > 0, trace, num_rx)
         time, frequency = time / time[0], frequency / frequency[0]
         if self._given is not None:
             time, frequency = self._given

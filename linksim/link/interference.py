@@ -4,6 +4,7 @@ Their channels are those of the scenario's kind, in other draws, and their symbo
 uniform. What the receiver knows of noise and interference together is the `s` of a detector.
 """
 
+import contextlib
 import inspect
 
 import keras
@@ -40,6 +41,15 @@ class Interferers:
         self._points = qam_points(num_bits_per_symbol)
         self.power = stream_power * 10 ** (-table.sir_db / 10)
         self._gain = (self.power / table.num_streams / channel.power) ** 0.5
+
+    def check(self, check):
+        """Check their channel, as `Channel.check_block` and `check_slot` do.
+
+        Args:
+            check: function of a channel that raises `InvalidInput`.
+        """
+        with _naming_interference():
+            check(self._channel)
 
     def sample(self, key, num_blocks, num_uses, first_block=0):
         """Draw channels with the interference's power in them, complex64 [B, U, M, J]."""
@@ -102,12 +112,19 @@ def create_interferers(scenario, channel):
             f'interference.num_users: got {table.num_users}, but channel.type = "{own["type"]}" '
             "has no users of several streams; leave it out"
         )
-    try:
+    with _naming_interference():
         theirs = channel_with(own["type"], channel.num_rx, table.num_streams, options)
-    except InvalidInput as error:
-        raise InvalidInput(f"interference: {error}") from None
     bits = scenario.system.num_bits_per_symbol
     return Interferers(table, theirs, channel.power, bits)
+
+
+@contextlib.contextmanager
+def _naming_interference():
+    """Name the table in what their channel refuses, whose keys are called as its own."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(f"interference: {error}") from None
 
 
 class InterferedFront(Front):
@@ -125,6 +142,10 @@ class InterferedFront(Front):
     def __init__(self, front, interferers):
         super().__init__(front.channel)
         self.front, self._interferers = front, interferers
+
+    def check(self, num_uses):
+        self.front.check(num_uses)
+        self._interferers.check(lambda channel: channel.check_block(num_uses))
 
     def transmit(self, x, keys, no, first_block=0):
         received = self.front.transmit(x, keys, no, first_block)

@@ -120,6 +120,7 @@ class Link:
         self.front = create_front(scenario, self.channel)
         self.blocks_per_slot = 1
         self._create_code()
+        self.front.check(self.num_uses)
         self.codes = [self.code]
         if scenario.harq.max_transmissions > 1:
             self.codes = self.code.transmissions(scenario.harq.versions)

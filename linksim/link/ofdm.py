@@ -63,6 +63,14 @@ class OFDMFront(Front):
         grid = self._map(x)
         return tf.reshape(grid, (grid.shape[0], -1, self._symbols, self._subcarriers))
 
+    def check(self, num_uses):
+        def check(channel):
+            channel.check_slot(self._symbols, self._subcarriers)
+
+        check(self.channel)
+        if self.interferers is not None:
+            self.interferers.check(check)
+
     def channels(self, key, num_blocks, first_block=0):
         """Draw the channels of the streams: complex64 [num_blocks, T, F, M, K]."""
         h = self.channel.sample_grid(key, *self._slots(num_blocks, first_block))

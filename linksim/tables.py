@@ -69,6 +69,19 @@ def _check_plain(name: str, value: Any) -> None:
         raise InvalidInput(f"{name}: got {value!r}, expected a number, string, list or table")
 
 
+def check_fields(kinds: dict[str, type[Any]], whole: Any) -> None:
+    """Raise `InvalidInput` unless each table of a dataclass is of its kind, or None where that
+    is its default."""
+    defaults = {f.name: f.default for f in dataclasses.fields(whole)}
+    for name, kind in kinds.items():
+        value = getattr(whole, name)
+        if not isinstance(value, kind) and not (value is None and defaults[name] is None):
+            raise InvalidInput(
+                f"{name}: got {value!r}, expected a {kind.__name__}; scenario_from_dict and "
+                "Scenario.replace take dictionaries"
+            )
+
+
 def dataclass_from_table(name: str, kind: type[Any], values: Any) -> Any:
     """A dataclass from a dictionary of its fields.
 

@@ -3,6 +3,8 @@
 import copy
 import functools
 import io
+import itertools
+import re
 
 import numpy as np
 import pytest
@@ -19,8 +21,9 @@ from linksim.errors import InvalidInput, ResultFileError
 from linksim.files import save_json
 from linksim.link.link import Link
 from linksim.link.pusch import configs_of
+from linksim.link.pusch_config import pusch_configs
 from linksim.link.receiver import create_receiver
-from linksim.link.scenario import load_scenario, scenario_from_dict
+from linksim.link.scenario import Pusch, load_scenario, scenario_from_dict
 from linksim.link.simulator import LinkSimulator
 from linksim.montecarlo.engine import simulate
 from linksim.montecarlo.output import rate_tables, write_results
@@ -321,7 +324,26 @@ def test_slots_go_through_tapped_delay_lines():
         ("pusch", {"num_cdm_groups_without_data": 3}, "type 1 have only two CDM groups"),
         ("pusch", {"dmrs_length": 2, "dmrs_additional_positions": 2}, "expected 0 or 1 with"),
         ("pusch", {"symbol_allocation": [0, 15]}, "pusch.symbol_allocation: got 15"),
-        ("pusch", {"symbol_allocation": [1, 13]}, "pusch: there is no such slot"),
+        (
+            "pusch",
+            {"symbol_allocation": [1, 13]},
+            "pusch.symbol_allocation: got .1, 13., expected .0, 4. to .0, 14. with mapping_type",
+        ),
+        (
+            "pusch",
+            {"mapping_type": "B", "symbol_allocation": [3, 1]},
+            "pusch.symbol_allocation: got .3, 1., in which no resource is left for data",
+        ),
+        (
+            "pusch",
+            {"num_cdm_groups_without_data": 1, "dmrs_ports": [0, 2]},
+            "pusch.dmrs_ports: got 2, expected some of .0, 1.",
+        ),
+        (
+            "pusch",
+            {"precoding": "codebook", "num_antenna_ports": 4, "tpmi": 28},
+            "pusch.tpmi: got 28, expected an integer from 0 to 27",
+        ),
         ("pusch", {"symbol_allocation": [3]}, "the first OFDM symbol and the number"),
         ("pusch", {"symbol_allocation": 3}, "pusch.symbol_allocation: got 3, expected a list"),
         ("pusch", {"mapping_type": "C"}, "pusch.mapping_type: got 'C'"),
@@ -340,6 +362,49 @@ def test_slots_go_through_tapped_delay_lines():
 def test_what_no_slot_has_is_refused_by_key(table, changes, message):
     with pytest.raises(InvalidInput, match=message):
         Link(BASE.replace(**{table: changes}))
+
+
+def test_more_streams_than_ports_are_refused():
+    channel, system = {"num_users": 5}, {"num_streams": 5}
+    with pytest.raises(InvalidInput, match="pusch.num_layers: 5 users with 1 need .* are 4"):
+        Link(BASE.replace(channel=channel, system=system))
+
+
+def test_every_slot_is_made_or_refused_by_its_key():
+    """Combinations of keys that are right each, of which [TS38211] does not have all."""
+    made = set()
+    for mapping, allocation, length, positions, first in itertools.product(
+        "AB", ((0, 1), (0, 4), (0, 14), (2, 12), (9, 5), (13, 1)), (1, 2), (0, 1, 3), (2, 3)
+    ):
+        try:
+            pusch = Pusch(
+                mapping_type=mapping,
+                symbol_allocation=allocation,
+                dmrs_length=length,
+                dmrs_additional_positions=positions,
+                dmrs_type_a_position=first,
+            )
+            pusch_configs(pusch)
+        except InvalidInput as error:
+            assert re.match(r"pusch\.\w+: got ", str(error)), error
+        else:
+            made.add((mapping, allocation))
+    assert made == {
+        *(("A", (0, n)) for n in (4, 14)),
+        *(("B", x) for x in ((0, 4), (0, 14), (2, 12), (9, 5))),
+    }
+
+
+@pytest.mark.parametrize(
+    "layers, ports, most",
+    [(1, 2, 5), (1, 4, 27), (2, 2, 2), (2, 4, 21), (3, 4, 6), (4, 4, 4)],
+)
+def test_there_are_as_many_precoders_as_the_tables_have(layers, ports, most):
+    sizes = {"precoding": "codebook", "num_layers": layers, "num_antenna_ports": ports}
+    (config,) = pusch_configs(Pusch(tpmi=most, **sizes))
+    assert config.precoding_matrix.shape == (ports, layers)
+    with pytest.raises(InvalidInput, match=f"tpmi: got {most + 1}, expected .* {most}"):
+        pusch_configs(Pusch(tpmi=most + 1, **sizes))
 
 
 def test_rates_that_sionna_does_not_encode_are_refused_where_there_is_a_transport_block():

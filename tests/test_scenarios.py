@@ -1,5 +1,6 @@
 """Scenario files: all are valid and run; unknown keys are refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,12 @@ import pytest
 from linksim.channels.base import CHANNELS, GRID_CHANNELS, Channel
 from linksim.errors import InvalidInput
 from linksim.link.link import Link
-from linksim.link.scenario import list_scenarios, load_scenario, scenario_from_dict
+from linksim.link.scenario import (
+    Scenario,
+    list_scenarios,
+    load_scenario,
+    scenario_from_dict,
+)
 from linksim.montecarlo.engine import simulate
 from linksim.names import parse_receiver
 from tests.conftest import slow_but
@@ -70,6 +76,23 @@ def test_names_of_the_issue_are_there():
         "local-scattering-12x6-qpsk",
         "gauss-markov-4x2-qpsk",
     } <= set(list_scenarios())
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "x", [1], {"type": "perfect"}])
+def test_parts_that_are_no_tables_are_refused_by_name(wrong):
+    """In Python, where nobody has read them from a file."""
+    scenario = load_scenario("pusch-umi-16x4-mcs14-interferer")
+    parts = {f.name: getattr(scenario, f.name) for f in dataclasses.fields(scenario)}
+    assert Scenario(**parts) == scenario
+    none = {"ofdm", "pusch", "interference"} if wrong is None else set()
+    for name in set(parts) - {"name", "title", "channel"} - none:
+        with pytest.raises(InvalidInput, match=f"^{name}: got .*, expected a [A-Z]"):
+            Scenario(**{**parts, name: wrong})
+    if not isinstance(wrong, dict):
+        with pytest.raises(InvalidInput, match="^channel: got .*, expected a table"):
+            Scenario(**{**parts, "channel": wrong})
+        with pytest.raises(InvalidInput, match="^scenario: got .*, expected a table"):
+            scenario_from_dict(wrong)
 
 
 def test_description_says_code_and_csi():

@@ -10,6 +10,8 @@ _SPACINGS = (15, 30, 60, 120, 240, 480, 960)
 # A slot of 14 symbols with normal cyclic prefixes lasts as long as 15 useful symbols
 SYMBOLS_PER_SLOT = 14
 CYCLIC_PREFIX_RATIO = 1 / 14
+# Largest TPMI by (layers, antenna ports), [TS38211], Tables 6.3.1.5-1 to 6.3.1.5-7
+_MOST_TPMI = {(1, 2): 5, (1, 4): 27, (2, 2): 2, (2, 4): 21, (3, 4): 6, (4, 4): 4}
 
 
 def pusch_configs(pusch, num_users=1, subcarrier_spacing_khz=30.0):
@@ -32,6 +34,7 @@ def pusch_configs(pusch, num_users=1, subcarrier_spacing_khz=30.0):
             f"channel.subcarrier_spacing_khz: got {subcarrier_spacing_khz}, expected one of "
             f"{', '.join(map(str, _SPACINGS))} with a [pusch] table"
         )
+    _check_slot(pusch)
     try:
         return _configs(pusch, num_users, int(subcarrier_spacing_khz))
     except (AssertionError, ValueError, IndexError) as error:
@@ -43,6 +46,31 @@ def pusch_configs(pusch, num_users=1, subcarrier_spacing_khz=30.0):
             "pusch: there is no such slot; check symbol_allocation, mapping_type and the "
             f"dmrs keys{': ' if reason else ''}{reason}"
         ) from None
+
+
+def _check_slot(pusch):
+    """Refuse, by their keys, combinations that [TS38211] does not have."""
+    first, length = pusch.symbol_allocation
+    got = f"pusch.symbol_allocation: got {[first, length]}, expected"
+    if pusch.mapping_type == "A" and (first or length < 4):
+        raise InvalidInput(f'{got} [0, 4] to [0, 14] with mapping_type = "A"; "B" has others')
+    if pusch.mapping_type == "B" and pusch.dmrs_length == 2 and length < 5:
+        raise InvalidInput(
+            f'{got} at least 5 symbols with dmrs_length = 2 and mapping_type = "B"'
+        )
+    late = pusch.mapping_type == "A" and pusch.dmrs_type_a_position == 3
+    if late and pusch.dmrs_additional_positions == 3:
+        raise InvalidInput(
+            "pusch.dmrs_additional_positions: got 3, expected 0 to 2 with "
+            "dmrs_type_a_position = 3"
+        )
+    if pusch.precoding == "codebook":
+        most = _MOST_TPMI[pusch.num_layers, pusch.num_antenna_ports]
+        if pusch.tpmi > most:
+            raise InvalidInput(
+                f"pusch.tpmi: got {pusch.tpmi}, expected 0 to {most} with num_layers = "
+                f"{pusch.num_layers} and num_antenna_ports = {pusch.num_antenna_ports}"
+            )
 
 
 def _configs(pusch, num_users, spacing):
@@ -63,8 +91,9 @@ def _configs(pusch, num_users, spacing):
                 raise InvalidInput(f"pusch.dmrs_ports: got {port}, expected some of {allowed}")
         if len(ports) < streams:
             raise InvalidInput(
-                f"pusch: {streams} streams need as many DMRS ports, but there are {len(allowed)}"
-                ": take another dmrs_type, dmrs_length or num_cdm_groups_without_data"
+                f"pusch.num_layers: {num_users} users with {pusch.num_layers} need as many DMRS "
+                f"ports, but there are {len(allowed)}: take another dmrs_type, dmrs_length or "
+                "num_cdm_groups_without_data"
             )
         first = user * pusch.num_layers
         dmrs.dmrs_port_set = list(ports[first : first + pusch.num_layers])
@@ -87,10 +116,14 @@ def _configs(pusch, num_users, spacing):
         )
         config.check_config()
         if not config.dmrs_symbol_indices:
-            raise InvalidInput("pusch: there are no DMRS in so short a symbol_allocation")
+            raise InvalidInput(
+                f"pusch.symbol_allocation: got {list(pusch.symbol_allocation)}, in which there "
+                "are no DMRS; expected more symbols"
+            )
         if not config.num_res_per_prb:
             raise InvalidInput(
-                "pusch.symbol_allocation: no resource of the slot is left for data"
+                f"pusch.symbol_allocation: got {list(pusch.symbol_allocation)}, in which no "
+                "resource is left for data; expected more symbols than those of the DMRS"
             )
         configs.append(config)
     _check_mcs(configs[0])

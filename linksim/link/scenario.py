@@ -31,7 +31,14 @@ from linksim.link.interference_config import Interference
 from linksim.names import parse_receiver
 from linksim.notices import counted
 from linksim.snr import SNR_DEFINITIONS
-from linksim.tables import check_plain_table, dataclass_from_table, plain, read_toml
+from linksim.tables import (
+    check_fields,
+    check_plain_table,
+    check_table,
+    dataclass_from_table,
+    plain,
+    read_toml,
+)
 
 CODES = ("none", "802.11n", "5g", "alist", "transport-block")
 CSI_TYPES = ("perfect", "noisy", "ls", "lmmse")
@@ -449,6 +456,8 @@ class Scenario:
     def __post_init__(self) -> None:
         check_line("name", self.name)
         check_line("title", self.title)
+        check_fields(_TABLES, self)
+        check_table("channel", self.channel)
         if "type" not in self.channel:
             raise InvalidInput("channel.type: missing")
         check_choice("channel.type", self.channel["type"], list_channels())
@@ -704,7 +713,8 @@ _TABLES = {
 
 def scenario_from_dict(data: Mapping[str, Any]) -> Scenario:
     """A `Scenario` from nested dictionaries; unknown keys are refused."""
-    data = dict(data)
+    data = dict(data) if isinstance(data, Mapping) else data
+    check_table("scenario", data)
     unknown = sorted(set(data) - set(_TABLES) - {"name", "title", "channel"})
     if unknown:
         raise InvalidInput(

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -227,10 +227,14 @@ def save_json(path: str | Path, data: dict[str, Any]) -> None:
     write_atomically(path, text + "\n")
 
 
-def load_json(path: str | Path) -> dict[str, Any]:
+def load_json(path: str | Path, **kinds: type[Any]) -> dict[str, Any]:
     """Read what `save_json` wrote, and check it.
 
     Files that are older than the checksum are read as they are.
+
+    Args:
+        path: of the file.
+        kinds: keys that it has to have, with their types.
 
     Returns:
         The dictionary, without its checksum.
@@ -251,7 +255,25 @@ def load_json(path: str | Path) -> dict[str, Any]:
     lost = any(isinstance(v, str) and v.startswith(_KIND) for v in data.values())
     if lost or (checksum is not None and checksum != json_hash(data)):
         raise ResultFileError(f"{path}: was edited, or is damaged: its checksum is wrong")
+    check_kinds(path, data, **kinds)
     return data
+
+
+def check_kinds(path: str | Path, data: Mapping[str, Any], **kinds: type[Any]) -> None:
+    """Raise `ResultFileError` unless what a file holds has these keys, of these types."""
+    for key, kind in kinds.items():
+        if not isinstance(data.get(key), kind):
+            raise ResultFileError(f"{path}: not a result file of linksim: no {key}")
+
+
+def check_rows(path: str | Path, rows: Sequence[Any], keys: Collection[str]) -> None:
+    """Raise `ResultFileError` unless all rows of a file are dictionaries with these keys."""
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict) or not set(keys) <= set(row):
+            raise ResultFileError(
+                f"{path}: row {number}, counted from 0, is none of linksim, expected one with "
+                f"{', '.join(keys)}"
+            )
 
 
 def arrays_hash(arrays: Mapping[str, np.ndarray]) -> str:

@@ -150,7 +150,7 @@ def times_of(seconds, reference, batch):
 def run(args, console):
     """Compare the detectors, and write results and page."""
     file = args.output / "results.json"
-    data = load_json(file) if file.exists() else {"detectors": {}}
+    data = load_json(file, detectors=dict) if file.exists() else {"detectors": {}}
     if args.only == "page":
         if not file.exists():
             raise InvalidInput(

@@ -19,7 +19,7 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from linksim.cli.common import make_console, run_command
-from linksim.files import load_json, make_folder, save_json, write_atomically
+from linksim.files import check_rows, load_json, make_folder, save_json, write_atomically
 
 # Reference channels of [TS38104], A.4 and A.5: {name: (MCS of the 256-QAM table, bits of a
 # symbol, layers, subcarrier spacing in kHz, PRBs)}. All have 14 symbols of mapping type A
@@ -53,6 +53,9 @@ OFFSETS, FIRST_OFFSET = range(-7, 3), -2
 # What the standard allows, [TS38104], 8.2.1.1
 HARQ = {"max_transmissions": 4, "redundancy_versions": [0, 2, 3, 1]}
 PRBS = 24
+# What conformance.json has of a requirement
+ROW = ("channel", "num_rx", "csi", "num_prbs", "required_db", "info_bits", "whole")
+ROW += ("reached", "scenario", "records")
 SETTINGS = ("seed", "target_block_errors", "max_blocks")
 
 
@@ -407,7 +410,8 @@ def _run(args, console):
     make_folder(args.output)
     file = args.output / "conformance.json"
     settings = {key: getattr(args, key) for key in SETTINGS}
-    rows = load_json(file)["rows"] if file.exists() else []
+    rows = load_json(file, rows=list)["rows"] if file.exists() else []
+    check_rows(file, rows, ROW)
     rows = {_key(row): row for row in rows}
     for (channel, profile), requirements in REQUIREMENTS.items():
         if channel not in (args.only or CHANNELS):

@@ -23,7 +23,7 @@ from benchmark import draw_vectors, timed_on
 
 from linksim.cli.common import make_console, run_command
 from linksim.errors import InvalidInput
-from linksim.files import load_json, make_folder, save_json, write_atomically
+from linksim.files import check_folder, load_json, make_folder, save_json, write_atomically
 
 PARETO_RESULTS = Path("results/cdl-c-8x4-qam16/results.json")
 PARETO_BATCH = 1000
@@ -117,10 +117,10 @@ def pareto(args, console):
     from linksim.link.scenario import load_scenario, scenario_from_dict
 
     if args.redraw:
-        data = load_json(args.output / "pareto.json")
+        data = load_json(args.output / "pareto.json", scenario=str, rows=list)
         _plot_pareto(data, load_scenario(data["scenario"]), args.output / "pareto.png")
         return
-    results = load_json(args.results)
+    results = load_json(args.results, scenario=dict, records=list)
     # The points at which all detectors have errors: better ones drop out at a lower SNR
     by_detector = {r["detector"]: set() for r in results["records"]}
     for r in results["records"]:
@@ -195,7 +195,9 @@ def growth(args, console):
     from linksim.registry import list_detectors
 
     if args.redraw:
-        _plot_growth(load_json(args.output / "growth.json"), args.output / "growth.png")
+        _plot_growth(
+            load_json(args.output / "growth.json", rows=list), args.output / "growth.png"
+        )
         return
     names = args.detectors or list_detectors()
     order = {name: number for number, name in enumerate(list_detectors())}
@@ -232,7 +234,7 @@ def _known_rows(path, wanted):
     """
     rows, facts = [], timed_on()
     if path.exists():
-        data = load_json(path)
+        data = load_json(path, machine=dict, rows=list)
         if data["machine"] == facts:
             rows = data["rows"]
         elif others := {r["detector"] for r in data["rows"]} - set(wanted):
@@ -414,6 +416,7 @@ def main(argv=None):
 
 
 def _run(args, console):
+    check_folder(args.output, "--output")
     parts = {"pareto": pareto, "growth": growth}
     for name in args.only or parts:
         parts[name](args, console)

@@ -18,14 +18,23 @@ if __package__ in (None, ""):  # run as a script: prefer the checkout around it
 import numpy as np
 
 from linksim.cli.common import make_console, run_command
-from linksim.errors import InvalidInput
-from linksim.files import load_json, make_folder, save_json, write_atomically
+from linksim.errors import InvalidInput, ResultFileError, check_int
+from linksim.files import (
+    check_folder,
+    check_rows,
+    load_json,
+    make_folder,
+    save_json,
+    write_atomically,
+)
 
 SCENARIO = "pusch-cdl-c-4x2-mcs16-harq"
 COUNTS = Path("results/runs/harq")
 # Of the first table of [TS38214], with the bits of their symbols
 MCS = {4: 2, 10: 4, 16: 4, 22: 6}
 SNR_DB = tuple(range(-8, 21, 2))
+# What results.json has of an MCS
+CURVE = ("mcs", "modulation", "coderate", "most", "scenario", "provenance", "records")
 # The share of the most that an MCS can deliver, as conformance tests have it [TS38104]
 SHARE = 0.7
 
@@ -196,8 +205,15 @@ def main(argv=None):
 def _run(args, console):
     file = args.output / "results.json"
     if args.redraw:
-        data = load_json(file)
+        data = load_json(file, detector=str, curves=list)
+        check_rows(file, data["curves"], CURVE)
+        if not data["curves"]:
+            raise ResultFileError(f"{file}: has no curves, expected those of an earlier run")
     else:
+        # Before anything is simulated
+        check_int("--max-blocks", args.max_blocks)
+        check_folder(args.output, "--output")
+        check_folder(args.counts, "--counts")
         data = {"detector": args.detector, "curves": []}
         for mcs in args.mcs:
             with console.status(f"MCS {mcs}"):

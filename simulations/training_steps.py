@@ -159,7 +159,7 @@ def run(args, console):
     recipe = variant_of(load_recipe(RECIPE), {"validation_batches": HELD_OUT_BATCHES})
     make_folder(args.output)
     file = args.output / "training.json"
-    data = load_json(file) if file.exists() else {"recipe": RECIPE, "rows": []}
+    data = load_json(file, rows=list) if file.exists() else {"recipe": RECIPE, "rows": []}
     if "references" not in data:
         scenario = load_scenario(recipe.data.scenario)
         data["references"] = reference_rates(recipe, scenario)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import linksim
-from linksim.files import load_json
+from linksim.files import load_json, save_json
 from linksim.montecarlo.engine import simulate
 from tests.conftest import draw_system, load_script
 
@@ -171,3 +172,13 @@ def test_requirements_are_met(channel, profile):
         for record in results["records"]:
             assert record["bler_low"] < 1 - conformance.FRACTION, record["detector"]
             assert record["bler"] < 0.25, record["detector"]
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"rows": 3}, {"rows": [{}]}, {"rows": [{"csi": "ls"}]}]
+)
+def test_files_of_something_else_are_refused(tmp_path, capsys, content):
+    save_json(tmp_path / "conformance.json", content)
+    assert conformance.main(["--output", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert re.search("conformance.json: (not a result file|row 0, counted from 0)", error)

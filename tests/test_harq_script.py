@@ -1,5 +1,6 @@
 """The script that draws throughput over MCS, and its committed page."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -52,6 +53,35 @@ def test_where_a_share_is_reached():
 def test_a_scenario_without_harq_is_refused(capsys):
     assert harq.main(["--scenario", "pusch-cdl-c-4x2-mcs14"]) == 2
     assert "does not send transport blocks again" in capsys.readouterr().err
+
+
+def test_what_cannot_be_simulated_is_refused_before_it_is(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(harq, "curve_of", None)
+    (tmp_path / "file").write_text("x")
+    for args, message in (
+        (["--output", str(tmp_path / "file")], "--output: .* is a file, expected a folder"),
+        (["--counts", str(tmp_path / "file")], "--counts: .* is a file, expected a folder"),
+        (["--max-blocks", "0"], "--max-blocks: got 0, expected an integer >= 1"),
+    ):
+        assert harq.main(["--output", str(tmp_path), *args]) == 2
+        assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({}, "not a result file of linksim: no detector"),
+        ({"detector": "mmse", "curves": 3}, "not a result file of linksim: no curves"),
+        ({"detector": "mmse", "curves": []}, "has no curves"),
+        ({"detector": "mmse", "curves": [{"mcs": 3}]}, "row 0, counted from 0, .* modulation"),
+        ({"detector": "mmse", "curves": [3]}, "row 0, counted from 0"),
+    ],
+)
+def test_files_of_something_else_are_refused(tmp_path, capsys, content, message):
+    save_json(tmp_path / "results.json", content)
+    assert harq.main(["--redraw", "--output", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert re.search(f"^harq.py: .*results.json: {message}", error) and error.count("\n") == 1
 
 
 def test_figures_are_redrawn_from_the_numbers(tmp_path, capsys):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from linksim.errors import InvalidInput, ResultFileError, as_list
-from linksim.files import as_path, load_json
+from linksim.files import as_path, check_kinds, load_json
 from linksim.link.scenario import Scenario, scenario_from_dict
 from linksim.montecarlo.output import RATES, THROUGHPUTS
 from linksim.montecarlo.statistics import bound_by_blocks
@@ -98,14 +98,7 @@ def _read(file):
         raise ResultFileError(
             f"{file}: a sweep over {results['label']!r}, expected results over SNR"
         )
-    for key, kind in (
-        ("scenario", dict),
-        ("provenance", dict),
-        ("records", list),
-        ("gaps", list),
-    ):
-        if not isinstance(results.get(key), kind):
-            raise ResultFileError(f"{file}: not a result file of linksim: no {key}")
+    check_kinds(file, results, scenario=dict, provenance=dict, records=list, gaps=list)
     for record in results["records"]:
         _check_record(file, record)
     points = [(r["detector"], r["snr_db"]) for r in results["records"]]

@@ -79,7 +79,8 @@ def load_results(output: Path, tracks: dict[str, Track]) -> dict[str, dict[str, 
         ResultFileError: a file is damaged.
     """
     paths = {name: output / f"{name}.json" for name in tracks}
-    return {name: load_json(path) for name, path in paths.items() if path.exists()}
+    kinds = {"track": dict, "receivers": dict}
+    return {name: load_json(path, **kinds) for name, path in paths.items() if path.exists()}
 
 
 def _earlier(path, track):
@@ -93,7 +94,7 @@ def _earlier(path, track):
     about["description"] = scenario.description
     about["definition"] = scenario.snr.definition
     if path.exists():
-        data = load_json(path)
+        data = load_json(path, track=dict, receivers=dict)
         if data["track"]["frozen"] == track.frozen:
             return {"track": {**data["track"], **about}, "receivers": data["receivers"]}
     return {"track": about, "receivers": {}}

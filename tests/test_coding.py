@@ -342,3 +342,24 @@ def test_codes_of_802_11n_by_rate_and_by_size():
             BASE.replace(code=code)
     with pytest.raises(InvalidInput, match="expected one of those of 802.11n"):
         WiFiLDPC(20, "boxplus", 300, 648)
+
+
+@pytest.mark.parametrize(
+    "code, message",
+    [
+        ({"rate": 1.0, "num_coded_bits": 640}, "code.rate: got 1.0, which makes 640 inf"),
+        ({"rate": 1e-9, "num_coded_bits": 640}, "code.rate: got 1e-09, which makes 0"),
+        ({"rate": 1.5, "num_coded_bits": 640}, "code.rate: got 1.5, expected a finite"),
+        ({"rate": 0.5, "num_coded_bits": 1}, "code.rate: got 0.5, which makes 0"),
+        ({"rate": 0.5}, "code.num_coded_bits: missing"),
+        ({"num_coded_bits": 640}, "code.num_info_bits: missing"),
+        ({"num_info_bits": 700, "num_coded_bits": 640}, "code.num_info_bits: got 700, which"),
+        ({"num_info_bits": 11, "num_coded_bits": 640}, "info_bits: got 11, .* at least 12"),
+        ({"rate": 0.96, "num_coded_bits": 10**5}, "code.rate: got 0.96, .* 96000 .* 0.95"),
+    ],
+)
+def test_sizes_that_the_5g_code_does_not_have_are_refused_by_key(capsys, code, message):
+    scenario = load_scenario("rayleigh-4x4-qam16")
+    with pytest.raises(InvalidInput, match=message):
+        Link(scenario.replace(code={"type": "5g", **code}))
+    assert not capsys.readouterr().out

@@ -1,6 +1,10 @@
 """Covariances of noise and interference over receive antennas; keras.ops alone."""
 
+import keras
 from keras import ops
+
+from linksim.detectors.inputs import check_finite, check_tensors
+from linksim.errors import InvalidInput
 
 
 def noise_and_interference(g, no):
@@ -12,7 +16,11 @@ def noise_and_interference(g, no):
 
     Returns:
         complex64 [..., M, M].
+
+    Raises:
+        InvalidInput: `g` is of another rank or dtype, or, in an eager call, has NaN or inf.
     """
+    _check("g", g, "[..., M, J]")
     s = ops.matmul(g, ops.conj(ops.swapaxes(g, -1, -2)))
     white = ops.convert_to_tensor(no)[..., None, None] * ops.eye(g.shape[-2])
     return s + ops.cast(white, "complex64")
@@ -31,7 +39,12 @@ def mean_variance(s):
 
 
 def sample_covariance(x):
-    """Mean of x x' over samples of mean zero: complex64 [..., M, M] of [..., n, M]."""
+    """Mean of x x' over samples of mean zero: complex64 [..., M, M] of [..., n, M].
+
+    Raises:
+        InvalidInput: as `ledoit_wolf`.
+    """
+    _check("x", x, "[..., n, M]")
     s = ops.matmul(ops.swapaxes(x, -1, -2), ops.conj(x))
     return s / x.shape[-2]
 
@@ -50,7 +63,12 @@ def ledoit_wolf(x):
 
     Returns:
         complex64 [..., M, M], positive definite unless all samples are zero or alike.
+
+    Raises:
+        InvalidInput: `x` is of another rank or dtype, has no samples or, in an eager call,
+            NaN or inf.
     """
+    _check("x", x, "[..., n, M]")
     num_samples, size = x.shape[-2:]
     s = sample_covariance(x)
     scale = mean_variance(s)
@@ -63,6 +81,18 @@ def ledoit_wolf(x):
     shrinkage = ops.where(distance <= 1e-6 * square, 1.0, shrinkage)
     target = ops.cast((shrinkage * scale)[..., None, None] * ops.eye(size), "complex64")
     return ops.cast(1.0 - shrinkage, "complex64")[..., None, None] * s + target
+
+
+def _check(name, x, expected):
+    check_tensors("covariance", **{name: x})
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    shape = tuple(x.shape)
+    if dtype != "complex64" or len(shape) < 2 or 0 in shape[-2:]:
+        raise InvalidInput(
+            f"covariance: {name} has shape {shape} and dtype {dtype}, expected complex64 "
+            f"{expected}"
+        )
+    check_finite("covariance", **{name: x})
 
 
 ESTIMATES = {"ledoit-wolf": ledoit_wolf, "none": sample_covariance}

@@ -7,6 +7,9 @@ from linksim.link.coding.segments import SegmentedNRLDPC, num_segments
 from linksim.link.coding.streams import StreamCodewords
 from linksim.link.coding.uncoded import Uncoded
 
+# What Sionna's encoder takes; [TS38212], 5.4.2.1 has rates up to 948/1024
+_LEAST_INFO_BITS, _MOST_RATE = 12, 0.95
+
 
 def create_code(code, num_bits_available, num_streams=1):
     """The code of a scenario.
@@ -45,5 +48,17 @@ def _block_code(code, num_bits_available):
     k = code.info_bits_of(n)
     if code.type == "802.11n":
         return WiFiLDPC(*options, k, n)
+    _check_rate(code, k, n)
     kind = NRLDPC if num_segments(k, n) == 1 else SegmentedNRLDPC
     return kind(k, n, *options)
+
+
+def _check_rate(code, k, n):
+    """Refuse sizes that the 5G code does not have, by the key that they follow from."""
+    if not _LEAST_INFO_BITS <= k <= _MOST_RATE * n:
+        key = "rate" if code.rate else "num_info_bits"
+        raise InvalidInput(
+            f"code.{key}: got {getattr(code, key)}, which makes {k} information bits of {n} "
+            f"coded bits; expected at least {_LEAST_INFO_BITS} and a rate of at most "
+            f"{_MOST_RATE} with the 5g code"
+        )

@@ -113,7 +113,7 @@ def test_a_detector_is_the_same_in_all_modes(tmp_path):
     sizes = (case[key] for key in ("num_rx", "num_streams", "num_bits_per_symbol"))
     arrays = random_vectors(*sizes, 6, case["no"])
     np.savez(tmp_path / "inputs.npz", **dict(zip(("y", "h", "no"), arrays)))
-    spec = {"make": "detector", "case": case, "tf32": False}
+    spec = {"make": "detector", "case": case, "tf32": False, "watched": True}
     rival = {**spec, "side": "rival", "vectors": 4, "writes": True}
     answer = gpu_side.Loaded(rival, tmp_path).prepare("graph")
     assert answer["on"] == "cpu" and answer["seconds"] > 0
@@ -138,7 +138,7 @@ def test_a_detector_is_the_same_in_all_modes(tmp_path):
 )
 def test_a_part_of_the_link_repeats_itself(row, blocks, tmp_path):
     mode, spec = gpu.LINK[row]
-    spec = {**spec, "blocks": blocks, "tf32": False, "side": "a"}
+    spec = {**spec, "blocks": blocks, "tf32": False, "watched": True, "side": "a"}
     results = []
     for _ in range(2):
         gpu_side.Loaded(spec, tmp_path).prepare(mode)
@@ -149,6 +149,23 @@ def test_a_part_of_the_link_repeats_itself(row, blocks, tmp_path):
         assert results[0].shape[0] == blocks and results[0].any(1).mean() < 0.7
     if spec["make"] == "counts":
         assert results[0].shape == (len(spec["receivers"]), blocks)
+
+
+@pytest.mark.parametrize("held", [[10, 10], [10, 10 + 40 * gpu_side.CALLS]])
+def test_memory_that_calls_keep_is_found(held, tmp_path, monkeypatch):
+    made, answers = [], iter([(0, 0), (held[0], 99), (held[1], 99)] * 2)
+    monkeypatch.setattr(device, "memory", lambda new_peak=False: next(answers))
+    monkeypatch.setitem(
+        gpu_side.MAKERS,
+        "test",
+        lambda spec, folder: lambda mode: made.append(mode) or (lambda: tf.ones(2)),
+    )
+    spec = {"side": "a", "make": "test", "tf32": True, "watched": True}
+    loaded = gpu_side.Loaded(spec, tmp_path)
+    for _ in range(2):
+        answer = loaded.prepare("graph")
+        assert answer["peak"] == 99 and answer["kept"] == (held[1] - held[0]) / gpu_side.CALLS
+    assert made == ["graph"]  # it was compiled once
 
 
 def test_memory_is_that_of_the_gpu(monkeypatch):
@@ -304,7 +321,7 @@ def test_a_run_on_a_gpu_goes_on_and_names_its_files(script, tmp_path, capsys):
     data = load_json(file)
     assert data["machine"]["driver"] == "570.1" and data["made"]["version"] == "0123abcd"
     page = file.with_suffix(".md").read_text()
-    assert page == gpu_page_text(data) and page.startswith("# Benchmark on NVIDIA H100\n")
+    assert page == gpu_page_text(data) and page.startswith("# Benchmark: NVIDIA H100\n")
     assert "2 of 3 comparisons agree within the tolerances; not: llrs-zf." in page
     assert "driver: 570.1" in page and "trial" not in page
 

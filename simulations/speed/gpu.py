@@ -193,7 +193,8 @@ class GpuBenchmark:
         sides: dict[str, Side] = {}
         try:
             for key, (device, spec, modes) in (("rival", rival), ("ours", ours)):
-                sides[key] = self._side(device, spec | {"side": key}, folder, modes)
+                spec = {"side": key, "watched": True} | spec
+                sides[key] = self._side(device, spec, folder, modes)
             calls = {key: sides[key].seconds for key in ("ours", "rival")}
             return sides, by_turns(calls, repeats)
         finally:
@@ -263,7 +264,7 @@ class GpuBenchmark:
 
     def _workers(self, args, folder):
         """A run by two workers, which share a GPU, beside one by this process alone."""
-        spec = {"make": "workers", **RUN, "tf32": False, "batches": 8}
+        spec = {"make": "workers", **RUN, "tf32": False, "watched": False, "batches": 8}
         spec["blocks"] = 10 if args.quick else 500
         sides, seconds = self._both(
             (self._device, spec | {"workers": 2}, ("auto",)),

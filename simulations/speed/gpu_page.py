@@ -10,7 +10,7 @@ from .gpu import DRAW_LIMIT, MOST_BEYOND, MOST_FLIPPED, SCALE
 from .page import made_on, row_table
 
 INTRO = """
-# Benchmark on {device}
+# Benchmark: {device}
 
 {origin}
 

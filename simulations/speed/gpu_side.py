@@ -48,7 +48,8 @@ class Loaded:
 
     Args:
         spec: {"side", "make": name in `MAKERS`, "tf32": whether a GPU may round to
-            TensorFloat-32} and what the maker takes.
+            TensorFloat-32, "watched": whether its memory is looked at over many calls} and
+            what the maker takes.
         folder: of inputs, and for results.
     """
 
@@ -57,6 +58,7 @@ class Loaded:
 
         allow_tf32(spec["tf32"])
         self._make = MAKERS[spec["make"]](spec, folder)
+        self._watched = spec["watched"]
         self._files = str(folder / spec["side"])
         self._functions: dict[str, Callable[[], Any]] = {}
 
@@ -65,14 +67,16 @@ class Loaded:
 
         Returns:
             {"seconds" of a call, "on": "gpu", "cpu" or "", "peak", "kept"}: the most bytes of
-            tensors during a call, and how many more there are after each; None without a GPU.
+            tensors during a call, and how many more there are after each; None without a GPU,
+            or where it is not watched.
         """
         from keras import ops
 
         from .device import kind_of, memory
 
-        self._functions[mode] = function = self._make(mode)
-        first = _first(function())
+        if mode not in self._functions:  # compiled once, though asked for again when chosen
+            self._functions[mode] = self._make(mode)
+        first = _first(self._functions[mode]())
         result, on = np.asarray(ops.convert_to_numpy(first)), kind_of(first)
         del first
         for name in (self._files, f"{self._files}-{mode}"):
@@ -80,10 +84,9 @@ class Loaded:
         before = memory(new_peak=True)
         seconds = self.seconds(mode)
         after = memory()
-        if before is None or after is None:
+        if before is None or after is None or not self._watched:
             return {"seconds": seconds, "on": on, "peak": None, "kept": None}
-        for _ in range(CALLS):
-            self.seconds(mode)
+        seconds = float(np.median([self.seconds(mode) for _ in range(CALLS)]))
         kept = (memory()[0] - after[0]) / CALLS
         return {"seconds": seconds, "on": on, "peak": after[1], "kept": kept}
 

@@ -69,6 +69,8 @@ class Side:
         self.mode = min(work, key=lambda mode: work[mode])
         if self._process.has_ended:
             self._start()
+        elif len(self._limits) == 1:  # its result is there already
+            return
         self.answers[self.mode] |= self._asked({"mode": self.mode})
 
     def _asked(self, request):

@@ -26,6 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results/benchmark/gpu"
 
 
+@pytest.fixture(autouse=True)
+def default_products():
+    """Tests that follow in this process have TensorFlow's default again."""
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+
+
 # --- linksim ----------------------------------------------------------------------------
 
 
@@ -206,7 +213,6 @@ def test_a_row_of_the_benchmark_of_speed():
         gpu_side.row_of_benchmark("ml-2x2-qam64-app", **options)
     finally:
         benchmark.row_maker = before
-        device.allow_tf32(True)  # TensorFlow's default
     assert seen == [("ml-2x2-qam64-app", 1)]
 
 

@@ -2,8 +2,8 @@
 """Hold the link against published error rates: tests/published/*.json.
 
 Every file has the source, the setting, the scenario of ours that has it, and the numbers as
-they were published: of receivers of ours, and of "others" for comparison; "vectors" are the channel
-uses behind a symbol error rate. The script simulates these points and writes results/published/:
+they were published: of receivers of ours, and of "others" for comparison, where those of "beside" are
+simulated, too; "vectors" are the channel uses behind a symbol error rate. The script simulates these points and writes results/published/:
 results.json, and README.md with ours beside theirs. Files that are there already are not
 simulated again.
 """
@@ -84,6 +84,24 @@ def compare(data):
             row = {"receiver": receiver, "snr_db": _snr(point)}
             beside = _beside(found(receiver, point), point, data.get("vectors"))
             rows.append({**row, **beside})
+    return rows
+
+
+def compare_with_others(data):
+    """Simulate the receivers of "beside" at the points of "others".
+
+    Returns:
+        A dictionary for each other receiver and point: "other", "snr_db", "theirs", and "ours",
+        {receiver: ["rate", "low", "high"]}. Nothing has to agree.
+    """
+    found, rows = _scenario_rates(data), []
+    for other, points in data.get("others", {}).items():
+        for point in points:
+            rates = {name: found(name, point) for name in data["beside"]}
+            ours = {name: [r["ours"], r["low"], r["high"]] for name, r in rates.items()}
+            rows.append(
+                {"other": other, "snr_db": _snr(point), "theirs": point["ser"], "ours": ours}
+            )
     return rows
 
 
@@ -183,6 +201,10 @@ is the one that [Pratik21] trained.
 """
 
 
+OTHERS = (
+    "The same source has a learned detector, and this project another one for the same link:"
+)
+
 HEADER = ("receiver", "SNR", "rate", "published", "ours", "95 % interval", "deviations")
 
 
@@ -190,19 +212,28 @@ def page_text(results):
     """The text of README.md.
 
     Args:
-        results: {name of a file: {"source", "setting", "rows"}}.
+        results: {name of a file: {"source", "setting", "rows"} and "others", if there are}.
     """
     lines = [INTRO.strip()]
     for name, found in results.items():
         lines += ["", f"## {name}", "", f"{found['source']}. {found['setting']}.", ""]
         lines += table(HEADER, map(_cells, found["rows"]))
-        for other, points in found.get("others", {}).items():
-            rates = ", ".join(f"{p['ser']:.3g} at {_snr(p):g} dB" for p in points)
-            lines += [
-                "",
-                f"Published beside them, and not simulated here: `{other}`, {rates}.",
-            ]
+        if found.get("others"):
+            lines += ["", OTHERS, "", *_others_table(found["others"])]
     return "\n".join(lines) + "\n"
+
+
+def _others_table(rows):
+    ours = list(rows[0]["ours"])
+    header = ["published", "SNR", "SER", *(f"`{name}`, SER" for name in ours)]
+    cells = []
+    for row in rows:
+        rates = (row["ours"][name] for name in ours)
+        theirs = f"`{row['other']}`", f"{row['snr_db']:g} dB", f"{row['theirs']:.3g}"
+        cells.append(
+            [*theirs, *(f"{r:.3g} [{low:.3g}, {high:.3g}]" for r, low, high in rates)]
+        )
+    return table(header, cells)
 
 
 def _cells(r):
@@ -234,11 +265,11 @@ def _run(args, console):
         done = known.get(name, {}).get("file") == digest
         if name in (args.only or files) and (args.fresh or not done):
             with console.status(name):
-                rows = compare(data)
+                rows, others = compare(data), compare_with_others(data)
             known[name] = {"file": digest, "source": data["source"]}
             known[name] |= {"setting": data["setting"], "rows": rows}
             if "others" in data:
-                known[name]["others"] = data["others"]
+                known[name]["others"] = others
             known = {key: known[key] for key in files if key in known}
             save_json(path, known)
             apart = [row for row in rows if not holds(row)]

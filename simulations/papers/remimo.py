@@ -197,6 +197,20 @@ FIGURES["others"] = {
         (32, 64, "-corr-full", _points(15, 19, 22, 30)),
     )
 }
+# The paper's tokens, normalized and trained with another optimizer
+FIGURES["muon"] = {
+    f"16x{k}": (
+        f"small-16x{k}-qam16",
+        {},
+        ["mmse", "ep", "oampnet2", f"remimo@{SMALL}", f"remimo@{SMALL}-muon"],
+        points,
+    )
+    for k, points in (
+        (4, _points(0, 3, 6, 14)),
+        (6, _points(2, 5, 8, 16)),
+        (8, _points(4, 8, 10, 18)),
+    )
+}
 CHANNELS = {
     "fig7": "i.i.d. Rayleigh",
     "fig8": "i.i.d. Rayleigh",

@@ -120,10 +120,10 @@ RUN_SCENARIO, RUN_POINTS = "rayleigh-2x2-qam64", (12, 13, 14, 15)
 RUN_BLOCKS = 1000
 # Blocks per batch; with 500, Sionna's ML would need more than 10 GB
 RUN_BATCH = {"ours": 500, "rival": 100}
-# Five detectors and their counterparts in Sionna
+# Five detectors, called as records do, and their counterparts in Sionna
 RUN_DETECTORS = {
     "mmse": "sionna-lmmse",
-    "ep(damping=0.9,demapping_method=maxlog,num_iterations=10)": "sionna-ep",
+    "ep(damping=0.9, demapping_method=maxlog, num_iterations=10)": "sionna-ep",
     "kbest": "sionna-kbest",
     "ml": "sionna-ml",
     "oamp": "sionna-mmse-pic",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from linksim.files import load_json
+from linksim.names import parse_receiver
 from simulations.speed import rows, sionna2
 from simulations.speed.page import page_text
 from simulations.speed.process import AskedProcess
@@ -89,6 +90,11 @@ def test_the_committed_page_is_what_was_measured(benchmark):
     assert (results / "speed.md").read_text(encoding="utf-8") == page_text(data)
     assert not data["missing"] and {row["row"] for row in data["rows"]} == set(benchmark.ROWS)
     assert data["made"]["version"] and not data["made"]["quick"]
+
+
+def test_detectors_of_whole_runs_are_called_as_their_records(benchmark):
+    names = list(benchmark.RUN_DETECTORS)
+    assert [parse_receiver(name).text for name in names] == names
 
 
 # --- Sionna 2.x -------------------------------------------------------------------------

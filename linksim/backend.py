@@ -210,6 +210,11 @@ def host_call(
     return jax.pure_callback(call, jax.ShapeDtypeStruct(shape, np.complex64), argument)
 
 
+def is_array(value: Any) -> bool:
+    """Whether something is a tensor or an array, of any library, a symbolic one included."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
 def wait_for(result: Any) -> None:
     """Wait until a GPU has computed what a function returned before it was done.
 

@@ -6,7 +6,7 @@ Dtypes and static shapes are checked in every call, values only in eager ones.
 import keras
 import numpy as np
 
-from linksim.backend import concrete
+from linksim.backend import concrete, is_array
 from linksim.errors import InvalidInput
 
 
@@ -88,7 +88,7 @@ def check_column_rank(detector, num_rx, who):
 def check_tensors(who, **given):
     """Refuse arguments that are no tensors or arrays, which Keras calls by no name."""
     for name, value in given.items():
-        if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+        if not is_array(value):
             got = "None" if value is None else f"a {type(value).__name__}"
             raise InvalidInput(f"{who}: {name}: got {got}, expected a tensor or an array")
 

@@ -129,7 +129,10 @@ def test_a_detector_is_the_same_in_all_modes(tmp_path):
     loaded = gpu_side.Loaded(ours, tmp_path)
     loaded.prepare("graph")
     assert loaded.seconds("graph") > 0
-    expected, found = (np.load(tmp_path / f"{name}.npy") for name in ("rival", "ours-graph"))
+    expected, found = (
+        np.load(tmp_path / f"{name}.npy", allow_pickle=False)
+        for name in ("rival", "ours-graph")
+    )
     assert found.shape == (6, *expected.shape[1:])
     # With weights of its own the difference would be large
     np.testing.assert_allclose(found[:4], expected, atol=1e-3)
@@ -149,7 +152,7 @@ def test_a_part_of_the_link_repeats_itself(row, blocks, tmp_path):
     results = []
     for _ in range(2):
         gpu_side.Loaded(spec, tmp_path).prepare(mode)
-        results.append(np.load(tmp_path / "a.npy"))
+        results.append(np.load(tmp_path / "a.npy", allow_pickle=False))
     text, agrees = gpu.AGREEMENTS[spec["make"]](*results)
     assert agrees and text
     if spec["make"] == "decoder":  # codewords of zeros, most of which are found

@@ -401,7 +401,7 @@ print(json.dumps([ten_steps(sys.argv[1], name) for name in sys.argv[2:]]))
 
 
 # Each is compiled twice, which takes ten seconds or more
-ON_BOTH = ["detnet", "remimo", "hypermimo"]
+ON_BOTH = ["detnet", "remimo"]
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="starts JAX itself")

@@ -30,7 +30,6 @@ QUICK = [
 ]
 QUICK += ["small-16x8-qam16-corr-rx", "wesnet-8x8-qam4", "wesnet-60x30-bpsk"]
 QUICK += ["local-scattering-12x6-qpsk-2d", "cdl-c-8x4-qam16", "cdl-c-4x4-qam16-ls"]
-QUICK += ["pusch-umi-16x4-mcs14-interferer"]
 QUICK += [name for name in list_scenarios() if not name.startswith(FAMILIES)]
 MINIMAL = {
     "system": {"num_rx": 2, "num_streams": 2, "num_bits_per_symbol": 2},

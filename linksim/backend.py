@@ -211,7 +211,7 @@ def host_call(
 
 
 def is_array(value: Any) -> bool:
-    """Whether something is a tensor or an array, of any library, a symbolic one included."""
+    """Whether a value is a tensor or an array of any library; symbolic tensors count, too."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 

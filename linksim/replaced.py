@@ -1,4 +1,4 @@
-"""Operations of Keras that are others for a while, where an exporter lacks them."""
+"""Replace operations of Keras for a while, for exporters that lack them."""
 
 from __future__ import annotations
 

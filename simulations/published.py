@@ -201,9 +201,7 @@ is the one that [Pratik21] trained.
 """
 
 
-OTHERS = (
-    "The same source has a learned detector, and this project another one for the same link:"
-)
+OTHERS = "The source also has a learned detector. Here it stands beside one of this project:"
 
 HEADER = ("receiver", "SNR", "rate", "published", "ours", "95 % interval", "deviations")
 

@@ -33,6 +33,7 @@ from linksim.detectors.inputs import (
     compatible,
     leading,
     not_positive_definite,
+    number_as_tensor,
     trailing,
 )
 from linksim.detectors.real import (
@@ -171,7 +172,7 @@ class Detector(Capabilities, Float32Layer):
             included.
         """
         raise InvalidInput(
-            f"{type(self).__name__} has no `detect`; expected a method detect(self, y, h, no) "
+            f"{self._who} has no `detect`; expected a method detect(self, y, h, no) "
             "that returns PAM logits [B, N, L]"
         )
 
@@ -244,7 +245,7 @@ class Detector(Capabilities, Float32Layer):
                 return out
         wanted = ", ".join(map(str, ("B", *shape)))
         raise InvalidInput(
-            f"{type(self).__name__}: `{method}` returned {got}, expected {dtype} ({wanted}) "
+            f"{self._who}: `{method}` returned {got}, expected {dtype} ({wanted}) "
             f"with B = {y.shape[0]}"
         )
 
@@ -259,8 +260,7 @@ class Detector(Capabilities, Float32Layer):
         **kwargs: Any,
     ) -> Tensor:
         # Keras refuses Python numbers as positional arguments
-        if isinstance(s, (int, float)) and not isinstance(s, bool):
-            s = ops.convert_to_tensor(s, dtype="float32")
+        s = number_as_tensor(s)
         check_tensors(self._who, y=y, h=h, s=s)
         if prior is None:
             return super().__call__(y, h, s, **kwargs)
@@ -386,7 +386,7 @@ class Detector(Capabilities, Float32Layer):
         self._check_prior(y, h, prior)
         value = concrete(prior)
         if value is not None and np.any(np.isnan(value)):
-            raise InvalidInput(f"{type(self).__name__}: prior contains NaN")
+            raise InvalidInput(f"{self._who}: prior contains NaN")
         absent = self.num_streams - ops.shape(prior)[-2]
         prior = ops.reshape(_flattened(prior, y, 2), (-1, *trailing(prior, 2)))
         if _is_empty(tuple(y.shape[:-1])):
@@ -406,7 +406,7 @@ class Detector(Capabilities, Float32Layer):
 
     def _check_prior(self, y, h, prior):
         """Check the dtype and the static shape of a prior."""
-        who = type(self).__name__
+        who = self._who
         if not self.accepts_prior:
             raise InvalidInput(
                 f"{who}: prior: this detector cannot use what is known beforehand; those "
@@ -530,8 +530,8 @@ def _is_shared(s, y, own):
 
 def _flattened(x, y, own):
     """`x` with the leading dimensions of y [..., M], all in one, before its last `own`."""
-    lead, trailing = tuple(y.shape[:-1]), tuple(ops.shape(x)[len(x.shape) - own :])
+    lead, last = tuple(y.shape[:-1]), tuple(ops.shape(x)[len(x.shape) - own :])
     if leading(x, own) != lead or None in lead:
         # Nothing is copied where an unknown size turns out to be equal
-        x = ops.broadcast_to(x, (*ops.shape(y)[:-1], *trailing))
-    return ops.reshape(x, (-1, *trailing))
+        x = ops.broadcast_to(x, (*ops.shape(y)[:-1], *last))
+    return ops.reshape(x, (-1, *last))

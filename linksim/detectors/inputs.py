@@ -1,10 +1,11 @@
-"""What a detector's call is given: the checks of `y`, `h` and `s`.
+"""Checks of what a detector is called with: `y`, `h` and `s`.
 
 Dtypes and static shapes are checked in every call, values only in eager ones.
 """
 
 import keras
 import numpy as np
+from keras import ops
 
 from linksim.backend import concrete, is_array
 from linksim.errors import InvalidInput
@@ -83,6 +84,13 @@ def check_column_rank(detector, num_rx, who):
             f"{who}: {num_rx} receive antennas for {detector.num_streams} streams; "
             "this detector needs at least as many antennas as streams"
         )
+
+
+def number_as_tensor(s):
+    """A Python number, N0 of all vectors, as a float32 tensor; anything else as it is."""
+    if isinstance(s, (int, float)) and not isinstance(s, bool):
+        return ops.convert_to_tensor(s, dtype="float32")
+    return s
 
 
 def check_tensors(who, **given):

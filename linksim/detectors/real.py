@@ -86,11 +86,10 @@ def whiten(y, h, s):
 
 
 def _white_noise(s):
-    """N0 [B] of covariances [B, M, M], if it is known without their real form that all are
-    white, else None.
+    """N0 [B] if all covariances [B, M, M] are white and this can be seen on PyTorch, else None.
 
-    The real form is four times as large, and PyTorch writes it and every step that follows to
-    memory. Compilers of the other backends do not.
+    It saves their real form, which is four times as large. PyTorch writes that form and every
+    step that follows to memory; the compilers of the other backends do not.
     """
     if keras.backend.backend() != "torch" or is_traced_by_torch():
         return None

@@ -68,9 +68,8 @@ def ledoit_wolf(x):
         InvalidInput: `x` is of another rank or dtype, has no samples or, in an eager call,
             NaN or inf.
     """
-    _check("x", x, "[..., n, M]")
-    num_samples, size = x.shape[-2:]
     s = sample_covariance(x)
+    num_samples, size = x.shape[-2:]
     scale = mean_variance(s)
     square = ops.sum(ops.square(ops.real(s)) + ops.square(ops.imag(s)), axis=(-2, -1))
     energies = ops.sum(ops.square(ops.real(x)) + ops.square(ops.imag(x)), axis=-1)

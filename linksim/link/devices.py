@@ -14,9 +14,9 @@ def gpus_in_float32() -> list[str]:
     """Names of the GPUs, which compute in float32 from here on.
 
     By default TensorFlow lets GPUs since NVIDIA's Ampere round the factors of float32 and
-    complex64 products to the ten bits of TensorFloat-32. Of y = Hx that leaves an error 70 dB
-    below it, and of a Gram matrix less than it takes to invert one of close channels. Nothing
-    changes on a CPU.
+    complex64 products to the ten bits of TensorFloat-32. The error of y = Hx is then 70 dB
+    below y, and the Gram matrix of nearly parallel channels is too coarse to be inverted.
+    Nothing changes on a CPU.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:

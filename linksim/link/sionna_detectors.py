@@ -26,8 +26,10 @@ from linksim.detectors.inputs import (
     check_system,
     check_tensors,
     leading,
+    number_as_tensor,
 )
 from linksim.errors import InvalidInput, check_choice, check_int
+from linksim.link.draw import symbols_of_bits
 
 
 def _constellation(num_bits_per_symbol):
@@ -101,8 +103,7 @@ class SionnaDetector(Capabilities, Block):
     def _checked(self, y, h, s):
         """The arguments as Sionna's block takes them, if they are what they should be."""
         who = self.detector.__class__.__name__
-        if isinstance(s, (int, float)) and not isinstance(s, bool):
-            s = tf.constant(s, tf.float32)
+        s = number_as_tensor(s)
         check_tensors(who, y=y, h=h, s=s)
         y, h, s = map(tf.convert_to_tensor, (y, h, s))
         covariance = check_system(who, self, y, h, s)
@@ -158,8 +159,7 @@ class SionnaDetector(Capabilities, Block):
     def llrs_and_symbols(self, y, h, s, prior=None):
         """LLRs [..., K, m] and the symbol indices of their signs, int32 [..., K]."""
         llrs = self(y, h, s, prior)
-        weights = 2 ** tf.range(self.num_bits_per_symbol - 1, -1, -1)
-        return llrs, tf.reduce_sum(tf.cast(llrs > 0, tf.int32) * weights, axis=-1)
+        return llrs, symbols_of_bits(llrs > 0)
 
 
 def _broadcast(x, y, own):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .process import answer_requests
+from .side import answer_side
 
 #: Calls after which a function should hold no more memory than before
 CALLS = 20
@@ -24,23 +24,16 @@ CALLS = 20
 
 def main() -> None:
     """Answer requests until the input ends."""
-    loaded: list[Loaded] = []
 
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
-        if "describe" in request:
-            from .device import describe_device
+    def describe(_: dict[str, Any]) -> dict[str, Any]:
+        from .device import describe_device
 
-            return describe_device()
-        if "row" in request:
-            return {"row": row_of_benchmark(**request)}
-        if "load" in request:
-            loaded[:] = [Loaded(request["load"], Path(request["folder"]))]
-            return {}
-        if "mode" in request:
-            return loaded[0].prepare(request["mode"])
-        return {"seconds": loaded[0].seconds(request["time"])}
+        return describe_device()
 
-    answer_requests(answer)
+    def measure(request: dict[str, Any]) -> dict[str, Any]:
+        return {"row": row_of_benchmark(**request)}
+
+    answer_side(Loaded, {"describe": describe, "row": measure})
 
 
 class Loaded:
@@ -61,6 +54,7 @@ class Loaded:
         self._watched = spec["watched"]
         self._files = str(folder / spec["side"])
         self._functions: dict[str, Callable[[], Any]] = {}
+        self.about: dict[str, Any] = {}
 
     def prepare(self, mode: str) -> dict[str, Any]:
         """Call the function for the first time in a mode, and look at its memory.

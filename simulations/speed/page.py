@@ -38,8 +38,8 @@ NOTES = """
   what one would take of Sionna's instead.
 - `...-lmmse-...` and `...-ep-...`: Sionna takes a covariance of the noise and whitens it. Ours gets N0
   where the row says so or runs on TensorFlow, and otherwise the same covariances, which it finds
-  to be white. EP of Sionna 2.x starts from another variance of the levels, of which ten damped
-  iterations leave a trace in the LLRs, so that decisions are compared.
+  to be white. EP of Sionna 2.x starts from another variance of the levels. After ten damped
+  iterations its LLRs still differ a little, so decisions are compared.
 - `sionna2-...` compares two frameworks, too: ours runs on TensorFlow. In `torch-...` both run on
   PyTorch, in a process each.
 - `decode-...` and `sionna2-ldpc-...`: our decoder stops at parity, Sionna's has no such option. How

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .process import AskedProcess
+from .process import AskedProcess, answer_requests
 
 
 class Side:
@@ -87,6 +87,33 @@ class Side:
     def close(self) -> None:
         """End the process."""
         self._process.close()
+
+
+def answer_side(
+    load: Callable[[Any, Path], Any],
+    others: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] | None = None,
+) -> None:
+    """Answer the requests of a `Side` until the input ends.
+
+    Args:
+        load: function of a spec and a folder. What it returns has `prepare(mode)`,
+            `seconds(mode)` and `about`, the answer to the first request.
+        others: {key of a further request: function of the request}.
+    """
+    loaded: list[Any] = []
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        for key, function in (others or {}).items():
+            if key in request:
+                return function(request)
+        if "load" in request:
+            loaded[:] = [load(request["load"], Path(request["folder"]))]
+            return loaded[0].about
+        if "mode" in request:
+            return loaded[0].prepare(request["mode"])
+        return {"seconds": loaded[0].seconds(request["time"])}
+
+    answer_requests(answer)
 
 
 def by_turns(sides: Mapping[str, Any], repeats: int) -> dict[str, np.ndarray]:
